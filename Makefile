@@ -1,0 +1,44 @@
+# Everything runs in .venv. `make bench` and `make test` set it up when it is missing or older than
+# requirements.lock; the stamp keeps a second call from installing anything.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: setup bench test test-slow lint format miniature leaderboard ablations submission clean help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## create .venv from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with 'make PYTHON=/path/to/python'."; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+bench: $(STAMP)  ## run the suite's experiment on the shipped miniature; ends in a leaderboard
+	$(BIN)/stdrc bench bench/configs/quick.yaml
+
+test: $(STAMP)  ## run the fast, offline tests
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+test-slow: $(STAMP)  ## run the slow and GPU tests too
+	$(BIN)/python -m pytest -m "slow or gpu"
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## reformat
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and run folders
+	rm -rf $(VENV) runs
