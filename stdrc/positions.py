@@ -1,0 +1,268 @@
+"""Where a reference image's tokens sit in the video's position grid.
+
+LTX-2's rotary embedding reads *coordinates in pixels and seconds*, so a placement is nothing but a
+set of coordinates: when the reference happens, and how far it is moved in space. TASS-RoPE
+(ST-DRC, arXiv 2606.02441, figure 2b) puts it on the frame after the video, a whole extent down and
+to the right; the other placements in use are the same three numbers with other values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from stdrc.errors import STDRCError
+
+When = Literal["after", "start", "before"]
+
+
+@dataclass(frozen=True)
+class ReferencePlacement:
+    """When and where the reference's tokens stand, relative to a video of t frames, h rows, w columns.
+
+    Args:
+        when: `"after"` the last latent frame, at the `"start"` (on frame 0), or `"before"` frame 0.
+        gap: latent frames left empty between the video and the reference, >= 0; only for `"after"`
+            and `"before"`.
+        shift: (rows, columns) in extents of the video: (1.0, 1.0) moves the reference by exactly h rows
+            and w columns. Fractions and negative numbers are allowed.
+        phase: radians added to the rotary angles of the reference's tokens, (index + 1) times for the
+            index-th reference and falling off as theta^(-d/L) over each head's L = head_dim / 2
+            angles; 0 switches it off. The per-source phase of LTX-Best-Face-ID.
+
+    Raises:
+        STDRCError: for an unknown `when`, a negative or non-finite `gap`, or a non-finite shift.
+    """
+
+    when: When = "after"
+    gap: float = 0
+    shift: tuple[float, float] = (1.0, 1.0)
+    phase: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.when not in ("after", "start", "before"):
+            raise STDRCError(
+                f"A placement's 'when' is 'after', 'start' or 'before', not {self.when!r}."
+            )
+        try:
+            rows, columns = (float(s) for s in self.shift)
+        except (TypeError, ValueError):
+            raise STDRCError(
+                f"A placement's 'shift' is two numbers (rows, columns), not {self.shift!r}."
+            ) from None
+        numbers = {"gap": self.gap, "shift": rows + columns, "phase": self.phase}
+        for name, value in numbers.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise STDRCError(f"A placement's '{name}' is a number, not {value!r}.")
+            if not math.isfinite(value):
+                raise STDRCError(f"A placement's '{name}' must be finite, not {value!r}.")
+        if self.gap < 0:
+            raise STDRCError(
+                f"A placement's 'gap' must be 0 or more latent frames, not {self.gap}."
+            )
+        if self.when == "start" and self.gap:
+            raise STDRCError("A placement at the 'start' has no gap; use 'after' or 'before'.")
+        object.__setattr__(self, "shift", (rows, columns))
+
+    @classmethod
+    def tass(cls) -> ReferencePlacement:
+        """ST-DRC: the next frame in time, one whole extent away in space."""
+        return cls("after", 0, (1.0, 1.0))
+
+    @classmethod
+    def overlap(cls) -> ReferencePlacement:
+        """On top of frame 0, as IC-LoRA and diffusers' `LTX2InContextPipeline` have it."""
+        return cls("start", 0, (0.0, 0.0))
+
+    @classmethod
+    def strata(cls) -> ReferencePlacement:
+        """The next frame in time, same place in space, as LTX-2.3 community trainers have it."""
+        return cls("after", 0, (0.0, 0.0))
+
+    @classmethod
+    def spatial(cls) -> ReferencePlacement:
+        """Frame 0 in time, one extent away in space: TASS without its first half."""
+        return cls("start", 0, (1.0, 1.0))
+
+    @classmethod
+    def far(cls, gap: float = 4) -> ReferencePlacement:
+        """TASS with `gap` empty latent frames in between."""
+        return cls("after", gap, (1.0, 1.0))
+
+    @classmethod
+    def parse(cls, value: str | Mapping[str, Any] | ReferencePlacement) -> ReferencePlacement:
+        """A placement from a name (`"tass"`), a mapping (`{"when": "after", "gap": 2}`) or itself.
+
+        Raises:
+            STDRCError: for an unknown name or key; the message names the nearest valid one.
+        """
+        if isinstance(value, ReferencePlacement):
+            return value
+        if isinstance(value, str):
+            if value not in NAMED_PLACEMENTS:
+                near = get_close_matches(value, NAMED_PLACEMENTS, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise STDRCError(
+                    f"Unknown placement {value!r}; known are {', '.join(NAMED_PLACEMENTS)}.{hint}"
+                )
+            return NAMED_PLACEMENTS[value]
+        if isinstance(value, Mapping):
+            known = set(cls.__dataclass_fields__)
+            if unknown := sorted(set(value) - known):
+                raise STDRCError(
+                    f"Unknown key {unknown[0]!r} in a placement; known are {', '.join(sorted(known))}."
+                )
+            fields = dict(value)
+            if "shift" in fields and isinstance(fields["shift"], list):
+                fields["shift"] = tuple(fields["shift"])
+            return cls(**fields)
+        raise STDRCError(f"A placement is a name or a mapping, not a {type(value).__name__}.")
+
+    @property
+    def name(self) -> str | None:
+        """`"tass"`, `"overlap"`, `"strata"`, `"spatial"`, `"far"`, or None for any other."""
+        return next((name for name, p in NAMED_PLACEMENTS.items() if p == self), None)
+
+    def __str__(self) -> str:
+        if self.name:
+            return self.name
+        rows, columns = self.shift
+        phase = f", phase {self.phase:g}" if self.phase else ""
+        return f"{self.when}, gap {self.gap:g}, shift ({rows:g}, {columns:g}){phase}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `parse` turns back into the same placement."""
+        return {**asdict(self), "shift": list(self.shift)}
+
+    def frame(self, frames: int, index: int = 0) -> float:
+        """The latent frame index at which the `index`-th reference stands; negative before the video.
+
+        Several references follow one another away from the video (the k-th at t + k); at the start
+        they all share frame 0, as in diffusers' `LTX2InContextPipeline`.
+        """
+        if self.when == "after":
+            return frames + self.gap + index
+        if self.when == "before":
+            return -1 - self.gap - index
+        return 0
+
+    def grid(self, frames: int, height: int, width: int, index: int = 0) -> Tensor:
+        """Positions (frame, row, column) of the reference's tokens in a video's latent grid.
+
+        Args:
+            frames, height, width: the video's latent size t, h, w in patches.
+            index: which reference, from 0.
+
+        Returns:
+            LongTensor [h*w, 3]; a float64 tensor where a fractional gap or shift leaves the grid.
+
+        Example:
+            >>> ReferencePlacement.tass().grid(2, 3, 4)[[0, -1]].tolist()
+            [[2, 3, 4], [2, 5, 7]]
+        """
+        rows, columns = torch.meshgrid(
+            torch.arange(height, dtype=torch.float64) + self.shift[0] * height,
+            torch.arange(width, dtype=torch.float64) + self.shift[1] * width,
+            indexing="ij",
+        )
+        when = torch.full_like(rows, self.frame(frames, index))
+        positions = torch.stack([when, rows, columns], dim=-1).flatten(0, 1)  # [h*w, 3]
+        whole = positions.round()
+        return whole.long() if torch.equal(whole, positions) else positions
+
+    def coords(
+        self,
+        rope: nn.Module,
+        *,
+        frames: int,
+        height: int,
+        width: int,
+        fps: float,
+        index: int = 0,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """What the transformer takes as `video_coords` for the reference: pixels and seconds.
+
+        Args:
+            rope: the transformer's `LTX2AudioVideoRotaryPosEmbed`; it gives patch size and scale.
+            frames, height, width: the video's latent size (not pixels); the reference has height x width.
+            fps: frames a second of the video, > 0.
+            index: which reference, from 0.
+
+        Returns:
+            float32 [1, 3, h*w, 2], the [start, end) of each patch in (seconds, pixel row, pixel column).
+        """
+        scale_t, scale_h, scale_w = rope.scale_factors
+        coords = rope.prepare_video_coords(1, rope.patch_size_t, height, width, device, fps=fps)
+        frame = self.frame(frames, index)
+        if frame < 0:
+            # Before the video there is no causal first frame: whole latent frames that end at 0.
+            start, end = frame * scale_t, (frame + rope.patch_size_t) * scale_t
+        else:
+            # As prepare_video_coords: latent frame k spans pixel frames max(0, 8k-7) .. 8k+1.
+            offset = rope.causal_offset - scale_t
+            start = max(0, frame * scale_t + offset)
+            end = max(0, (frame + rope.patch_size_t) * scale_t + offset)
+        coords[:, 0, :, 0] = start / fps
+        coords[:, 0, :, 1] = end / fps
+        coords[:, 1] += self.shift[0] * height * scale_h
+        coords[:, 2] += self.shift[1] * width * scale_w
+        return coords
+
+
+NAMED_PLACEMENTS: dict[str, ReferencePlacement] = {
+    "tass": ReferencePlacement.tass(),
+    "overlap": ReferencePlacement.overlap(),
+    "strata": ReferencePlacement.strata(),
+    "spatial": ReferencePlacement.spatial(),
+    "far": ReferencePlacement.far(),
+}
+
+
+def rotate_by_phase(
+    cos: Tensor, sin: Tensor, phase: Tensor, *, heads: int, theta: float
+) -> tuple[Tensor, Tensor]:
+    """Add phase[n] * theta^(-d/L) to the rotary angle of token n, per head, L = head_dim / 2.
+
+    Args:
+        cos, sin: as the rope module returns them, [B, H, N, L] ("split") or [B, N, H * 2L]
+            ("interleaved", each angle twice).
+        phase: [N] radians, 0 where nothing changes.
+
+    Returns:
+        cos and sin of the new angles, same shapes and types.
+    """
+    interleaved = cos.ndim == 3
+    half = cos.shape[-1] // heads // 2 if interleaved else cos.shape[-1]
+    falloff = theta ** (-torch.arange(half, device=cos.device, dtype=torch.float64) / half)
+    angle = phase.to(torch.float64)[:, None] * falloff  # [N, L]
+    if interleaved:
+        angle = angle.repeat_interleave(2, dim=-1).repeat(1, heads)  # [N, H * 2L]
+    c, s = angle.cos().to(cos.dtype), angle.sin().to(sin.dtype)
+    return cos * c - sin * s, sin * c + cos * s
+
+
+@contextmanager
+def source_phases(rope: nn.Module, phase: Tensor | None) -> Iterator[None]:
+    """Within the block, `rope` adds `phase` ([N] radians, one a token) to every token's angle."""
+    if phase is None or not bool(phase.any()):
+        yield
+        return
+
+    def add(_: nn.Module, __: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return rotate_by_phase(
+            *output, phase.to(output[0].device), heads=rope.num_attention_heads, theta=rope.theta
+        )
+
+    handle = rope.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
