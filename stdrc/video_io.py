@@ -1,0 +1,100 @@
+"""Frames to H.264 in MP4, the same bytes for the same frames.
+
+One x264 thread, no creation time and no library banner in the container, so that a video's hash says
+whether two runs agree; a file appears under its final name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from stdrc.errors import STDRCError
+
+
+def to_uint8(frames: Any) -> np.ndarray:
+    """Frames as uint8 [T, H, W, 3].
+
+    Args:
+        frames: array, CPU tensor or list of PIL images, [T, H, W, 3]; uint8, or float in 0..1
+            (values outside are clipped).
+
+    Raises:
+        STDRCError: for another shape or type, no frames, odd sizes (yuv420p halves the colour
+            planes), or frames that hold NaN or infinity.
+    """
+    array = np.asarray(frames if hasattr(frames, "shape") else np.stack([*map(np.asarray, frames)]))
+    if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape:
+        raise STDRCError(f"A video is [T, H, W, 3] with T >= 1, not {list(array.shape)}.")
+    if array.shape[1] % 2 or array.shape[2] % 2:
+        raise STDRCError(
+            f"H.264 needs an even height and width, not {array.shape[1]} x {array.shape[2]}."
+        )
+    if array.dtype == np.uint8:
+        return array
+    if not np.issubdtype(array.dtype, np.floating):
+        raise STDRCError(f"Frames are uint8 or float in 0..1, not {array.dtype}.")
+    bad = ~np.isfinite(array).all(axis=(1, 2, 3))
+    if bad.any():
+        raise STDRCError(
+            f"The video holds NaN or infinity in {int(bad.sum())} of {len(bad)} frames, "
+            f"first in frame {int(bad.argmax())}."
+        )
+    return np.rint(np.clip(array, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def encode_video(frames: Any, fps: float, crf: int = 12) -> bytes:
+    """An MP4 file's bytes (H.264, yuv420p); equal frames give equal bytes.
+
+    Args:
+        frames: what `to_uint8` takes.
+        fps: frames a second, > 0.
+        crf: x264's constant rate factor, 0 (lossless) .. 51.
+
+    Raises:
+        STDRCError: for frames that are no video, or a rate that is no rate.
+    """
+    array = to_uint8(frames)
+    if not (np.isfinite(fps) and fps > 0):
+        raise STDRCError(f"A frame rate is a number above 0, not {fps}.")
+    buffer = io.BytesIO()
+    bitexact = {"fflags": "+bitexact"}
+    with av.open(buffer, "w", format="mp4", container_options=bitexact) as container:
+        stream = container.add_stream(
+            "libx264", rate=Fraction(fps).limit_denominator(100_000), options={"crf": str(crf)}
+        )
+        stream.height, stream.width = array.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        for image in array:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """`data` at `path`, all of it or none: written beside it, flushed to disk, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_video(path: Path, frames: Any, fps: float, crf: int = 12) -> None:
+    """`frames` as an MP4 file at `path`; see `encode_video` and `write_bytes`."""
+    write_bytes(Path(path), encode_video(frames, fps, crf))
