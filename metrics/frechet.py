@@ -158,7 +158,9 @@ def frechet_distance_from_moments(
                 f"{tuple(covariance.shape)}; pass a mean [D] and a covariance [D, D]."
             )
         if not (torch.isfinite(mean).all() and torch.isfinite(covariance).all()):
-            raise MetricsError(f"the moments of {name} hold NaN or infinite values; recompute them.")
+            raise MetricsError(
+                f"the moments of {name} hold NaN or infinite values; recompute them."
+            )
         moments.append((mean.to(torch.float64), covariance_factor(covariance.to(torch.float64))))
     if len(mean_x) != len(mean_y):
         raise MetricsError(
