@@ -1,0 +1,746 @@
+"""The ST-DRC pipeline: LTX-2 with a reference memory that is attended to and never decoded.
+
+`STDRCPipeline` is diffusers' `LTX2Pipeline` and adds what ST-DRC adds: the reference's clean latent
+tokens behind the noisy video tokens, their place in the position grid, and three-stream guidance.
+Encoding text and references is separate from sampling, so that a sweep over guidance weights does
+either once.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import LTX2Pipeline
+from diffusers.pipelines.ltx2.pipeline_ltx2 import calculate_shift, retrieve_timesteps
+from diffusers.pipelines.ltx2.pipeline_output import LTX2PipelineOutput
+from diffusers.utils import logging
+from safetensors import safe_open
+from torch import Tensor
+
+from stdrc.errors import STDRCError
+from stdrc.guidance import Stream, ThreeStreamGuidance
+from stdrc.images import FaceDetector, ReferenceImage, reference_pixels
+from stdrc.positions import ReferencePlacement, source_phases
+
+logger = logging.get_logger(__name__)
+
+#: Key of the JSON that training writes into a LoRA's safetensors metadata.
+METADATA_KEY = "stdrc"
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Prompts after the text encoder and the connectors: all that the transformer reads of them.
+
+    Args:
+        video: [B, L, D] embeddings for the video stream.
+        audio: [B, L, D_audio] embeddings for the audio stream.
+        mask: [B, L] 1 where a token counts.
+    """
+
+    video: Tensor
+    audio: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def __getitem__(self, index: int | slice | Sequence[int]) -> EncodedText:
+        if isinstance(index, int):
+            index = [index]
+        return EncodedText(self.video[index], self.audio[index], self.mask[index])
+
+    @classmethod
+    def cat(cls, parts: Sequence[EncodedText]) -> EncodedText:
+        """Batches one behind the other."""
+        return cls(
+            torch.cat([p.video for p in parts]),
+            torch.cat([p.audio for p in parts]),
+            torch.cat([p.mask for p in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class EncodedReference:
+    """Reference images after the autoencoder.
+
+    Args:
+        tokens: [B, K, h*w, C] normalised latents, K references a sample.
+        height, width: the latent size h, w in patches' latents, which must be the video's.
+    """
+
+    tokens: Tensor
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int | slice | Sequence[int]) -> EncodedReference:
+        if isinstance(index, int):
+            index = [index]
+        return EncodedReference(self.tokens[index], self.height, self.width)
+
+    @classmethod
+    def cat(cls, parts: Sequence[EncodedReference]) -> EncodedReference:
+        """Batches one behind the other; every part has the same size and number of references."""
+        return cls(torch.cat([p.tokens for p in parts]), parts[0].height, parts[0].width)
+
+
+class STDRCPipeline(LTX2Pipeline):
+    """Identity-preserving text-to-video: a face image and a prompt in, a video of that person out.
+
+    Load any LTX-2.x repository in diffusers format with `from_pretrained`, then an ST-DRC LoRA with
+    `load_lora_weights`.
+
+    Args:
+        placement: the placement this checkpoint was trained with, as `ReferencePlacement.to_dict`.
+        default_size: {"height", "width", "num_frames", "frame_rate"} used where a call names none.
+        (others): as in `diffusers.LTX2Pipeline`.
+
+    Example:
+        >>> pipe = STDRCPipeline.from_pretrained("diffusers/LTX-2.3-Diffusers")  # doctest: +SKIP
+        >>> pipe.load_lora_weights("my-stdrc-lora.safetensors")                  # doctest: +SKIP
+        >>> frames = pipe("a person waves", reference="face.jpg", seeds=0).frames  # doctest: +SKIP
+    """
+
+    _callback_tensor_inputs = ["latents"]
+
+    def __init__(
+        self,
+        scheduler,
+        vae,
+        audio_vae,
+        text_encoder,
+        tokenizer,
+        connectors,
+        transformer,
+        vocoder,
+        processor=None,
+        prompt_enhancer=None,
+        duration_head=None,
+        placement: Mapping[str, Any] | None = None,
+        default_size: Mapping[str, float] | None = None,
+    ):
+        super().__init__(
+            scheduler,
+            vae,
+            audio_vae,
+            text_encoder,
+            tokenizer,
+            connectors,
+            transformer,
+            vocoder,
+            processor,
+            prompt_enhancer,
+            duration_head,
+        )
+        self.register_to_config(
+            placement=dict(placement) if placement else None,
+            default_size=dict(default_size) if default_size else None,
+        )
+        self._adapter_placement: ReferencePlacement | None = None
+
+    # Loading
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """Load an LTX-2.x checkpoint in diffusers format, from a folder or a hub id.
+
+        Raises:
+            STDRCError: if there is none, or if it is another model.
+        """
+        name = str(pretrained_model_name_or_path)
+        folder = Path(name)
+        if folder.exists():
+            index = folder / "model_index.json"
+            if not index.is_file():
+                raise STDRCError(
+                    f"{folder} is not a checkpoint in diffusers format: it has no model_index.json."
+                )
+            kind = json.loads(index.read_text()).get("_class_name", "")
+            if not str(kind).startswith(("LTX2", "STDRC")):
+                raise STDRCError(f"{folder} holds a {kind}; ST-DRC needs an LTX-2.x checkpoint.")
+        elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+            raise STDRCError(
+                f"There is no checkpoint at {name}; give a folder in diffusers format or a hub id "
+                "such as diffusers/LTX-2.3-Diffusers."
+            )
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise STDRCError(f"The checkpoint {name} cannot be loaded: {reason}") from error
+
+    def load_lora_weights(self, pretrained_model_name_or_path_or_dict, *args, **kwargs):
+        """As diffusers', and remembers the placement that the LoRA's metadata names."""
+        super().load_lora_weights(pretrained_model_name_or_path_or_dict, *args, **kwargs)
+        path = pretrained_model_name_or_path_or_dict
+        if isinstance(path, str | Path):
+            path = Path(path)
+            if path.is_dir():
+                path = path / kwargs.get("weight_name", "pytorch_lora_weights.safetensors")
+            if path.is_file():
+                placement = read_lora_metadata(path).get("placement")
+                self._adapter_placement = ReferencePlacement.parse(placement) if placement else None
+
+    def unload_lora_weights(self, *args, **kwargs):
+        """As diffusers', and forgets the LoRA's placement."""
+        super().unload_lora_weights(*args, **kwargs)
+        self._adapter_placement = None
+
+    @property
+    def trained_placement(self) -> ReferencePlacement | None:
+        """The placement the loaded LoRA, or else the checkpoint, says it was trained with."""
+        if self._adapter_placement is not None:
+            return self._adapter_placement
+        stated = self.config.get("placement")
+        return ReferencePlacement.parse(stated) if stated else None
+
+    # Encoding
+
+    @torch.no_grad()
+    def encode_text(self, prompts: str | Sequence[str]) -> EncodedText:
+        """Prompts to what the transformer reads, each unique one encoded once.
+
+        One prompt a pass, so that an embedding never depends on what else is in the batch.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        device = self._execution_device
+        encoded: dict[str, EncodedText] = {}
+        for prompt in dict.fromkeys(prompts):
+            embeds, mask, _, _ = self.encode_prompt(
+                [prompt],
+                do_classifier_free_guidance=False,
+                max_sequence_length=min(self.tokenizer_max_length, 1024),
+                device=device,
+            )
+            encoded[prompt] = EncodedText(
+                *self.connectors(embeds, mask, padding_side=self.tokenizer.padding_side)
+            )
+        return EncodedText.cat([encoded[prompt] for prompt in prompts])
+
+    @torch.no_grad()
+    def encode_reference(
+        self,
+        references: Sequence[ReferenceImage | Sequence[ReferenceImage]],
+        height: int,
+        width: int,
+        *,
+        detector: FaceDetector | None = None,
+        margin: float = 0.5,
+    ) -> EncodedReference:
+        """Reference images to clean latent tokens.
+
+        Args:
+            references: one entry a sample, an image or several of them; the same number everywhere.
+            height, width: the video's size in pixels.
+            detector: crops every image around its largest face first.
+            margin: of that crop, in face sizes.
+        """
+        self._check_size(height, width)
+        samples = [list(r) if isinstance(r, list | tuple) else [r] for r in references]
+        counts = {len(sample) for sample in samples}
+        if len(counts) != 1 or 0 in counts:
+            raise STDRCError(
+                "Every sample of a batch takes the same number of references, at least one; "
+                f"given are {sorted(counts)}."
+            )
+        tokens = [
+            torch.cat(
+                [
+                    self._encode_image(
+                        reference_pixels(image, height, width, detector=detector, margin=margin)
+                    )
+                    for image in sample
+                ]
+            )
+            for sample in samples
+        ]
+        scale = self.vae_spatial_compression_ratio
+        return EncodedReference(torch.stack(tokens), height // scale, width // scale)
+
+    def _encode_image(self, pixels: Tensor) -> Tensor:
+        """[3, 1, H, W] in -1..1 -> [1, h*w, C], the mode of the posterior, normalised."""
+        pixels = pixels[None].to(device=self._execution_device, dtype=self.vae.dtype)
+        latents = self.vae.encode(pixels).latent_dist.mode().float()
+        latents = self._normalize_latents(
+            latents, self.vae.latents_mean, self.vae.latents_std, self.vae.config.scaling_factor
+        )
+        return self._pack_latents(
+            latents, self.transformer_spatial_patch_size, self.transformer_temporal_patch_size
+        )
+
+    def _check_size(self, height: int, width: int, num_frames: int | None = None) -> None:
+        unit = self.vae_spatial_compression_ratio * self.transformer_spatial_patch_size
+        for name, value in (("height", height), ("width", width)):
+            if value <= 0 or value % unit:
+                near = max(unit, round(value / unit) * unit)
+                raise STDRCError(
+                    f"The {name} must be a multiple of {unit} pixels, not {value}; use {near}."
+                )
+        if num_frames is not None:
+            unit = self.vae_temporal_compression_ratio
+            if num_frames < 1 or (num_frames - 1) % unit:
+                near = max(0, round((num_frames - 1) / unit)) * unit + 1
+                raise STDRCError(
+                    f"The number of frames must be {unit}k+1, not {num_frames}; use {near}."
+                )
+
+    # Sampling
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | Sequence[str] = "",
+        reference: Any = None,
+        *,
+        placement: str | Mapping[str, Any] | ReferencePlacement | None = None,
+        guidance: ThreeStreamGuidance | Mapping[str, Any] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        frame_rate: float | None = None,
+        num_inference_steps: int = 30,
+        sigmas: Sequence[float] | None = None,
+        seeds: int | Sequence[int] | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: EncodedText | None = None,
+        negative_prompt_embeds: EncodedText | None = None,
+        reference_latents: EncodedReference | None = None,
+        face_detector: FaceDetector | None = None,
+        audio: bool = False,
+        audio_latents: Tensor | None = None,
+        decode_timestep: float = 0.0,
+        decode_noise_scale: float | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: Callable[..., dict[str, Tensor]] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        output_type: str = "np",
+        return_dict: bool = True,
+    ) -> LTX2PipelineOutput | tuple[Any, Any]:
+        """Generate videos.
+
+        Args:
+            prompt: one prompt or B of them; or `prompt_embeds` from `encode_text`.
+            negative_prompt: what "no text" means; one for all or one each.
+            reference: with one prompt, an image or a list of images of the person; with B prompts,
+                one image for all or a list of B, each an image or a list of the same length. An
+                image is a path, a PIL image, an array or a tensor. Or `reference_latents` from
+                `encode_reference`. None runs plain text-to-video.
+            placement: name, mapping or `ReferencePlacement`; None takes the one the checkpoint was
+                trained with, else TASS. Another one than the checkpoint's is warned about.
+            guidance: `ThreeStreamGuidance` or a mapping of its arguments.
+            height, width: pixels, multiples of the autoencoder's factor (32 for LTX-2.3).
+            num_frames: 8k+1 for LTX-2.3; 4k+1 for the miniature.
+            frame_rate: frames a second; it sets the temporal coordinates.
+            num_inference_steps: denoising steps; `sigmas` overrides them, values in 0..1.
+            seeds: one a sample, so that a sample's video does not depend on the batch; or
+                `generator` as in diffusers.
+            latents: starting noise [B, tokens, C], packed.
+            face_detector: crops references around the largest face.
+            audio: also generate sound; otherwise the two modalities are isolated and one silent
+                token stands for the sound.
+            decode_timestep, decode_noise_scale: for autoencoders conditioned on a timestep.
+            callback_on_step_end: called as callback(pipeline, step, timestep, {"latents": ...}).
+            output_type: "np" float [B, T, H, W, 3] in 0..1, "pt" [B, T, 3, H, W], "pil" or "latent".
+
+        Returns:
+            `LTX2PipelineOutput` with `frames` and `audio` (None unless asked for).
+
+        Raises:
+            STDRCError: for sizes, frames, images, placements or weights that cannot be used.
+        """
+        size = self.config.get("default_size") or {}
+        height = int(height or size.get("height", 512))
+        width = int(width or size.get("width", 768))
+        num_frames = int(num_frames or size.get("num_frames", 121))
+        frame_rate = float(frame_rate or size.get("frame_rate", 24.0))
+        self._check_size(height, width, num_frames)
+        if num_inference_steps < 1:
+            raise STDRCError(f"At least one step is needed, not {num_inference_steps}.")
+        guidance = ThreeStreamGuidance.parse(guidance or ThreeStreamGuidance())
+        placement = self._resolve_placement(placement)
+
+        # 1. Text: every stream's embeddings
+        if prompt_embeds is None:
+            if prompt is None:
+                raise STDRCError("Give a prompt, or prompt_embeds from encode_text.")
+            prompt_embeds = self.encode_text(prompt)
+        batch_size = len(prompt_embeds)
+        if negative_prompt_embeds is None:
+            negatives = (
+                [negative_prompt] * batch_size
+                if isinstance(negative_prompt, str)
+                else list(negative_prompt)
+            )
+            if any(not s.has_text for s in self._all_streams(guidance)):
+                negative_prompt_embeds = self.encode_text(negatives)
+            else:
+                negative_prompt_embeds = prompt_embeds
+        if len(negative_prompt_embeds) == 1:
+            negative_prompt_embeds = negative_prompt_embeds[[0] * batch_size]
+        if len(negative_prompt_embeds) != batch_size:
+            raise STDRCError(
+                f"{batch_size} prompts need one negative prompt or {batch_size}, "
+                f"not {len(negative_prompt_embeds)}."
+            )
+
+        # 2. Reference: clean tokens and where they stand
+        if reference_latents is None and reference is not None:
+            reference_latents = self.encode_reference(
+                self._split_references(reference, batch_size),
+                height,
+                width,
+                detector=face_detector,
+            )
+        if reference_latents is not None and len(reference_latents) == 1:
+            reference_latents = reference_latents[[0] * batch_size]
+        if reference_latents is not None and len(reference_latents) != batch_size:
+            raise STDRCError(
+                f"{batch_size} prompts need one reference or {batch_size}, "
+                f"not {len(reference_latents)}."
+            )
+        has_reference = reference_latents is not None
+
+        # 3. Noise
+        device = self._execution_device
+        generator = self._make_generators(seeds, generator, batch_size)
+        frames = (num_frames - 1) // self.vae_temporal_compression_ratio + 1
+        rows = height // self.vae_spatial_compression_ratio
+        columns = width // self.vae_spatial_compression_ratio
+        latents = self.prepare_latents(
+            batch_size,
+            self.transformer.config.in_channels,
+            height,
+            width,
+            num_frames,
+            dtype=torch.float32,
+            device=device,
+            generator=generator,
+            latents=latents,
+        )
+        audio_frames = 1
+        if audio:
+            rate = self.audio_sampling_rate / self.audio_hop_length
+            rate /= self.audio_vae_temporal_compression_ratio
+            audio_frames = round(num_frames / frame_rate * rate)
+            sound = self.prepare_audio_latents(
+                batch_size,
+                num_channels_latents=self.audio_vae.config.latent_channels,
+                audio_latent_length=audio_frames,
+                num_mel_bins=self.audio_vae.config.mel_bins,
+                dtype=torch.float32,
+                device=device,
+                generator=generator,
+                latents=audio_latents,
+            )
+        else:
+            channels = self.transformer.config.audio_in_channels
+            sound = torch.zeros(batch_size, 1, channels, device=device)
+
+        # 4. Noise schedule: its shift depends on the video's tokens only
+        config = self.scheduler.config
+        mu = calculate_shift(
+            latents.shape[1],
+            config.get("base_image_seq_len", 1024),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.95),
+            config.get("max_shift", 2.05),
+        )
+        steps = num_inference_steps
+        levels = np.linspace(1.0, 1 / steps, steps) if sigmas is None else np.asarray(sigmas)
+        sound_scheduler = copy.deepcopy(self.scheduler)
+        retrieve_timesteps(sound_scheduler, steps, device, sigmas=levels, mu=mu)
+        timesteps, steps = retrieve_timesteps(self.scheduler, steps, device, sigmas=levels, mu=mu)
+        self.scheduler.set_begin_index(0)
+        sound_scheduler.set_begin_index(0)
+        self._num_timesteps = len(timesteps)
+        self._interrupt = False
+
+        # 5. Positions
+        rope = self.transformer.rope
+        video_coords = rope.prepare_video_coords(1, frames, rows, columns, device, fps=frame_rate)
+        sound_coords = self.transformer.audio_rope.prepare_audio_coords(1, audio_frames, device)
+        reference_coords = memory = phase = None
+        if reference_latents is not None:
+            if (reference_latents.height, reference_latents.width) != (rows, columns):
+                raise STDRCError(
+                    "The encoded references belong to another video size: "
+                    f"{reference_latents.height} x {reference_latents.width} latents "
+                    f"instead of {rows} x {columns}."
+                )
+            count = reference_latents.tokens.shape[1]
+            memory = reference_latents.tokens.flatten(1, 2).to(device)  # [B, K*h*w, C]
+            grid = {"frames": frames, "height": rows, "width": columns, "fps": frame_rate}
+            reference_coords = torch.cat(
+                [placement.coords(rope, **grid, index=k, device=device) for k in range(count)],
+                dim=2,
+            )
+            sources = torch.arange(1, count + 1, dtype=torch.float64, device=device)
+            phase = torch.cat(
+                [
+                    torch.zeros(latents.shape[1], dtype=torch.float64, device=device),
+                    placement.phase * sources.repeat_interleave(memory.shape[1] // count),
+                ]
+            )
+        call = _TransformerCall(
+            self.transformer,
+            text={True: prompt_embeds, False: negative_prompt_embeds},
+            video_coords=video_coords,
+            sound_coords=sound_coords,
+            memory=memory,
+            reference_coords=reference_coords,
+            phase=phase,
+            sizes={
+                "num_frames": frames,
+                "height": rows,
+                "width": columns,
+                "fps": frame_rate,
+                "audio_num_frames": audio_frames,
+            },
+            isolate=not audio,
+            attention_kwargs=attention_kwargs,
+        )
+
+        # 6. Denoise
+        with self.progress_bar(total=steps) as progress:
+            for i, t in enumerate(timesteps):
+                if self._interrupt:
+                    continue
+                self._current_timestep = t
+                sigma = self.scheduler.sigmas[i].to(device)
+                streams = list(guidance.coefficients(float(sigma), has_reference=has_reference))
+                picture, noise = call(streams, latents, sound, t)
+                velocity = _guide(guidance, picture, latents, sigma, has_reference)
+                if audio:
+                    sound_velocity = _guide(guidance, noise, sound, sigma, has_reference)
+                    sound = sound_scheduler.step(sound_velocity, t, sound, return_dict=False)[0]
+                latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
+                if callback_on_step_end is not None:
+                    state = {"latents": latents}
+                    wanted = {k: state[k] for k in callback_on_step_end_tensor_inputs}
+                    latents = callback_on_step_end(self, i, t, wanted).get("latents", latents)
+                progress.update()
+
+        # 7. Decode the video; the reference never was part of `latents`
+        latents = self._unpack_latents(
+            latents,
+            frames,
+            rows,
+            columns,
+            self.transformer_spatial_patch_size,
+            self.transformer_temporal_patch_size,
+        )
+        video = self._decode(latents, generator, decode_timestep, decode_noise_scale, output_type)
+        waveform = self._decode_audio(sound, audio_frames, output_type) if audio else None
+        self.maybe_free_model_hooks()
+        if not return_dict:
+            return video, waveform
+        return LTX2PipelineOutput(frames=video, audio=waveform)
+
+    @staticmethod
+    def _all_streams(guidance: ThreeStreamGuidance) -> set[Stream]:
+        """Streams that any noise level asks for."""
+        inside = set(guidance.coefficients())
+        return inside | set(guidance.coefficients(has_reference=False)) | {Stream.BOTH}
+
+    def _resolve_placement(self, placement: Any) -> ReferencePlacement:
+        trained = self.trained_placement
+        if placement is None:
+            return trained or ReferencePlacement.tass()
+        placement = ReferencePlacement.parse(placement)
+        if trained is not None and placement != trained:
+            logger.warning(
+                "This checkpoint was trained with the reference placed as '%s'; '%s' is a placement "
+                "it has never seen.",
+                trained,
+                placement,
+            )
+        return placement
+
+    @staticmethod
+    def _split_references(reference: Any, batch_size: int) -> list[Any]:
+        """One entry a sample, from one image for all, several for one prompt, or one entry each."""
+        if not isinstance(reference, list | tuple):
+            return [reference] * batch_size
+        if not reference:
+            raise STDRCError("The list of references is empty; give an image, or None for none.")
+        if batch_size == 1:
+            nested = len(reference) == 1 and isinstance(reference[0], list | tuple)
+            return [reference[0]] if nested else [list(reference)]
+        if len(reference) != batch_size:
+            raise STDRCError(
+                f"{batch_size} prompts need one reference or {batch_size}, not {len(reference)}."
+            )
+        return list(reference)
+
+    @staticmethod
+    def _make_generators(
+        seeds: int | Sequence[int] | None,
+        generator: torch.Generator | list[torch.Generator] | None,
+        batch_size: int,
+    ) -> torch.Generator | list[torch.Generator] | None:
+        if seeds is None:
+            return generator
+        if generator is not None:
+            raise STDRCError("Give seeds or a generator, not both.")
+        seeds = [seeds] * batch_size if isinstance(seeds, int) else list(seeds)
+        if len(seeds) != batch_size:
+            raise STDRCError(f"{batch_size} samples need {batch_size} seeds, not {len(seeds)}.")
+        # On the CPU, so that a seed means the same video on every device.
+        return [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
+
+    def _decode(
+        self,
+        latents: Tensor,
+        generator: Any,
+        decode_timestep: float,
+        decode_noise_scale: float | None,
+        output_type: str,
+    ) -> Any:
+        """[B, C, t, h, w] normalised latents to frames, one sample a pass."""
+        mean, std = self.vae.latents_mean, self.vae.latents_std
+        factor = self.vae.config.scaling_factor
+        if output_type == "latent":
+            return self._denormalize_latents(latents, mean, std, factor)
+        videos = []
+        for i, sample in enumerate(latents.split(1)):
+            timestep = None
+            if self.vae.config.timestep_conditioning:
+                scale = decode_timestep if decode_noise_scale is None else decode_noise_scale
+                source = generator[i] if isinstance(generator, list) else generator
+                noise = torch.randn(
+                    sample.shape, generator=source, device=source.device if source else None
+                )
+                sample = (1 - scale) * sample + scale * noise.to(sample)
+                timestep = torch.tensor([decode_timestep], device=sample.device, dtype=sample.dtype)
+            sample = self._denormalize_latents(sample, mean, std, factor).to(self.vae.dtype)
+            videos.append(self.vae.decode(sample, timestep, return_dict=False)[0])
+        return self.video_processor.postprocess_video(torch.cat(videos), output_type=output_type)
+
+    def _decode_audio(self, sound: Tensor, audio_frames: int, output_type: str) -> Tensor:
+        vae = self.audio_vae
+        sound = self._denormalize_audio_latents(sound, vae.latents_mean, vae.latents_std)
+        mel_bins = vae.config.mel_bins // self.audio_vae_mel_compression_ratio
+        sound = self._unpack_audio_latents(sound, audio_frames, num_mel_bins=mel_bins)
+        if output_type == "latent":
+            return sound
+        return self.vocoder(vae.decode(sound.to(vae.dtype), return_dict=False)[0])
+
+
+def read_lora_metadata(path: str | Path) -> dict[str, Any]:
+    """What training wrote into a LoRA file: placement, augmentation, data, steps; {} if nothing."""
+    with safe_open(str(path), framework="pt") as file:
+        return json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+
+
+def _guide(
+    guidance: ThreeStreamGuidance,
+    velocities: dict[Stream, Tensor],
+    latents: Tensor,
+    sigma: Tensor,
+    has_reference: bool,
+) -> Tensor:
+    """The guided velocity. Rescaling compares standard deviations of x0, as diffusers' LTX-2 does."""
+    level = float(sigma)
+    if not guidance.rescale:
+        return guidance.combine(velocities, level, has_reference=has_reference)
+    clean = {stream: latents - sigma * v for stream, v in velocities.items()}
+    guided = guidance.combine(clean, level, has_reference=has_reference)
+    return (latents - guided) / sigma
+
+
+@dataclass
+class _TransformerCall:
+    """The transformer with all that stays the same from step to step.
+
+    Streams with equally many tokens share a pass; streams without the reference run without its
+    tokens, and nothing is padded.
+    """
+
+    transformer: Any
+    text: dict[bool, EncodedText]
+    video_coords: Tensor
+    sound_coords: Tensor
+    memory: Tensor | None
+    reference_coords: Tensor | None
+    phase: Tensor | None
+    sizes: dict[str, Any]
+    isolate: bool
+    attention_kwargs: dict[str, Any] | None
+
+    def __post_init__(self) -> None:
+        self._text: dict[tuple[Stream, ...], EncodedText] = {}
+
+    def __call__(
+        self, streams: list[Stream], latents: Tensor, sound: Tensor, timestep: Tensor
+    ) -> tuple[dict[Stream, Tensor], dict[Stream, Tensor]]:
+        """Velocities of each stream for the video [B, N, C] and the sound [B, M, C_audio]."""
+        picture: dict[Stream, Tensor] = {}
+        noise: dict[Stream, Tensor] = {}
+        for with_reference in (False, True):
+            group = tuple(s for s in streams if s.has_reference == with_reference)
+            if not group:
+                continue
+            outputs = self._run(group, with_reference, latents, sound, timestep)
+            for stream, video, audio in zip(group, *outputs, strict=True):
+                picture[stream], noise[stream] = video, audio
+        return picture, noise
+
+    def _run(
+        self,
+        group: tuple[Stream, ...],
+        with_reference: bool,
+        latents: Tensor,
+        sound: Tensor,
+        timestep: Tensor,
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        if group not in self._text:
+            self._text[group] = EncodedText.cat([self.text[s.has_text] for s in group])
+        text = self._text[group]
+        dtype = text.video.dtype
+        copies, tokens = len(group), latents.shape[1]
+        batch = copies * len(latents)
+        t = timestep.expand(batch)
+        hidden, coords, levels, phase = latents, self.video_coords, t, None
+        if with_reference:
+            assert self.memory is not None and self.reference_coords is not None
+            hidden = torch.cat([latents, self.memory.to(latents)], dim=1)  # [B, N + K*h*w, C]
+            coords = torch.cat([coords, self.reference_coords], dim=2)
+            # The reference is clean: its tokens are at timestep 0 whatever the video's level.
+            noisy = torch.arange(hidden.shape[1], device=latents.device) < tokens
+            levels = t[:, None] * noisy
+            phase = self.phase
+        with (
+            self.transformer.cache_context("reference" if with_reference else "plain"),
+            source_phases(self.transformer.rope, phase),
+        ):
+            video, audio = self.transformer(
+                hidden_states=torch.cat([hidden] * copies).to(dtype),
+                audio_hidden_states=torch.cat([sound] * copies).to(dtype),
+                encoder_hidden_states=text.video,
+                audio_encoder_hidden_states=text.audio,
+                timestep=levels,
+                audio_timestep=t,
+                sigma=t,
+                encoder_attention_mask=text.mask,
+                audio_encoder_attention_mask=text.mask,
+                video_coords=coords.expand(batch, -1, -1, -1),
+                audio_coords=self.sound_coords.expand(batch, -1, -1, -1),
+                isolate_modalities=self.isolate,
+                use_cross_timestep=True,
+                attention_kwargs=self.attention_kwargs,
+                return_dict=False,
+                **self.sizes,
+            )
+        return video[:, :tokens].float().chunk(copies), audio.float().chunk(copies)
