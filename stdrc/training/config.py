@@ -1,0 +1,337 @@
+"""What a training run is told: pydantic models read from YAML.
+
+`TrainConfig.load(path)` reads a file; an unknown key or a bad value is one sentence that names the
+file, the key and what is allowed. Paths in a file are relative to that file's folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stdrc.errors import STDRCError
+from stdrc.positions import ReferencePlacement
+
+LORA_TARGETS = {
+    "attn1": r"attn1\.(to_q|to_k|to_v|to_out\.0)",
+    "attn2": r"attn2\.(to_q|to_k|to_v|to_out\.0)",
+    "ff": r"ff\.net\.(0\.proj|2)",
+}
+
+
+class Section(BaseModel):
+    """A part of a training file: unknown keys are refused, values are checked on assignment too."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class ClipConfig(Section):
+    """The shape every clip is brought to: cropped to the aspect, resized, sampled in time."""
+
+    frames: int = Field(
+        default=9, ge=1, description="pixel frames, 1 + a multiple of the VAE's factor"
+    )
+    height: int = Field(default=64, ge=8)
+    width: int = Field(default=64, ge=8)
+    fps: float | None = Field(
+        default=None, gt=0, description="frames a second to sample at; none: the video's own"
+    )
+
+
+class AugmentationConfig(Section):
+    """Which appearance changes the reference gets, and how many of each are encoded ahead."""
+
+    colour: bool = True
+    pose: bool = True
+    layout: bool = True
+    strength: float = Field(default=1.0, ge=0, le=2)
+    variants: int = Field(
+        default=4, ge=0, description="augmented variants a reference, beside the plain one"
+    )
+    plain: bool = Field(default=True, description="keep the plain reference among the choices")
+
+    @property
+    def active(self) -> bool:
+        return (self.colour or self.pose or self.layout) and self.variants > 0
+
+
+class LoraConfig(Section):
+    """Low-rank adapters on the video branch; peft does the work."""
+
+    rank: int = Field(default=32, ge=1)
+    alpha: float | None = Field(default=None, gt=0, description="none: the rank, a scale of 1")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: list[Literal["attn1", "attn2", "ff"]] = ["attn1", "attn2", "ff"]
+
+
+class OptimizerConfig(Section):
+    """AdamW, or Adafactor where the optimizer's memory counts."""
+
+    name: Literal["adamw", "adafactor"] = "adamw"
+    lr: float = Field(default=2e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup: int = Field(default=100, ge=0, description="steps of linear warm-up")
+    final: float = Field(default=0.0, ge=0, le=1, description="share of lr left at the last step")
+
+
+class DropoutConfig(Section):
+    """Probabilities with which a sample loses its text, its reference, or both."""
+
+    text: float = Field(default=0.1, ge=0, le=1)
+    reference: float = Field(default=0.1, ge=0, le=1)
+    both: float = Field(default=0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _sum(self) -> DropoutConfig:
+        if self.text + self.reference + self.both > 1:
+            raise ValueError("text, reference and both must add up to at most 1")
+        return self
+
+
+class NoiseConfig(Section):
+    """How noise levels are drawn; see `stdrc.training.noise`."""
+
+    name: Literal["shifted", "logit_normal", "uniform"] = "shifted"
+    mean: float = Field(
+        default=0.0, description="of logit_normal; `shifted` takes it from the token count"
+    )
+    std: float = Field(default=1.0, gt=0)
+    uniform: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share drawn uniformly; none: 0.1 for `shifted`, else 0",
+    )
+    min_tokens: int = 1024
+    max_tokens: int = 4096
+    min_shift: float = 0.95
+    max_shift: float = 2.05
+
+
+class IdentityConfig(Section):
+    """1 - cos between the faces of the decoded prediction and of the true clip."""
+
+    weight: float = Field(default=0.0, ge=0)
+    max_sigma: float = Field(default=0.5, gt=0, le=1, description="only below this noise level")
+    frames: int = Field(default=2, ge=1, description="pixel frames a sample")
+    samples: int = Field(default=4, ge=1, description="samples a batch that are decoded")
+    margin: float = Field(
+        default=0.2, ge=0, description="added to the face box on each side, in box sizes"
+    )
+    encoder: str | None = Field(
+        default=None,
+        description="'miniature', or the path of a TorchScript file; none: passed in Python",
+    )
+
+
+class EmaConfig(Section):
+    """An exponential moving average of the trained weights; it is what the result holds."""
+
+    decay: float = Field(default=0.999, ge=0, lt=1)
+    warmup: bool = Field(default=True, description="decay = min(decay, (1 + step) / (10 + step))")
+
+
+class SampleConfig(Section):
+    """Strips drawn every `sample_every` steps."""
+
+    count: int = Field(default=4, ge=1)
+    steps: int = Field(default=20, ge=1)
+    text_guidance: float = 3.0
+    reference_guidance: float = 1.5
+
+
+class CacheConfig(Section):
+    """Where latents and text embeddings lie once encoded."""
+
+    folder: Path | None = Field(default=None, description="none: <output>/cache")
+    in_memory_gb: float = Field(
+        default=4.0, ge=0, description="above this size they are read as needed"
+    )
+    batch_size: int = Field(default=8, ge=1)
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+class TrainConfig(Section):
+    """A whole run. The keys a file must have are `base` and `output` (and `data`, from the CLI)."""
+
+    base: str = Field(description="folder or hub id of a diffusers LTX-2.x pipeline")
+    output: Path
+    data: list[Path] = []
+    layout: Literal["auto", "trainer", "consisid"] = "auto"
+    clip: ClipConfig = ClipConfig()
+    placement: Any = "tass"
+    augmentation: AugmentationConfig = AugmentationConfig()
+    mode: Literal["lora", "full"] = "lora"
+    train_connectors: bool = False
+    lora: LoraConfig = LoraConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    batch_size: int = Field(default=8, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    steps: int = Field(default=1000, ge=1)
+    seed: int = Field(default=0, ge=0)
+    dropout: DropoutConfig = DropoutConfig()
+    noise: NoiseConfig = NoiseConfig()
+    face_weight: float = Field(default=1.0, ge=1)
+    identity: IdentityConfig = IdentityConfig()
+    ema: EmaConfig | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    checkpoint_every: int = Field(default=500, ge=0, description="0: only at the end")
+    keep_checkpoints: int = Field(default=2, ge=1)
+    sample_every: int = Field(default=0, ge=0, description="0: never")
+    samples: SampleConfig = SampleConfig()
+    log_every: int = Field(default=10, ge=1)
+    log_dir: Path | None = Field(default=None, description="TensorBoard; none: <output>/logs")
+    cache: CacheConfig = CacheConfig()
+    on_nan: Literal["stop", "skip"] = "stop"
+    max_skipped: int = Field(default=10, ge=1, description="skipped steps in a row before stopping")
+    on_bad_data: Literal["stop", "skip"] = "stop"
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | Path) else value
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        # YAML reads a bare `off` as false, and `on` as true.
+        if value is False or value == "off" or value is None:
+            return {"colour": False, "pose": False, "layout": False, "variants": 0}
+        return {} if value is True or value == "on" else value
+
+    @field_validator("placement")
+    @classmethod
+    def _placement(cls, value: Any) -> Any:
+        if value is None or value == "none":
+            return None
+        return ReferencePlacement.parse(value).to_dict()
+
+    @property
+    def reference_placement(self) -> ReferencePlacement | None:
+        """The placement, or None for plain text-to-video without a reference."""
+        return None if self.placement is None else ReferencePlacement.parse(self.placement)
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.cache.folder or self.output / "cache"
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+        """Read a YAML file; `overrides` are `key=value` with dotted keys and YAML values.
+
+        Raises:
+            STDRCError: the file is missing or isn't YAML, or a key or value is wrong.
+        """
+        path = Path(path)
+        try:
+            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise STDRCError(f"Cannot read the training file {path}: {error.strerror}.") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            where = getattr(error, "problem_mark", None)
+            line = f", line {where.line + 1}" if where else ""
+            raise STDRCError(f"{path}{line} is not valid YAML.") from None
+        if not isinstance(raw, dict):
+            raise STDRCError(f"{path} must hold keys and values, as in configs/*.yaml.")
+        for override in overrides:
+            _apply_override(raw, override)
+        return cls.from_dict(raw, source=str(path), folder=path.parent)
+
+    @classmethod
+    def from_dict(
+        cls, raw: Mapping[str, Any], *, source: str = "training config", folder: Path | None = None
+    ) -> TrainConfig:
+        """Check plain data; relative paths are taken from `folder`.
+
+        Raises:
+            STDRCError: naming `source`, the first wrong key, and what is allowed there.
+        """
+        try:
+            config = cls.model_validate(dict(raw))
+        except ValidationError as error:
+            raise STDRCError(_explain(error, source)) from None
+        return config if folder is None else config._resolved(folder)
+
+    def _resolved(self, folder: Path) -> TrainConfig:
+        def place(path: Path | None) -> Path | None:
+            return path if path is None or path.is_absolute() else folder / path
+
+        config = self.model_copy(deep=True)
+        config.data = [place(p) for p in self.data]  # type: ignore[misc]
+        config.output = place(self.output)  # type: ignore[assignment]
+        config.log_dir = place(self.log_dir)
+        config.cache.folder = place(self.cache.folder)
+        if not Path(self.base).is_absolute() and (folder / self.base).is_dir():
+            config.base = str(folder / self.base)
+        return config
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise STDRCError(f"--set takes key=value, as in --set optimizer.lr=1e-4, not {override!r}.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise STDRCError(f"--set {override!r}: the value is not valid YAML.") from None
+    if isinstance(value, str):
+        # YAML 1.1 wants a dot in 1e-4; a person does not.
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    *parents, last = key.split(".")
+    node = raw
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            child = node[parent] = {}
+        node = child
+    node[last] = value
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    more = f" ({error.error_count() - 1} more after it)" if error.error_count() > 1 else ""
+    section = _section_at(path[:-1])
+    if first["type"] == "extra_forbidden":
+        known = sorted(section.model_fields)
+        near = get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+        return f"{source}: unknown key {key!r}{more}; {hint}"
+    if first["type"] == "missing":
+        return f"{source}: the key {key!r} is missing{more}."
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    shown = repr(first["input"]) if not isinstance(first["input"], dict) else "the section"
+    return f"{source}: {key or 'the file'} is {shown}, but {_lower(message)}{more}."
+
+
+def _section_at(path: Sequence[str]) -> type[BaseModel]:
+    section: type[BaseModel] = TrainConfig
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is None:
+            break
+        for candidate in (field.annotation, *get_args(field.annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                section = candidate
+    return section
+
+
+def _lower(message: str) -> str:
+    message = message.rstrip(".")
+    if message.startswith("should"):
+        return "it " + message
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,313 @@
+"""What the trainer reads each step: encoded clips, captions and references, gathered by row number.
+
+Everything is encoded ahead, so a step's batch is a few index selections. `TrainingData` holds
+tensors in memory, or `FileRows` that read from a folder of cached encodings as needed. Every random
+choice is drawn from (seed, step), never from a running generator, so that a run resumed at step n
+sees exactly what it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from stdrc.errors import STDRCError
+from stdrc.training.config import DropoutConfig, TrainConfig
+from stdrc.training.noise import draw_sigmas
+
+
+class Rows(Protocol):
+    """A stack of equally shaped tensors of which any few can be had."""
+
+    def __len__(self) -> int: ...
+    def gather(self, index: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class TensorRows:
+    """Rows of a tensor in memory."""
+
+    tensor: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def gather(self, index: Tensor) -> Tensor:
+        """Rows [len(index), ...]."""
+        return self.tensor.index_select(0, index)
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """One safetensors file a row, read when asked for."""
+
+    files: Sequence[Path]
+    key: str
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def gather(self, index: Tensor) -> Tensor:
+        """Rows [len(index), ...]."""
+        return torch.stack([load_file(self.files[i])[self.key] for i in index.tolist()])
+
+
+@dataclass
+class Batch:
+    """One micro-batch. `with_reference` counts the leading samples that have one; others none."""
+
+    latents: Tensor  # [B, C, F, H, W] normalised
+    noise: Tensor  # [B, C, F, H, W]
+    sigmas: Tensor  # [B]
+    text: Tensor  # [B, L, D]
+    text_mask: Tensor | None  # [B, L], None where every token counts
+    reference: Tensor | None  # [with_reference, C, 1, h, w]
+    with_reference: int
+    face: Tensor | None  # [B, F, H, W] share of a token inside the face box
+    clips: Tensor  # [B] row numbers
+    boxes: Tensor | None  # [B, frames, 4] pixels, NaN where there is no face
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        tensors = {k: v for k, v in self.__dict__.items() if isinstance(v, Tensor)}
+        return replace(self, **{k: v.to(device, non_blocking=True) for k, v in tensors.items()})
+
+
+@dataclass
+class TrainingData:
+    """Encoded clips with their captions and references.
+
+    Args:
+        latents: [N, C, F, H, W] normalised video latents (mean 0, std 1 a channel).
+        text: [M, L, D] text embeddings of the captions: after the connectors, or before them
+            (packed text-encoder states, with `text_mask`) when the connectors are trained.
+        null_text: [L, D] the same for the negative prompt, which stands in for a dropped caption.
+        text_mask: [M + 1, L], the last row for `null_text`; None where every token counts, which is
+            so after connectors with learnable registers.
+        captions: for each clip the rows of `text` it may take; none: clip i takes row i.
+        references: [R, C, 1, h, w] normalised latents of reference images, plain and augmented.
+        choices: for each clip the rows of `references` it may take, drawn evenly; none: clip i
+            takes row i. An empty list: that clip trains without a reference.
+        face: [N, F, H, W] in 0..1, the share of each token's pixels inside the face box.
+        boxes: [N, frames, 4] face boxes in pixels of the clip, NaN where there is none; for the
+            identity loss.
+        fps: frames a second.
+        description: what goes into the result's metadata under "data".
+
+    Raises:
+        STDRCError: lengths or shapes that don't belong together.
+    """
+
+    latents: Tensor | Rows
+    text: Tensor | Rows
+    null_text: Tensor
+    fps: float
+    text_mask: Tensor | None = None
+    captions: Sequence[Sequence[int]] | None = None
+    references: Tensor | Rows | None = None
+    choices: Sequence[Sequence[int]] | None = None
+    face: Tensor | None = None
+    boxes: Tensor | None = None
+    description: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.latents = _rows(self.latents)
+        self.text = _rows(self.text)
+        count = len(self.latents)
+        if not count:
+            raise STDRCError("The training data holds no clip.")
+        self._captions = Choices(self.captions, count, len(self.text), "captions", "text")
+        self._references = None
+        if self.references is not None:
+            self.references = _rows(self.references)
+            self._references = Choices(
+                self.choices, count, len(self.references), "choices", "references"
+            )
+        if self.text_mask is not None and len(self.text_mask) != len(self.text) + 1:
+            raise STDRCError(
+                f"text_mask has {len(self.text_mask)} rows; it needs {len(self.text) + 1}, one a "
+                "caption and a last one for the negative prompt."
+            )
+        for name, tensor in (("face", self.face), ("boxes", self.boxes)):
+            if tensor is not None and len(tensor) != count:
+                raise STDRCError(f"{name} has {len(tensor)} rows for {count} clips.")
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """(channels, frames, height, width) of a clip's latent."""
+        assert not isinstance(self.latents, Tensor)
+        channels, frames, height, width = self.latents.gather(torch.tensor([0])).shape[1:]
+        return channels, frames, height, width
+
+
+class Choices:
+    """For each clip, the rows it may take; flattened so that a batch is drawn without a loop."""
+
+    def __init__(
+        self, choices: Sequence[Sequence[int]] | None, clips: int, rows: int, name: str, of: str
+    ) -> None:
+        if choices is None:
+            if rows != clips:
+                raise STDRCError(
+                    f"{of} has {rows} rows for {clips} clips; say in {name} which clip takes which."
+                )
+            choices = [[i] for i in range(clips)]
+        if len(choices) != clips:
+            raise STDRCError(f"{name} has {len(choices)} entries for {clips} clips.")
+        self.counts = torch.tensor([len(c) for c in choices])
+        self.starts = self.counts.cumsum(0) - self.counts
+        self.flat = torch.tensor([row for c in choices for row in c], dtype=torch.long)
+        if len(self.flat) and not (int(self.flat.min()) >= 0 and int(self.flat.max()) < rows):
+            raise STDRCError(f"{name} names a row that {of} (with {rows} rows) doesn't have.")
+
+    def draw(self, clips: Tensor, generator: torch.Generator) -> Tensor:
+        """A row for each clip, -1 where it has none."""
+        counts = self.counts[clips]
+        pick = (torch.rand(len(clips), generator=generator) * counts).long()
+        if not len(self.flat):
+            return torch.full_like(clips, -1)
+        rows = self.flat[(self.starts[clips] + pick).clamp(max=len(self.flat) - 1)]
+        return torch.where(counts > 0, rows, -1)
+
+
+def seeded(*parts: int | str) -> torch.Generator:
+    """A CPU generator whose state depends on `parts` alone, not on what was drawn before."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+class BatchSource:
+    """Micro-batches by number: batch(i) is the same whenever and in whatever order it is asked for.
+
+    Args:
+        rank, world: this process and how many there are; each takes its own share of every epoch.
+    """
+
+    def __init__(
+        self, data: TrainingData, config: TrainConfig, *, rank: int = 0, world: int = 1
+    ) -> None:
+        self.data, self.config = data, config
+        self.rank, self.world = rank, world
+        self.size = config.batch_size
+        _, frames, height, width = data.latent_shape
+        self.tokens = frames * height * width
+        self._orders: dict[int, Tensor] = {}
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            while len(self._orders) > 1:
+                self._orders.pop(min(self._orders))
+            self._orders[epoch] = torch.randperm(
+                len(self.data), generator=seeded(self.config.seed, "order", epoch)
+            )
+        return self._orders[epoch]
+
+    def clips(self, number: int) -> Tensor:
+        """Row numbers of micro-batch `number`: a walk through one shuffled epoch after another."""
+        start = (number * self.world + self.rank) * self.size
+        at = range(start, start + self.size)
+        count = len(self.data)
+        return torch.stack([self._order(i // count)[i % count] for i in at])
+
+    def batch(self, number: int) -> Batch:
+        """Micro-batch `number`, on the CPU."""
+        data, config = self.data, self.config
+        generator = seeded(config.seed, "batch", number, self.rank)
+        # Ranks that share a sharded model must run the same number of forward passes, so with
+        # several processes a whole micro-batch keeps or loses its reference, on every rank alike.
+        together = seeded(config.seed, "dropout", number) if self.world > 1 else None
+        clips = self.clips(number)
+        no_text, no_reference = _draw_dropout(len(clips), config.dropout, generator, together)
+
+        rows = torch.full_like(clips, -1)
+        if data._references is not None and config.placement is not None:
+            rows = data._references.draw(clips, generator)
+            rows[no_reference] = -1
+        # Samples with a reference first: the two kinds have different lengths and go separately.
+        order = torch.argsort((rows < 0).long(), stable=True)
+        clips, rows, no_text = clips[order], rows[order], no_text[order]
+        with_reference = int((rows >= 0).sum())
+
+        assert not isinstance(data.latents, Tensor)
+        latents = data.latents.gather(clips)
+        captions = data._captions.draw(clips, generator)
+        text, mask = self._text(captions, no_text)
+        reference = None
+        if with_reference:
+            assert data.references is not None
+            assert not isinstance(data.references, Tensor)
+            reference = data.references.gather(rows[:with_reference]).float()
+        return Batch(
+            latents=latents.float(),
+            noise=torch.randn(latents.shape, generator=generator),
+            sigmas=draw_sigmas(len(clips), self.tokens, config.noise, generator),
+            text=text,
+            text_mask=mask,
+            reference=reference,
+            with_reference=with_reference,
+            face=None if data.face is None else data.face.index_select(0, clips),
+            clips=clips,
+            boxes=None if data.boxes is None else data.boxes.index_select(0, clips),
+        )
+
+    def _text(self, captions: Tensor, dropped: Tensor) -> tuple[Tensor, Tensor | None]:
+        data = self.data
+        assert not isinstance(data.text, Tensor)
+        text = data.text.gather(captions)
+        if bool(dropped.any()):
+            null = data.null_text.to(text.dtype)
+            text = torch.where(dropped[:, None, None], null[None], text)
+        mask = None
+        if data.text_mask is not None:
+            last = len(data.text_mask) - 1
+            mask = data.text_mask[torch.where(dropped, last, captions)]
+        return text, mask
+
+    def walk(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches start..stop-1 in order, each prepared while the one before is in use."""
+        if start >= stop:
+            return
+        if not any(
+            isinstance(rows, FileRows)
+            for rows in (self.data.latents, self.data.text, self.data.references)
+        ):
+            # In memory a batch costs less than handing it between threads.
+            for number in range(start, stop):
+                yield self.batch(number)
+            return
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+            coming = pool.submit(self.batch, start)
+            for number in range(start + 1, stop + 1):
+                batch = coming.result()
+                if number < stop:
+                    coming = pool.submit(self.batch, number)
+                yield batch
+
+
+def _draw_dropout(
+    count: int, dropout: DropoutConfig, generator: torch.Generator, together: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    draw = torch.rand(count, generator=generator)
+    if together is not None:
+        draw = torch.rand(1, generator=together).expand(count)
+    no_text = (draw < dropout.text) | (
+        (draw >= dropout.text + dropout.reference)
+        & (draw < dropout.text + dropout.reference + dropout.both)
+    )
+    no_reference = (draw >= dropout.text) & (draw < dropout.text + dropout.reference + dropout.both)
+    return no_text, no_reference
+
+
+def _rows(value: Tensor | Rows) -> Rows:
+    return TensorRows(value) if isinstance(value, Tensor) else value

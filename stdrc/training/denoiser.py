@@ -1,0 +1,204 @@
+"""The trained module: LTX-2's transformer called on noisy video tokens and clean reference tokens.
+
+It is a thin `nn.Module` around diffusers' transformer (and connectors, where they are trained), so
+that DDP and FSDP have one module to wrap. It adds no parameter and changes no weight's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import LTX2Pipeline, LTX2VideoTransformer3DModel
+from torch import Tensor, nn
+
+from stdrc.positions import ReferencePlacement, source_phases
+
+# What a video-only pass with isolated modalities never reaches on its way to the video's velocity.
+_NOT_VIDEO = re.compile(r"(^|[._])(audio|a2v|v2a|av_cross_attn)[._]|video_to_audio|audio_to_video")
+
+
+def pack(latents: Tensor, transformer: LTX2VideoTransformer3DModel) -> Tensor:
+    """Latents [B, C, F, H, W] as tokens [B, N, C * patch volume], as the pipeline packs them."""
+    config = transformer.config
+    return LTX2Pipeline._pack_latents(latents, config.patch_size, config.patch_size_t)
+
+
+def unpack(
+    tokens: Tensor, frames: int, height: int, width: int, transformer: LTX2VideoTransformer3DModel
+) -> Tensor:
+    """Tokens [B, N, D] as latents [B, C, F, H, W]; the sizes are of the latent."""
+    config = transformer.config
+    p, pt = config.patch_size, config.patch_size_t
+    return LTX2Pipeline._unpack_latents(tokens, frames // pt, height // p, width // p, p, pt)
+
+
+def is_video_parameter(name: str) -> bool:
+    """Whether a parameter of the transformer or the connectors can receive a gradient here."""
+    return _NOT_VIDEO.search(name) is None
+
+
+class Denoiser(nn.Module):
+    """Velocity of the video tokens, given text and an optional reference in the sequence.
+
+    Args:
+        transformer: diffusers' LTX-2.x transformer.
+        connectors: only where they are trained; the text then comes from before them.
+        padding_side: the tokenizer's, which LTX-2.0 connectors need to know.
+    """
+
+    def __init__(
+        self,
+        transformer: LTX2VideoTransformer3DModel,
+        connectors: nn.Module | None = None,
+        *,
+        padding_side: str = "left",
+    ) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.connectors = connectors
+        self.padding_side = padding_side
+        # `sigma`-modulated prompts came with 2.3; so did the cross-timestep they need.
+        self.is_23 = bool(transformer.config.cross_attn_mod)
+
+    def forward(
+        self,
+        video: Tensor,
+        sigmas: Tensor,
+        text: Tensor,
+        text_mask: Tensor | None,
+        reference: Tensor | None,
+        coords: Tensor,
+        phase: Tensor | None = None,
+    ) -> Tensor:
+        """
+        Args:
+            video: [B, N, D] noisy video tokens.
+            sigmas: [B] their noise levels in 0..1.
+            text: [B, L, E].
+            text_mask: [B, L] or None where every token counts.
+            reference: [B, R, D] clean reference tokens or None.
+            coords: [1, 3, N + R, 2] pixels and seconds, video first.
+            phase: [N + R] per-token rotary phase of the placement, or None.
+
+        Returns:
+            [B, N, D] velocity, noise minus clean.
+        """
+        batch, tokens, _ = video.shape
+        if self.connectors is not None:
+            text, _, text_mask = self.connectors(text, text_mask, padding_side=self.padding_side)
+            if self.connectors.config.video_connector_num_learnable_registers is not None:
+                text_mask = None  # registers have filled the padding: every token counts
+
+        time = sigmas[:, None] * 1000.0  # [B, 1]; the model's clock runs to 1000
+        groups = [(time, tokens)]
+        sequence = video
+        if reference is not None:
+            groups.append((torch.zeros_like(time), reference.shape[1]))
+            sequence = torch.cat([video, reference], dim=1)
+        config = self.transformer.config
+        silence = video.new_zeros(batch, 1, config.audio_in_channels)
+        audio_width = (
+            config.caption_channels
+            if config.use_prompt_embeddings
+            else config.audio_cross_attention_dim
+        )
+        with _shared_timesteps(self.transformer, groups), _phases(self.transformer, phase):
+            velocity = self.transformer(
+                hidden_states=sequence,
+                audio_hidden_states=silence,
+                encoder_hidden_states=text,
+                # The audio branch is cut off from the video, so what it reads does not matter.
+                audio_encoder_hidden_states=text.new_zeros(batch, 1, audio_width),
+                timestep=torch.cat([t.expand(-1, n) for t, n in groups], dim=1),
+                audio_timestep=time,
+                sigma=time[:, 0],
+                audio_sigma=time[:, 0],
+                encoder_attention_mask=text_mask,
+                audio_encoder_attention_mask=None,
+                video_coords=coords.expand(batch, -1, -1, -1),
+                audio_num_frames=1,
+                isolate_modalities=True,
+                use_cross_timestep=self.is_23,
+                return_dict=False,
+            )[0]
+        return velocity[:, :tokens]
+
+
+def sequence_coords(
+    transformer: LTX2VideoTransformer3DModel,
+    *,
+    frames: int,
+    height: int,
+    width: int,
+    fps: float,
+    placement: ReferencePlacement | None,
+    device: torch.device | str | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Coordinates [1, 3, N + R, 2] and phases [N + R] of video tokens, then the reference's.
+
+    Args:
+        frames, height, width: latent size.
+        fps: frames a second of the video.
+        placement: none: there is no reference and R = 0.
+    """
+    rope = transformer.rope
+    video = rope.prepare_video_coords(1, frames, height, width, device, fps=fps)
+    if placement is None:
+        return video, None
+    reference = placement.coords(
+        rope, frames=frames, height=height, width=width, fps=fps, index=0, device=device
+    )
+    phase = None
+    if placement.phase:
+        phase = torch.cat(
+            [
+                torch.zeros(video.shape[2], device=device),
+                torch.full((reference.shape[2],), placement.phase, device=device),
+            ]
+        )
+    return torch.cat([video, reference], dim=2), phase
+
+
+@contextmanager
+def _phases(transformer: nn.Module, phase: Tensor | None) -> Iterator[None]:
+    with source_phases(transformer.rope, phase):
+        yield
+
+
+@contextmanager
+def _shared_timesteps(transformer: nn.Module, groups: list[tuple[Tensor, int]]) -> Iterator[None]:
+    """Embed each distinct timestep once, then copy it to its tokens.
+
+    The model embeds a timestep per token though a sample has two, the video's and the reference's
+    0. At the miniature's size that is a tenth of a step. Same numbers, fewer of them.
+    """
+
+    def fewer(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        distinct = torch.cat([time for time, _ in groups], dim=1).flatten()  # [B * groups]
+        return (distinct, *args[1:]), kwargs
+
+    def spread(_: nn.Module, __: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        batch = groups[0][0].shape[0]
+        spread_out = []
+        for values in output:
+            values = values.view(batch, len(groups), -1)
+            tokens = [
+                values[:, i : i + 1].expand(-1, count, -1) for i, (_, count) in enumerate(groups)
+            ]
+            spread_out.append(torch.cat(tokens, dim=1).flatten(0, 1))  # [B * tokens, D]
+        return spread_out[0], spread_out[1]
+
+    embed = transformer.time_embed
+    handles = [
+        embed.register_forward_pre_hook(fewer, with_kwargs=True),
+        embed.register_forward_hook(spread),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

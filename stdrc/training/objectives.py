@@ -1,0 +1,176 @@
+"""The losses: flow matching, weighted towards the face, and identity of decoded frames."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from diffusers import LTX2Pipeline
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from stdrc.errors import STDRCError
+from stdrc.training.config import IdentityConfig
+
+
+class IdentityEncoder(Protocol):
+    """A frozen, differentiable face encoder.
+
+    Called with face crops [N, 3, crop_size, crop_size], RGB in -1..1; returns embeddings [N, D], of
+    any length. `crop_size` is 112 where the attribute is missing.
+    """
+
+    def __call__(self, crops: Tensor) -> Tensor: ...
+
+
+def add_noise(clean: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+    """x_s = (1 - s) x_0 + s e, with s [B] over [B, ...]."""
+    s = sigmas.view(-1, *[1] * (clean.ndim - 1))
+    return (1 - s) * clean + s * noise
+
+
+def flow_matching_loss(velocity: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean squared error of the velocity over tokens, with an optional weight per token.
+
+    The weights are normalised to mean 1 in each sample, so a face weight changes where the loss
+    looks and not how large it is.
+
+    Args:
+        velocity, target: [B, N, D]; the target is noise minus clean.
+        weight: [B, N], > 0.
+
+    Returns:
+        [B] loss of each sample.
+    """
+    error = (velocity.float() - target.float()).square().mean(dim=2)  # [B, N]
+    if weight is None:
+        return error.mean(dim=1)
+    return (error * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def face_coverage(
+    boxes: Tensor, *, frames: int, height: int, width: int, temporal: int, spatial: int
+) -> Tensor:
+    """How much of each latent token lies inside the face box.
+
+    Latent frame 0 is pixel frame 0; latent frame k > 0 covers the `temporal` pixel frames up to
+    k*temporal. A token covers `spatial` x `spatial` pixels.
+
+    Args:
+        boxes: [T, 4] x0 y0 x1 y1 in pixels of the clip, one a pixel frame; NaN rows have no face.
+        frames, height, width: the latent's size; T = (frames - 1) * temporal + 1.
+
+    Returns:
+        [frames, height, width] in 0..1, averaged over the token's pixel frames.
+    """
+    expected = (frames - 1) * temporal + 1
+    if boxes.shape != (expected, 4):
+        raise STDRCError(f"A clip of {expected} frames needs boxes of shape ({expected}, 4).")
+    valid = ~boxes.isnan().any(dim=1)
+    boxes = torch.nan_to_num(boxes)
+
+    def overlap(low: Tensor, high: Tensor, cells: int) -> Tensor:
+        start = torch.arange(cells, dtype=boxes.dtype) * spatial
+        covered = torch.minimum(high[:, None], start + spatial) - torch.maximum(low[:, None], start)
+        return covered.clamp(min=0) / spatial  # [T, cells]
+
+    rows = overlap(boxes[:, 1], boxes[:, 3], height)
+    columns = overlap(boxes[:, 0], boxes[:, 2], width)
+    inside = rows[:, :, None] * columns[:, None, :] * valid[:, None, None]  # [T, height, width]
+    first, rest = inside[:1], inside[1:]
+    return torch.cat([first, rest.unflatten(0, (frames - 1, temporal)).mean(dim=1)])
+
+
+def face_crops(video: Tensor, boxes: Tensor, size: int, margin: float) -> Tensor:
+    """Square crops around face boxes, differentiable in the pixels.
+
+    Args:
+        video: [N, 3, H, W] frames, one a box.
+        boxes: [N, 4] x0 y0 x1 y1 in pixels.
+        size: side of a crop in pixels.
+        margin: how much is added on each side, in sides of the box.
+
+    Returns:
+        [N, 3, size, size].
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) * (0.5 + margin)
+    index = torch.arange(len(boxes), device=boxes.device, dtype=video.dtype)[:, None]
+    regions = torch.cat([index, (centre - half).to(video), (centre + half).to(video)], dim=1)
+    return roi_align(video, regions, (size, size), sampling_ratio=2, aligned=True)
+
+
+class IdentityLoss:
+    """1 - cos between face embeddings of the decoded x_0 prediction and the decoded true latent.
+
+    Both sides go through the same decoder, so that what the autoencoder cannot draw is not blamed
+    on the generator. The true side is embedded once a clip and kept.
+
+    Args:
+        vae: frozen; gradients flow through its decoder.
+        encoder: see `IdentityEncoder`; its parameters are frozen here.
+    """
+
+    def __init__(self, vae: Any, encoder: IdentityEncoder, config: IdentityConfig) -> None:
+        self.vae, self.encoder, self.config = vae, encoder, config
+        self.size = int(getattr(encoder, "crop_size", 112))
+        vae.requires_grad_(False)
+        if isinstance(encoder, torch.nn.Module):
+            encoder.eval().requires_grad_(False)
+        self._known: dict[int, Tensor] = {}
+
+    def __call__(
+        self,
+        predicted: Tensor,
+        clean: Tensor,
+        sigmas: Tensor,
+        boxes: Tensor,
+        clips: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor | None:
+        """
+        Args:
+            predicted, clean: [B, C, F, H, W] normalised latents, the x_0 prediction and the truth.
+            sigmas: [B] noise levels; samples above `max_sigma` are left out.
+            boxes: [B, T, 4] pixels, NaN where there is no face.
+            clips: [B] row numbers, under which true embeddings are kept.
+            generator: on the CPU; draws the frames.
+
+        Returns:
+            The mean over the frames used, or None where no sample qualifies.
+        """
+        seen = ~boxes.isnan().any(dim=2)  # [B, T]
+        usable = (sigmas <= self.config.max_sigma).cpu() & seen.any(dim=1).cpu()
+        chosen = usable.nonzero().flatten()[: self.config.samples]
+        if not len(chosen):
+            return None
+        losses = []
+        for i in chosen.tolist():
+            frames = seen[i].cpu().nonzero().flatten()
+            keep = torch.randperm(len(frames), generator=generator)[: self.config.frames]
+            frames = frames[keep].sort().values.to(boxes.device)
+            truth = self._truth(int(clips[i]), clean[i : i + 1], boxes[i])[frames]
+            pixels = self.decode(predicted[i : i + 1])[0][frames]  # [n, 3, H, W]
+            crops = face_crops(pixels, boxes[i][frames], self.size, self.config.margin)
+            found = F.normalize(self.encoder(crops).float(), dim=1)
+            losses.append(1 - (found * truth).sum(dim=1))
+        return torch.cat(losses).mean()
+
+    @torch.no_grad()
+    def _truth(self, clip: int, clean: Tensor, boxes: Tensor) -> Tensor:
+        if clip not in self._known:
+            pixels = self.decode(clean)[0]
+            # Frames without a face are never drawn; any box keeps the shapes together.
+            crops = face_crops(pixels, torch.nan_to_num(boxes), self.size, self.config.margin)
+            self._known[clip] = F.normalize(self.encoder(crops).float(), dim=1).cpu()
+        return self._known[clip].to(clean.device)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents [B, C, F, H, W] as pixels [B, T, 3, H, W] in -1..1."""
+        vae = self.vae
+        latents = LTX2Pipeline._denormalize_latents(
+            latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+        )
+        timestep = latents.new_zeros(len(latents)) if vae.config.timestep_conditioning else None
+        return vae.decode(latents.to(vae.dtype), timestep, return_dict=False)[0].transpose(1, 2)

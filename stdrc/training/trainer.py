@@ -1,0 +1,558 @@
+"""The training loop: flow matching on video tokens with the reference in context.
+
+One optimizer step: draw clips, noise levels and what is dropped; put the clean reference behind
+the noisy video tokens; predict the velocity; weigh the squared error; add the identity loss on a
+few decoded frames; clip, step, average. Samples that lost their reference run in a second, shorter
+pass, so nothing is padded or masked. `Trainer` runs on encoded data; `stdrc.training.train` encodes
+a folder first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers import LTX2VideoTransformer3DModel
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from stdrc.errors import STDRCError
+from stdrc.training import checkpoint as checkpoints
+from stdrc.training.config import OptimizerConfig, TrainConfig
+from stdrc.training.data import Batch, BatchSource, TrainingData, seeded
+from stdrc.training.denoiser import Denoiser, is_video_parameter, pack, sequence_coords, unpack
+from stdrc.training.ema import WeightAverage
+from stdrc.training.objectives import (
+    IdentityEncoder,
+    IdentityLoss,
+    add_noise,
+    flow_matching_loss,
+)
+from stdrc.training.progress import RunLog
+from stdrc.training.result import (
+    CHECKPOINT_NAME,
+    LORA_NAME,
+    add_lora,
+    describe,
+    save_full,
+    save_lora,
+)
+
+# Settings that may change between a run and its continuation without changing what it computes.
+_FREE_TO_CHANGE = {
+    "output", "log_dir", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every",
+    "samples", "cache", "on_nan", "max_skipped", "on_bad_data", "data", "base",
+}  # fmt: skip
+
+Sampler = Callable[[int, nn.Module], Tensor | None]
+
+
+def learning_rate(step: int, total: int, config: OptimizerConfig) -> float:
+    """The rate of optimizer step `step`, counted from 0."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return config.lr
+    share = min(1.0, (step - config.warmup) / max(1, total - config.warmup))
+    left = 1 - share if config.schedule == "linear" else (1 + math.cos(math.pi * share)) / 2
+    return config.lr * (config.final + (1 - config.final) * left)
+
+
+class Trainer:
+    """Trains a transformer on encoded clips.
+
+    Args:
+        config: the run; `config.data` and `config.clip` are not read here.
+        data: encoded clips, captions and references.
+        transformer: diffusers' LTX-2.x transformer. It is trained in place: with `mode: full` its
+            own weights, with `mode: lora` adapters put on it.
+        connectors: only with `train_connectors`; `data.text` then comes from before them.
+        vae: only for the identity loss.
+        identity_encoder: only for the identity loss; see `objectives.IdentityEncoder`.
+        padding_side: the tokenizer's, for LTX-2.0 connectors that are trained.
+        base_hash: hash of the base's weights, for the result's metadata.
+        sampler: called as sampler(step, transformer) every `sample_every` steps with the averaged
+            weights in place; returns a strip [H, W, 3] uint8 or None.
+        on_step: called as on_step(step, numbers) after each optimizer step.
+        accelerator: none: one is made from `config.precision`.
+
+    Raises:
+        STDRCError: parts that don't fit together.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        *,
+        transformer: LTX2VideoTransformer3DModel,
+        connectors: nn.Module | None = None,
+        vae: Any = None,
+        identity_encoder: IdentityEncoder | None = None,
+        padding_side: str = "left",
+        base_hash: str | None = None,
+        sampler: Sampler | None = None,
+        on_step: Callable[[int, dict[str, float]], None] | None = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.config, self.data = config, data
+        self.base_hash, self.sampler, self.on_step = base_hash, sampler, on_step
+        self.placement = config.reference_placement
+        self.accelerator = accelerator or Accelerator(
+            mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
+            cpu=not torch.cuda.is_available(),
+        )
+        self.device = self.accelerator.device
+        self._check(transformer, connectors, vae, identity_encoder)
+
+        self.identity = None
+        if config.identity.weight:
+            assert identity_encoder is not None
+            if isinstance(identity_encoder, nn.Module):
+                identity_encoder.to(self.device)
+            self.identity = IdentityLoss(
+                vae.to(self.device).eval(), identity_encoder, config.identity
+            )
+
+        torch.manual_seed(config.seed)
+        denoiser = self._prepare_modules(transformer, connectors, padding_side)
+        trained = [p for p in denoiser.parameters() if p.requires_grad]
+        optimizer = _optimizer(trained, config.optimizer)
+        self.model, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
+        self.transformer = transformer
+        self.connectors = connectors
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.average = (
+            WeightAverage(self.parameters, config.ema) if config.ema is not None else None
+        )
+        self.source = BatchSource(
+            data,
+            config,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
+        _, self.frames, self.height, self.width = data.latent_shape
+        shape = {
+            "frames": self.frames, "height": self.height, "width": self.width, "fps": data.fps,
+            "device": self.device,
+        }  # fmt: skip
+        self._alone = sequence_coords(transformer, placement=None, **shape)
+        self._together = sequence_coords(transformer, placement=self.placement, **shape)
+        self.step = 0
+        self.skipped = 0
+        self._losses: list[float] = []
+
+    # Setting up ---------------------------------------------------------------------------------
+
+    def _check(
+        self, transformer: Any, connectors: Any, vae: Any, encoder: IdentityEncoder | None
+    ) -> None:
+        config, data = self.config, self.data
+        if config.placement is not None and data.references is None:
+            raise STDRCError(
+                "The run has a placement but its data has no references; "
+                "set placement: none to train plain text-to-video."
+            )
+        if config.train_connectors:
+            if connectors is None or data.text_mask is None:
+                raise STDRCError(
+                    "train_connectors needs the connectors, and text from before them."
+                )
+            if config.mode == "lora":
+                raise STDRCError("train_connectors goes with mode: full, not with mode: lora.")
+        if config.face_weight > 1 and data.face is None:
+            raise STDRCError("face_weight > 1 needs face boxes, and the data has none.")
+        if config.identity.weight:
+            if vae is None or encoder is None:
+                raise STDRCError(
+                    "identity.weight > 0 needs a VAE and an encoder: set identity.encoder, or pass "
+                    "identity_encoder= in Python."
+                )
+            if data.boxes is None:
+                raise STDRCError("identity.weight > 0 needs face boxes, and the data has none.")
+        channels = data.latent_shape[0]
+        patch = transformer.config.patch_size**2 * transformer.config.patch_size_t
+        if channels * patch != transformer.config.in_channels:
+            raise STDRCError(
+                f"The latents have {channels} channels and the transformer takes "
+                f"{transformer.config.in_channels}; they come from different models."
+            )
+
+    def _prepare_modules(
+        self, transformer: LTX2VideoTransformer3DModel, connectors: nn.Module | None, side: str
+    ) -> Denoiser:
+        config = self.config
+        if config.mode == "lora":
+            if not getattr(transformer, "peft_config", None):
+                add_lora(transformer, config.lora)
+            if config.precision != "fp32":
+                half = torch.bfloat16 if config.precision == "bf16" else torch.float16
+                for parameter in transformer.parameters():
+                    # The frozen base in half precision, what is trained in full.
+                    parameter.data = parameter.data.to(
+                        torch.float32 if parameter.requires_grad else half
+                    )
+        else:
+            transformer.to(torch.float32)
+            for name, parameter in transformer.named_parameters():
+                parameter.requires_grad_(is_video_parameter(name))
+        if config.train_connectors:
+            assert connectors is not None
+            connectors.to(torch.float32)
+            for name, parameter in connectors.named_parameters():
+                parameter.requires_grad_(is_video_parameter(name))
+        else:
+            connectors = None
+        if config.gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
+        transformer.train()
+        return Denoiser(transformer, connectors, padding_side=side)
+
+    # One step -----------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a micro-batch and its parts.
+
+        Args:
+            batch: on the device.
+            generator: on the CPU, for the frames of the identity loss.
+        """
+        noisy = add_noise(batch.latents, batch.noise, batch.sigmas)
+        target = pack(batch.noise - batch.latents, self.transformer)
+        video = pack(noisy, self.transformer)
+        velocity = self._velocity(batch, video)
+        weight = None
+        if self.config.face_weight > 1:
+            assert batch.face is not None
+            weight = 1 + (self.config.face_weight - 1) * pack(
+                batch.face[:, None], self.transformer
+            ).mean(dim=2)
+        per_sample = flow_matching_loss(velocity, target, weight)
+        loss = per_sample.mean()
+        parts = {"flow": float(loss.detach())}
+        if self.identity is not None:
+            assert batch.boxes is not None
+            clean_guess = (
+                unpack(
+                    video - batch.sigmas[:, None, None] * velocity.float(),
+                    self.frames, self.height, self.width, self.transformer,
+                )
+            )  # fmt: skip
+            identity = self.identity(
+                clean_guess, batch.latents, batch.sigmas, batch.boxes, batch.clips, generator
+            )
+            if identity is not None:
+                parts["identity"] = float(identity.detach())
+                loss = loss + self.config.identity.weight * identity
+        return loss, parts
+
+    def _velocity(self, batch: Batch, video: Tensor) -> Tensor:
+        k = batch.with_reference
+        mask = batch.text_mask
+        outputs = []
+        if k:
+            assert batch.reference is not None
+            outputs.append(
+                self.model(
+                    video[:k], batch.sigmas[:k], batch.text[:k],
+                    None if mask is None else mask[:k],
+                    pack(batch.reference, self.transformer), *self._together,
+                )
+            )  # fmt: skip
+        if k < len(video):
+            outputs.append(
+                self.model(
+                    video[k:], batch.sigmas[k:], batch.text[k:],
+                    None if mask is None else mask[k:], None, *self._alone,
+                )
+            )  # fmt: skip
+        return torch.cat(outputs)
+
+    def _optimizer_step(self, batches: list[Batch]) -> dict[str, float] | None:
+        """Numbers of the step, or None where it was skipped because they weren't finite."""
+        config = self.config
+        rate = learning_rate(self.step, config.steps, config.optimizer)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        total: dict[str, list[float]] = {}
+        for i, batch in enumerate(batches):
+            last = i == len(batches) - 1
+            generator = seeded(config.seed, "frames", self.step, i, self.source.rank)
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                loss, parts = self.loss(batch.to(self.device), generator)
+                self.accelerator.backward(loss / len(batches))
+            for name, value in {"loss": float(loss.detach()), **parts}.items():
+                total.setdefault(name, []).append(value)
+        norm = self.accelerator.clip_grad_norm_(self.parameters, config.optimizer.max_grad_norm)
+        numbers = {name: sum(values) / len(values) for name, values in total.items()}
+        numbers["grad_norm"] = float(norm) if norm is not None else 0.0
+        numbers["lr"] = rate
+        # fp16's scaler drops steps with infinite gradients itself while it looks for its scale.
+        scaled = config.precision == "fp16"
+        bad = not math.isfinite(numbers["loss"]) or (
+            not scaled and not math.isfinite(numbers["grad_norm"])
+        )
+        if self._any_rank(bad):
+            self.optimizer.zero_grad()
+            return None
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.step)
+        return numbers
+
+    def _any_rank(self, flag: bool) -> bool:
+        if self.accelerator.num_processes == 1:
+            return flag
+        flags = self.accelerator.gather(torch.tensor([float(flag)], device=self.device))
+        return bool(flags.sum() > 0)
+
+    # The run ------------------------------------------------------------------------------------
+
+    def fit(self, *, resume: bool = False) -> Path:
+        """Train to `config.steps` and write the result.
+
+        Args:
+            resume: go on from the newest whole checkpoint in the output folder, if there is one.
+
+        Returns:
+            The LoRA file, or the checkpoint folder.
+
+        Raises:
+            STDRCError: the output already holds a run and `resume` is false; a loss that isn't
+                finite (see `on_nan`); a full disk; a checkpoint of other settings.
+        """
+        config = self.config
+        self._start(resume)
+        log = RunLog(
+            config.log_dir or config.output / "logs",
+            total=config.steps, start=self.step, main=self.accelerator.is_main_process,
+        )  # fmt: skip
+        micro = config.accumulation
+        with log:
+            batches = self.source.walk(self.step * micro, config.steps * micro)
+            while self.step < config.steps:
+                numbers = self._optimizer_step([next(batches) for _ in range(micro)])
+                self.step += 1
+                self._account(numbers, log)
+                self._punctuate(log)
+                if self.on_step is not None:
+                    self.on_step(self.step, numbers or {})
+            return self._finish(log)
+
+    def _start(self, resume: bool) -> None:
+        folder = self.config.output / "checkpoints"
+        found = checkpoints.checkpoints(folder)
+        if found and not resume:
+            raise STDRCError(
+                f"{self.config.output} already holds a run at step "
+                f"{int(found[-1].name.removeprefix('step-'))}; add --resume to go on with it or "
+                "choose another output."
+            )
+        if found:
+            self.load_checkpoint(found[-1])
+        elif self.accelerator.is_main_process:
+            with checkpoints.mended_disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    def _account(self, numbers: dict[str, float] | None, log: RunLog) -> None:
+        config = self.config
+        if numbers is None:
+            self.skipped += 1
+            last = checkpoints.checkpoints(config.output / "checkpoints")
+            where = f"the last whole checkpoint is {last[-1]}" if last else "no checkpoint was made"
+            if config.on_nan == "stop" or self.skipped >= config.max_skipped:
+                times = f" {self.skipped} times in a row" if self.skipped > 1 else ""
+                raise STDRCError(
+                    f"The loss or its gradient was not finite{times} at step {self.step}; {where}. "
+                    "Lower optimizer.lr, look for damaged clips, or set on_nan: skip."
+                )
+            log.say(f"step {self.step}: loss not finite, the step is skipped")
+            return
+        self.skipped = 0
+        self._losses = [*self._losses[-99:], numbers["loss"]]
+        log.advance(self.step, sum(self._losses) / len(self._losses))
+        if self.step % config.log_every == 0 or self.step == config.steps:
+            log.record(self.step, numbers)
+
+    def _punctuate(self, log: RunLog) -> None:
+        config, last = self.config, self.step == self.config.steps
+        if config.sample_every and (self.step % config.sample_every == 0 or last):
+            self._sample(log)
+        if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
+            self.save_checkpoint()
+
+    def _sample(self, log: RunLog) -> None:
+        if self.sampler is None or not self.accelerator.is_main_process:
+            return
+        with self.averaged():
+            self.transformer.eval()
+            try:
+                strip = self.sampler(self.step, self.transformer)
+            finally:
+                self.transformer.train()
+        if strip is not None:
+            log.image(self.step, "samples", strip.numpy())
+
+    def averaged(self) -> Any:
+        """A block in which the model holds the averaged weights, where there is an average."""
+        return self.average.in_place() if self.average is not None else nullcontext()
+
+    # Saving and resuming ------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, Tensor]:
+        """Trained parameters by `Denoiser`'s names, on the CPU; empty but on the main process."""
+        options = StateDictOptions(
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
+        )
+        return dict(get_model_state_dict(self.model, options=options))
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The averaged parameters, or the parameters where none are averaged."""
+        with self.averaged():
+            return {name: value.clone() for name, value in self.weights().items()}
+
+    def save_checkpoint(self) -> Path:
+        """Write a checkpoint of the current step.
+
+        Raises:
+            STDRCError: weights that aren't finite, or a disk that won't take it.
+        """
+        config = self.config
+        folder = config.output / "checkpoints" / f"step-{self.step:07d}"
+        weights = self.weights()
+        ema = self.averaged_weights() if self.average is not None else None
+        options = StateDictOptions(
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
+        )
+        moments = get_optimizer_state_dict(self.model, self._inner_optimizer, options=options)
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            checkpoints.write_checkpoint(
+                folder,
+                weights=weights,
+                optimizer=moments,
+                ema=ema,
+                state={
+                    "step": self.step,
+                    "skipped": self.skipped,
+                    "losses": self._losses,
+                    "world": self.accelerator.num_processes,
+                    "scaler": scaler.state_dict() if scaler is not None else None,
+                    "rng": torch.get_rng_state().tolist(),
+                    "settings": self._settings(),
+                },
+            )
+            checkpoints.prune(folder.parent, config.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+        return folder
+
+    def load_checkpoint(self, folder: Path) -> None:
+        """Take up a run where a checkpoint left it.
+
+        Raises:
+            STDRCError: the checkpoint is damaged or was made with other settings.
+        """
+        weights, moments, ema, state = checkpoints.read_checkpoint(folder)
+        self._same_settings(folder, state)
+        # strict: a run's checkpoint has exactly the parameters that the run trains.
+        missing = {n for n, p in self.model.named_parameters() if p.requires_grad}
+        missing = {name.replace("_fsdp_wrapped_module.", "") for name in missing}
+        missing = {name.removeprefix("module.") for name in missing} ^ set(weights)
+        if missing:
+            raise STDRCError(
+                f"The checkpoint {folder} does not fit this model; {sorted(missing)[0]} is in one "
+                "and not in the other."
+            )
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
+        if self.average is not None and ema is not None:
+            set_model_state_dict(self.model, ema, options=options)
+            self.average.copy_from(self.parameters)
+        set_model_state_dict(self.model, weights, options=options)
+        state_dict = get_optimizer_state_dict(
+            self.model, self._inner_optimizer,
+            options=StateDictOptions(
+                full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
+            ),
+        )  # fmt: skip
+        state_dict["state"] = moments
+        set_optimizer_state_dict(self.model, self._inner_optimizer, state_dict, options=options)
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(torch.tensor(state["rng"], dtype=torch.uint8))
+        self.step, self.skipped = int(state["step"]), int(state["skipped"])
+        self._losses = list(state["losses"])
+
+    @property
+    def _inner_optimizer(self) -> torch.optim.Optimizer:
+        return getattr(self.optimizer, "optimizer", self.optimizer)
+
+    def _settings(self) -> dict[str, Any]:
+        settings = self.config.model_dump(mode="json")
+        settings = {k: v for k, v in settings.items() if k not in _FREE_TO_CHANGE}
+        if settings["optimizer"]["schedule"] == "constant":
+            del settings["steps"]  # a constant rate doesn't know how long the run is
+        return {**settings, "clips": len(self.data)}
+
+    def _same_settings(self, folder: Path, state: Mapping[str, Any]) -> None:
+        now, then = self._settings(), state["settings"]
+        for key in sorted(set(now) | set(then)):
+            if now.get(key) != then.get(key):
+                raise STDRCError(
+                    f"Cannot resume {folder}: {key} was {then.get(key)!r} and is now "
+                    f"{now.get(key)!r}; change it back or choose another output."
+                )
+        if state["world"] != self.accelerator.num_processes:
+            raise STDRCError(
+                f"Cannot resume {folder} with {self.accelerator.num_processes} processes: "
+                f"it ran with {state['world']}."
+            )
+        if int(state["step"]) > self.config.steps:
+            raise STDRCError(
+                f"{folder} is past steps: {self.config.steps}; raise it or choose another output."
+            )
+
+    def _finish(self, log: RunLog) -> Path:
+        config = self.config
+        weights = self.averaged_weights()
+        result = config.output / (LORA_NAME if config.mode == "lora" else CHECKPOINT_NAME)
+        if self.accelerator.is_main_process:
+            about = describe(
+                config, step=self.step, data=self.data.description, base_hash=self.base_hash
+            )
+            if config.mode == "lora":
+                save_lora(result, self.transformer, weights, about)
+            else:
+                modules: dict[str, nn.Module] = {"transformer": self.transformer}
+                if config.train_connectors:
+                    assert self.connectors is not None
+                    modules["connectors"] = self.connectors
+                base = Path(config.base)
+                save_full(result, modules, weights, about, base if base.is_dir() else None)
+            log.say(f"done: {result}")
+        self.accelerator.wait_for_everyone()
+        return result
+
+
+def _optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    if config.name == "adafactor":
+        return torch.optim.Adafactor(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        foreach=True,
+    )

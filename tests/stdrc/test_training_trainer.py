@@ -1,0 +1,272 @@
+"""The loop: what the model is called with, exact resumption, refusing to save what is broken."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import LTX2Pipeline
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from stdrc.errors import STDRCError
+from stdrc.positions import ReferencePlacement
+from stdrc.training import Trainer, checkpoint
+from stdrc.training.data import BatchSource
+from stdrc.training.denoiser import Denoiser, pack, sequence_coords
+from stdrc.training.trainer import learning_rate
+
+from .training_tiny import tiny_config, tiny_data, tiny_transformer
+
+
+def test_denoiser_is_the_plain_transformer_call() -> None:
+    """Embedding two timesteps a sample and trimming the audio branch change no number."""
+    model = tiny_transformer().eval()
+    placement = ReferencePlacement.tass()
+    coords, _ = sequence_coords(model, frames=2, height=3, width=3, fps=8.0, placement=placement)
+    g = torch.Generator().manual_seed(1)
+    video = pack(torch.randn(3, 4, 2, 3, 3, generator=g), model)
+    reference = pack(torch.randn(3, 4, 1, 3, 3, generator=g), model)
+    text, sigmas = torch.randn(3, 5, 16, generator=g), torch.tensor([0.1, 0.5, 0.9])
+    with torch.no_grad():
+        ours = Denoiser(model)(video, sigmas, text, None, reference, coords)
+        time = torch.cat([sigmas[:, None].expand(3, 18), torch.zeros(3, 9)], dim=1) * 1000
+        plain = model(
+            hidden_states=torch.cat([video, reference], dim=1),
+            audio_hidden_states=torch.randn(3, 1, 4, generator=g),
+            encoder_hidden_states=text,
+            audio_encoder_hidden_states=torch.randn(3, 5, 16, generator=g),
+            timestep=time,
+            audio_timestep=sigmas[:, None] * 1000,
+            sigma=sigmas * 1000,
+            encoder_attention_mask=torch.ones(3, 5),
+            audio_encoder_attention_mask=torch.ones(3, 5),
+            video_coords=coords.expand(3, -1, -1, -1),
+            audio_num_frames=1,
+            isolate_modalities=True,
+            use_cross_timestep=True,
+        ).sample[:, :18]
+    torch.testing.assert_close(ours, plain, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_every_trained_parameter_gets_a_gradient(tmp_path: Path, mode: str) -> None:
+    """Else DDP would wait for it, and weight decay would eat it."""
+    trainer = Trainer(tiny_config(tmp_path, mode=mode), tiny_data(), transformer=tiny_transformer())
+    loss, _ = trainer.loss(trainer.source.batch(0), torch.Generator())
+    loss.backward()
+    without = [
+        name for name, p in trainer.model.named_parameters() if p.requires_grad and p.grad is None
+    ]
+    assert without == []
+    frozen = [n for n, p in trainer.model.named_parameters() if not p.requires_grad and p.grad]
+    assert frozen == []
+
+
+def test_loss_falls(tmp_path: Path) -> None:
+    seen: list[float] = []
+    config = tiny_config(tmp_path, steps=60, optimizer={"lr": 1e-2, "warmup": 5}, batch_size=6)
+    Trainer(
+        config, tiny_data(), transformer=tiny_transformer(),
+        on_step=lambda _, numbers: seen.append(numbers["loss"]),
+    ).fit()  # fmt: skip
+    assert sum(seen[-10:]) < 0.85 * sum(seen[:10])
+
+
+def _run(output: Path, kill_at: int | None, **changes: object) -> None:
+    def on_step(step: int, _: dict[str, float]) -> None:
+        if step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    config = tiny_config(output, checkpoint_every=2, ema={"decay": 0.9}, **changes)
+    Trainer(config, tiny_data(), transformer=tiny_transformer(), on_step=on_step).fit(resume=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mode": "full", "accumulation": 2},
+        {"mode": "lora", "lora": {"rank": 2, "dropout": 0.2}},
+        {"mode": "full", "optimizer": {"name": "adafactor", "lr": 1e-3, "schedule": "cosine"}},
+    ],
+    ids=["full", "lora with dropout", "adafactor"],
+)
+def test_killed_and_resumed_equals_never_stopped(tmp_path: Path, changes: dict) -> None:
+    fork = multiprocessing.get_context("fork")
+    for output, kill_at in ((tmp_path / "whole", None), (tmp_path / "cut", 3)):
+        process = fork.Process(target=_run, args=(output, kill_at), kwargs=changes)
+        process.start()
+        process.join(60)
+        assert process.exitcode == (-signal.SIGKILL if kill_at else 0)
+    assert [p.name for p in checkpoint.checkpoints(tmp_path / "cut/checkpoints")] == [
+        "step-0000002"
+    ]
+    process = fork.Process(target=_run, args=(tmp_path / "cut", None), kwargs=changes)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    names = ["weights.safetensors", "ema.safetensors", "optimizer.safetensors"]
+    for name in names:
+        whole = load_file(tmp_path / "whole/checkpoints/step-0000006" / name)
+        cut = load_file(tmp_path / "cut/checkpoints/step-0000006" / name)
+        assert set(whole) == set(cut)
+        assert len(whole) > 10
+        for key in whole:
+            assert torch.equal(whole[key], cut[key]), (name, key)
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path: Path) -> None:
+    data, config = tiny_data(), tiny_config(tmp_path, steps=1)
+    Trainer(config, data, transformer=tiny_transformer()).fit()
+    with pytest.raises(STDRCError, match="already holds a run at step 1; add --resume"):
+        Trainer(config, data, transformer=tiny_transformer()).fit()
+    other = tiny_config(tmp_path, steps=1, placement="overlap")
+    with pytest.raises(STDRCError, match=r"Cannot resume .*placement was"):
+        Trainer(other, data, transformer=tiny_transformer()).fit(resume=True)
+    longer = tiny_config(tmp_path, steps=2)
+    assert Trainer(longer, data, transformer=tiny_transformer()).fit(resume=True).exists()
+
+
+def test_nan_stops_or_skips(tmp_path: Path) -> None:
+    data = tiny_data()
+    data.latents.tensor[2] = float("nan")  # type: ignore[union-attr]
+    with pytest.raises(STDRCError, match=r"not finite at step \d; no checkpoint was made"):
+        Trainer(tiny_config(tmp_path / "a"), data, transformer=tiny_transformer()).fit()
+    assert not list((tmp_path / "a/checkpoints").iterdir())
+
+    steps: list[bool] = []
+    config = tiny_config(tmp_path / "b", on_nan="skip", batch_size=1, steps=6)
+    result = Trainer(
+        config, data, transformer=tiny_transformer(),
+        on_step=lambda _, numbers: steps.append(bool(numbers)),
+    ).fit()  # fmt: skip
+    assert steps.count(False) == 1
+    for tensor in load_file(result / "transformer/diffusion_pytorch_model.safetensors").values():
+        assert tensor.isfinite().all()
+
+
+def test_skipping_forever_stops(tmp_path: Path) -> None:
+    data = tiny_data()
+    data.latents.tensor[:] = float("nan")  # type: ignore[union-attr]
+    config = tiny_config(tmp_path, on_nan="skip", max_skipped=3)
+    with pytest.raises(STDRCError, match="not finite 3 times in a row at step 3"):
+        Trainer(config, data, transformer=tiny_transformer()).fit()
+
+
+def test_broken_weights_are_never_saved(tmp_path: Path) -> None:
+    trainer = Trainer(tiny_config(tmp_path), tiny_data(), transformer=tiny_transformer())
+    next(p for p in trainer.parameters).data[0] = float("inf")
+    with pytest.raises(STDRCError, match=r"not saved: .* not finite"):
+        trainer.save_checkpoint()
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_full_disk_leaves_the_last_checkpoint_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path, checkpoint_every=2)
+    trainer = Trainer(config, tiny_data(), transformer=tiny_transformer())
+    real, written = checkpoint.save_file, []
+
+    def full_disk(tensors: dict, path: Path, metadata: dict) -> None:
+        real(tensors, path, metadata=metadata)
+        written.append(path)
+        if len(written) == 4:  # the second file of the second checkpoint
+            path.write_bytes(path.read_bytes()[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full_disk)
+    with pytest.raises(STDRCError, match=r"disk is full: .*step-0000004 .*--resume"):
+        trainer.fit()
+    left = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert left == ["step-0000002"]
+    monkeypatch.setattr(checkpoint, "save_file", real)
+    result = Trainer(config, tiny_data(), transformer=tiny_transformer()).fit(resume=True)
+    assert (result / "stdrc.json").exists()
+
+
+def test_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, steps=1)
+    Trainer(config, tiny_data(), transformer=tiny_transformer()).fit()
+    file = tmp_path / "checkpoints/step-0000001/weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(STDRCError, match="step-0000001 is damaged"):
+        Trainer(config, tiny_data(), transformer=tiny_transformer()).fit(resume=True)
+
+
+def test_lora_loads_into_diffusers_and_says_how_it_was_made(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, mode="lora", lora={"rank": 3, "alpha": 6}, placement="strata")
+    trained = tiny_transformer()
+    path = Trainer(config, tiny_data(), transformer=trained).fit()
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["stdrc"])
+        assert not [key for key in file.keys() if "audio" in key]  # noqa: SIM118
+    assert ReferencePlacement.parse(about["placement"]) == ReferencePlacement.strata()
+    assert about["steps"] == 6
+    assert about["augmentation"]["colour"] is True
+
+    fresh = tiny_transformer()
+    state, metadata = LTX2Pipeline.lora_state_dict(str(path), return_lora_metadata=True)
+    LTX2Pipeline.load_lora_into_transformer(state, fresh, metadata=metadata)
+    g = torch.Generator().manual_seed(3)
+    video, text = torch.randn(1, 18, 4, generator=g), torch.randn(1, 5, 16, generator=g)
+    coords, _ = sequence_coords(fresh, frames=2, height=3, width=3, fps=8.0, placement=None)
+
+    def velocity(model: torch.nn.Module) -> torch.Tensor:
+        model.eval()
+        with torch.no_grad():
+            return Denoiser(model)(video, torch.tensor([0.5]), text, None, None, coords)
+
+    torch.testing.assert_close(velocity(fresh), velocity(trained), atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(velocity(fresh), velocity(tiny_transformer()), atol=1e-5)
+
+
+def test_dropout_drops_what_it_says() -> None:
+    data = tiny_data(clips=200)
+    config = tiny_config(
+        Path("x"), batch_size=200, dropout={"text": 0.2, "reference": 0.1, "both": 0.3}
+    )
+    batch = BatchSource(data, config).batch(0)
+    no_text = (batch.text == data.null_text).all(dim=(1, 2))
+    no_reference = torch.arange(200) >= batch.with_reference
+    assert abs(float((no_text & ~no_reference).float().mean()) - 0.2) < 0.09
+    assert abs(float((~no_text & no_reference).float().mean()) - 0.1) < 0.07
+    assert abs(float((no_text & no_reference).float().mean()) - 0.3) < 0.1
+
+
+def test_references_and_clips_stay_together() -> None:
+    data = tiny_data(clips=7)
+    config = tiny_config(Path("x"), batch_size=5)
+    source = BatchSource(data, config)
+    epoch = torch.cat([source.clips(i) for i in range(7)])
+    assert epoch.bincount().tolist() == [5] * 7  # five epochs, each clip once in each
+    assert len(set(epoch[:7].tolist())) == 7
+    batch = source.batch(3)
+    references = data.references.tensor  # type: ignore[union-attr]
+    for i in range(batch.with_reference):
+        clip = int(batch.clips[i])
+        own = references[[clip, 7 + clip]]
+        assert (own == batch.reference[i]).all(dim=(1, 2, 3, 4)).any()
+    assert torch.equal(batch.latents, data.latents.gather(batch.clips))  # type: ignore[union-attr]
+    again = BatchSource(data, config).batch(3)
+    assert torch.equal(again.noise, batch.noise)
+    assert not torch.equal(source.batch(4).noise, batch.noise)
+
+
+def test_learning_rate() -> None:
+    config = tiny_config(
+        Path("x"),
+        optimizer={"lr": 1.0, "warmup": 10, "schedule": "cosine", "final": 0.1},
+    ).optimizer
+    rates = [learning_rate(step, 110, config) for step in range(111)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[110] == pytest.approx(0.1)
