@@ -1,0 +1,135 @@
+"""What the suite computes once a frame, whatever number of metrics asks for it.
+
+A feature turns a batch of frames into one value a frame. Features may build on others (embeddings
+on faces), and know how to be written to the cache and read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from metrics.faces.base import FaceBackend, Faces, Frames
+
+__all__ = ["EmbeddingsFeature", "FacesFeature", "Feature", "FeatureCache"]
+
+
+class Feature(Protocol):
+    """One value a frame."""
+
+    name: str
+    version: str
+    requires: tuple[str, ...]
+    """Names of the features that `compute` builds on."""
+
+    def compute(self, frames: Frames, given: Mapping[str, Sequence[Any]]) -> list[Any]:
+        """A value for each frame of uint8 ``[N, H, W, 3]``; ``given`` holds what is required."""
+        ...
+
+    def pack(self, values: Sequence[Any]) -> dict[str, Tensor]:
+        """Values as tensors, for the cache."""
+        ...
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Any]:
+        """The values that `pack` packed."""
+        ...
+
+
+class FacesFeature:
+    """The faces of each frame, as :class:`~metrics.faces.base.Faces`."""
+
+    requires: tuple[str, ...] = ()
+
+    def __init__(self, backend: FaceBackend) -> None:
+        self.backend = backend
+        self.name = f"faces.{backend.name}"
+        self.version = backend.version
+
+    def compute(self, frames: Frames, given: Mapping[str, Sequence[Any]]) -> list[Faces]:
+        return self.backend.detect(frames)
+
+    def pack(self, values: Sequence[Faces]) -> dict[str, Tensor]:
+        return {
+            "counts": torch.tensor([len(v) for v in values]),
+            "boxes": torch.cat([v.boxes for v in values]),
+            "landmarks": torch.cat([v.landmarks for v in values]),
+            "scores": torch.cat([v.scores for v in values]),
+        }
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Faces]:
+        counts = tensors["counts"].tolist()
+        parts = (tensors[k].split(counts) for k in ("boxes", "landmarks", "scores"))
+        return [Faces(*part) for part in zip(*parts, strict=True)]
+
+
+class EmbeddingsFeature:
+    """Identity embeddings ``[n, D]`` of the faces of each frame, in the order of the faces."""
+
+    def __init__(self, backend: FaceBackend) -> None:
+        self.backend = backend
+        self.name = f"embeddings.{backend.name}"
+        self.version = backend.version
+        self.requires: tuple[str, ...] = (f"faces.{backend.name}",)
+
+    def compute(self, frames: Frames, given: Mapping[str, Sequence[Any]]) -> list[Tensor]:
+        faces: Sequence[Faces] = given[self.requires[0]]
+        crops = [self.backend.align(frame, found) for frame, found in zip(frames, faces)]
+        counts = [len(c) for c in crops]
+        if sum(counts) == 0:
+            return [torch.zeros(0, 0) for _ in crops]
+        return list(self.backend.embed(np.concatenate(crops)).split(counts))
+
+    def pack(self, values: Sequence[Tensor]) -> dict[str, Tensor]:
+        filled = [v for v in values if len(v)]
+        return {
+            "counts": torch.tensor([len(v) for v in values]),
+            "rows": torch.cat(filled) if filled else torch.zeros(0, 0),
+        }
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        return list(tensors["rows"].split(tensors["counts"].tolist()))
+
+
+class FeatureCache:
+    """Features on disk, by the video's hash and the feature's name and version.
+
+    Args:
+        folder: made when the first feature is written; safe to share between processes, since a
+            file is written beside its final name and renamed.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def _path(self, sha256: str, name: str, version: str) -> Path:
+        key = hashlib.sha256(f"{name}\0{version}".encode()).hexdigest()[:16]
+        return self.folder / sha256[:2] / sha256 / f"{name}-{key}.safetensors"
+
+    def load(self, sha256: str, name: str, version: str) -> dict[str, Tensor]:
+        """What is stored, or nothing. A damaged file counts as nothing and is computed again."""
+        path = self._path(sha256, name, version)
+        if not path.is_file():
+            return {}
+        try:
+            return load_file(path)
+        except Exception:  # safetensors raises its own type; the file is rewritten on store
+            path.unlink(missing_ok=True)
+            return {}
+
+    def store(self, sha256: str, name: str, version: str, tensors: dict[str, Tensor]) -> None:
+        """Write ``tensors`` under that key, replacing what was there."""
+        path = self._path(sha256, name, version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        os.close(handle)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+        os.replace(temporary, path)

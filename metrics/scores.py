@@ -1,0 +1,76 @@
+"""What goes into the suite and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Score", "SetScore", "VideoItem"]
+
+
+@dataclass(frozen=True)
+class VideoItem:
+    """A video to score and what it was made from.
+
+    Attributes:
+        video: a video file, or a folder of images.
+        key: the caller's name for it; comes back in every score.
+        prompt: the text it was generated from.
+        references: images of the faces it should show; with several, each is another person.
+        target: a true video of the same identity and prompt, where one exists.
+        identity: name of the person, for reports.
+        group: set-level metrics are computed within a group (a cell of an experiment).
+    """
+
+    video: Path
+    key: str
+    prompt: str | None = None
+    references: tuple[Path, ...] = ()
+    target: Path | None = None
+    identity: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one video.
+
+    Attributes:
+        value: None unless ``status`` is "ok".
+        status: "ok"; "failed", for this video; "absent", the metric can't run on this machine.
+        reason: in words, why not ok; with "ok" a remark on the value, often empty.
+        detail: further numbers, such as how many frames had a face.
+    """
+
+    key: str
+    group: str
+    metric: str
+    backend: str
+    version: str
+    value: float | None
+    status: str
+    reason: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SetScore:
+    """One metric of all videos of a group, with a 95 % bootstrap interval where there is one.
+
+    Attributes:
+        n: videos that went into it.
+        status, reason: as in :class:`Score`.
+    """
+
+    group: str
+    metric: str
+    backend: str
+    version: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    status: str
+    reason: str = ""

