@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -113,18 +112,3 @@ def write_caption(attributes: ClipAttributes, rng: np.random.Generator) -> str:
             return ", ".join([subject, extras[0], f"{motion} {background}", *extras[1:]])
         return ", ".join([f"{subject} {motion}", *extras, background])
     return ", ".join([f"{background} {subject} {motion}", *extras])
-
-
-def vocabulary() -> list[str]:
-    """Every word that a caption can hold, sorted; punctuation is the comma and the full stop."""
-    phrases: list[str] = [*words.SUBJECTS, *words.PLACES, *words.COLORS, *words.HATS[1:]]
-    for table in (
-        words.MOTION_PHRASES,
-        words.PATTERN_PHRASES,
-        words.EXPRESSION_PHRASES,
-        words.LIGHTING_PHRASES,
-        words.HAT_PHRASES,
-    ):
-        for options in table.values():
-            phrases.extend(options)
-    return sorted({word for phrase in phrases for word in re.findall(r"[a-z]+", phrase)})

@@ -467,7 +467,7 @@ def _gain(lighting: str, direction: float, size: int, rng: np.random.Generator) 
     return np.ascontiguousarray(np.broadcast_to(row, (size, size, 3)), np.float32)
 
 
-def _poses(motion: str, frames: int, rng: np.random.Generator) -> tuple[Pose, ...]:
+def sample_poses(motion: str, frames: int, rng: np.random.Generator) -> tuple[Pose, ...]:
     """The head's path. Travel is moderate: about two pixels a frame over nine frames."""
     s = np.linspace(-1, 1, frames) if frames > 1 else np.zeros(1)
     s = s * rng.uniform(0.9, 1.1)
@@ -499,13 +499,17 @@ def _poses(motion: str, frames: int, rng: np.random.Generator) -> tuple[Pose, ..
     return tuple(Pose(**{k: float(v[i]) for k, v in base.items()}) for i in range(frames))
 
 
-def _render(
+def render_poses(
     identity: Identity,
     attributes: ClipAttributes,
     poses: tuple[Pose, ...],
     size: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw one frame a pose: frames uint8 [T, S, S, 3], boxes [T, 4], landmarks [T, 5, 2].
+
+    `rng` fixes the shirt, the side of the light and the details of the background.
+    """
     canvas = size * _OVERSAMPLE
     direction = float(rng.choice([-1.0, 1.0]))
     shirt = _SHIRTS[int(rng.integers(len(_SHIRTS)))]
@@ -538,7 +542,7 @@ def render_portrait(
         pitch=rng.uniform(-0.12, 0.12),
         roll=rng.uniform(-0.1, 0.1),
     )
-    frames, boxes, landmarks = _render(identity, attributes, (pose,), size, rng)
+    frames, boxes, landmarks = render_poses(identity, attributes, (pose,), size, rng)
     return frames[0], boxes[0], landmarks[0]
 
 
@@ -565,8 +569,8 @@ def render_clip(
         The clip. Equal arguments give equal pixels.
     """
     rng = np.random.default_rng([7152, identity.seed, seed])
-    poses = _poses(attributes.motion, frames, rng)
-    pixels, boxes, landmarks = _render(identity, attributes, poses, size, rng)
+    poses = sample_poses(attributes.motion, frames, rng)
+    pixels, boxes, landmarks = render_poses(identity, attributes, poses, size, rng)
     caption = write_caption(attributes, rng)
     portrait = _other_scene(attributes, rng)
     reference, reference_box, reference_landmarks = render_portrait(identity, portrait, size, seed)

@@ -7,6 +7,8 @@ expression, lighting and hat. Nothing here needs more than the standard library.
 
 from __future__ import annotations
 
+import re
+
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "grey")
 PATTERNS = ("plain", "striped", "dotted", "checkered", "brick", "hills", "stars", "waves")
 MOTIONS = ("left", "right", "up", "down", "towards", "away", "turning", "nodding", "still")
@@ -65,3 +67,24 @@ HAT_PHRASES: dict[str, tuple[str, ...]] = {
 }
 
 PLACES = ("in front of", "before", "against")
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def vocabulary() -> list[str]:
+    """Every word that a caption can hold, sorted; punctuation is the comma alone."""
+    phrases: list[str] = [*SUBJECTS, *PLACES, *COLORS, *HATS[1:]]
+    tables = (
+        MOTION_PHRASES,
+        PATTERN_PHRASES,
+        EXPRESSION_PHRASES,
+        LIGHTING_PHRASES,
+        HAT_PHRASES,
+    )
+    for table in tables:
+        for options in table.values():
+            phrases.extend(options)
+    return sorted({word for phrase in phrases for word in split_words(phrase)})
