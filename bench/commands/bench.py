@@ -1,0 +1,231 @@
+"""`stdrc bench`: run a config, look at a run, merge shards, search guidance weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from bench.errors import BenchError
+
+
+class RunByDefault(TyperGroup):
+    """`stdrc bench CONFIG.yaml` is `stdrc bench run CONFIG.yaml`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=RunByDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Run a sweep: plan, generate, score, report. The same command again goes on where it "
+    "stopped.\n\n"
+    "Example: stdrc bench bench/configs/quick.yaml",
+)
+
+Config = Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", help="The run folder; the config's if not given.")
+]
+
+
+def _load(path: Path, run: Path | None = None, **engine: Any) -> Any:
+    from bench.config import EngineConfig, load_config
+
+    config = load_config(path)
+    changes: dict[str, Any] = {} if run is None else {"run": run}
+    given = {name: value for name, value in engine.items() if value is not None}
+    if given:
+        changes["engine"] = EngineConfig(**{**config.engine.model_dump(), **given})
+    return config.model_copy(update=changes) if changes else config
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 1, 1
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise BenchError(f"--shard is I/N with 1 <= I <= N, for example 3/16, not {text!r}.")
+    return int(index), int(count)
+
+
+@app.command()
+def run(
+    config: Annotated[
+        Path | None, typer.Argument(help="The run's YAML file.", show_default=False)
+    ] = None,
+    run_folder: RunFolder = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use only the first so many samples.", min=1)
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="I/N: do only this part, in a run folder of its own.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="local or ray.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="ray: a running cluster's address, or auto.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="ray: how many workers.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Videos a batch.", min=1)] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the plan, with a time estimate, and stop.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for another process that holds the run folder.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try videos again that failed before.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the report even if nothing changed.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of a config and stop.")
+    ] = False,
+) -> None:
+    """Run a config, or go on where it stopped.
+
+    Example: stdrc bench bench/configs/quick.yaml --limit 2
+    """
+    if schema:
+        from bench.config import BenchConfig
+
+        typer.echo(json.dumps(BenchConfig.model_json_schema(), indent=2))
+        return
+    if config is None:
+        raise BenchError("Name a config: stdrc bench CONFIG.yaml; bench/configs/ has some.")
+    from rich.console import Console
+
+    from bench.runner import Runner
+    from bench.store import Store, duration
+
+    console = Console(highlight=False)
+    loaded = _load(
+        config, run_folder, kind=engine, address=address, workers=workers, batch_size=batch_size
+    )
+    runner = Runner(
+        loaded,
+        limit=limit,
+        shard=_shard(shard),
+        wait=None if wait else 0,
+        console=console,
+    )
+    known = (runner.folder / "store.sqlite").is_file()
+    store = Store(runner.folder) if known and not wait else None
+    try:
+        lines, left = runner.describe_plan(store)
+    finally:
+        if store is not None:
+            store.close()
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+    if plan or (left and not known):
+        each = runner.calibrate() if left else None
+        if each is not None:
+            passes = runner.plan.passes * left // max(runner.plan.videos, 1)
+            console.print(
+                f"{each * 1000:.0f} ms a model pass here: about {duration(each * passes)} to "
+                "generate, on one worker"
+            )
+    if plan:
+        return
+    try:
+        summary = runner.run(retry_failed=retry_failed, fresh_report=report)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. The same command goes on; what is done is in {runner.folder}.")
+        raise typer.Exit(130) from None
+    _say(console, summary)
+
+
+def _say(console: Any, summary: Any) -> None:
+    from bench.store import duration
+
+    made = f"{summary.generated} generated, {summary.scored} scored"
+    if not summary.generated and not summary.scored:
+        made = "nothing was left to do"
+    console.print(
+        f"{summary.cells} cells, {summary.videos} videos: {made}, in {duration(summary.seconds)}",
+        soft_wrap=True,
+    )
+    if summary.failed:
+        console.print(
+            f"{summary.failed} videos failed; 'stdrc bench status {summary.folder}' says why, "
+            "--retry-failed tries them again",
+            markup=False,
+            soft_wrap=True,
+        )
+    page = summary.report or summary.folder / "leaderboard" / "index.html"
+    if page.is_file():
+        console.print(f"leaderboard: {page}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    cells: Annotated[int, typer.Option(help="Cells to list; 0 for none.", min=0)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """How far a run is; also while it goes on.
+
+    Example: stdrc bench status runs/quick
+    """
+    from bench.status import read_status, show_status
+
+    found = read_status(folder, cells)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        from rich.console import Console
+
+        show_status(found, Console(highlight=False))
+
+
+@app.command()
+def merge(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder to fill.")],
+    shards: Annotated[list[Path], typer.Argument(help="The shards' run folders.")],
+) -> None:
+    """Put the shards of a run together, score whole cells, and report.
+
+    Example: stdrc bench merge runs/full runs/full-shard-*
+    """
+    from rich.console import Console
+
+    from bench.runner import merge_shards
+
+    _say(Console(highlight=False), merge_shards(folder, shards))
+
+
+@app.command()
+def tune(
+    config: Config,
+    run_folder: RunFolder = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Weights to try; the config's number if none.", min=1)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use only the first so many samples.", min=1)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Search guidance weights for the config's stated objective, on the same store.
+
+    Example: stdrc bench tune bench/configs/guidance.yaml --trials 20
+    """
+    from rich.console import Console
+
+    from bench.tune import show_choice, tune_guidance
+
+    console = Console(highlight=False, stderr=as_json)
+    choice = tune_guidance(_load(config, run_folder), trials=trials, limit=limit, console=console)
+    if as_json:
+        typer.echo(json.dumps(choice.to_dict(), indent=2))
+    else:
+        show_choice(choice, console)

@@ -1,0 +1,274 @@
+"""Where jobs run: in this process, or on Ray's workers. Both give the same videos.
+
+An engine takes jobs and yields results; only the driver writes to the run folder. A job that fails
+is tried in halves down to single videos, so that one bad sample, or too large a batch for the GPU's
+memory, costs itself and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench import config as cfg
+from bench.errors import BenchError
+from bench.generator import Generator
+from bench.sweep import Job, Task
+
+log = logging.getLogger("stdrc.bench")
+HEARTBEAT = 0.2  # seconds without a result before an engine yields None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one video: an MP4's bytes, or why there is none."""
+
+    key: str
+    data: bytes | None
+    error: str = ""
+    seconds: float = 0.0
+
+
+class Engine(Protocol):
+    """Runs jobs somewhere."""
+
+    name: str
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Result | None]:
+        """Results as they come, in any order; None now and then, so that the driver can do other
+        work. Closing the iterator stops after the batches at work."""
+        ...
+
+
+def make_engine(config: cfg.EngineConfig, generator: Generator, bench: cfg.BenchConfig) -> Engine:
+    """The engine a config names.
+
+    Raises:
+        BenchError: if Ray is asked for and not installed.
+    """
+    if config.kind == "local":
+        return LocalEngine(generator, crf=bench.video.crf)
+    from bench.ray_engine import RayEngine
+
+    return RayEngine(bench)
+
+
+class Batcher:
+    """Generates jobs, in halves where a whole one fails; remembers how many fit into memory."""
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator = generator
+        self.limit: int | None = None  # videos a batch, after memory ran out
+
+    def videos(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any, str, float]]:
+        """(task, frames or path, error, seconds) of each task."""
+        if self.limit and len(tasks) > self.limit:
+            for start in range(0, len(tasks), self.limit):
+                yield from self.videos(tasks[start : start + self.limit])
+            return
+        started = time.perf_counter()
+        try:
+            made = list(self.generator.generate([t.sample for t in tasks], tasks[0].settings))
+            if len(made) != len(tasks):
+                raise BenchError(
+                    f"The generator {self.generator.name} returned {len(made)} videos "
+                    f"for {len(tasks)} samples."
+                )
+        except Exception as error:  # anything a model may raise fails its samples, not the sweep
+            full = out_of_memory(error)
+            reason = describe(error)
+            del error  # its traceback holds the tensors that filled the memory
+            if full:
+                release_memory()
+            if len(tasks) == 1:
+                log.warning("%s: %s", tasks[0].sample.id, reason)
+                yield tasks[0], None, reason, 0.0
+                return
+            half = (len(tasks) + 1) // 2
+            if full:
+                self.limit = half
+                log.warning("out of memory with %d videos a batch; now %d", len(tasks), half)
+            for part in (tasks[:half], tasks[half:]):
+                yield from self.videos(part)
+            return
+        each = (time.perf_counter() - started) / len(tasks)
+        for task, video in zip(tasks, made):
+            yield task, video, "", each
+
+
+def encode(task: Task, video: Any, seconds: float, crf: int) -> Result:
+    """A generated video as a result: its file's bytes, or why it is no video."""
+    from stdrc.errors import STDRCError
+    from stdrc.video_io import encode_video
+
+    try:
+        if isinstance(video, str | Path):
+            return Result(task.key, checked_file(Path(video)), seconds=seconds)
+        return Result(task.key, encode_video(video, task.fps, crf), seconds=seconds)
+    except (STDRCError, BenchError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == 28:  # no space: not this video's fault
+            raise
+        return Result(task.key, None, describe(error))
+
+
+def checked_file(path: Path) -> bytes:
+    """A finished video's bytes.
+
+    Raises:
+        BenchError: if it cannot be read as a video.
+    """
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise BenchError(f"{path} has no video stream.")
+            next(container.decode(video=0))
+    except (av.error.FFmpegError, StopIteration, OSError) as error:
+        raise BenchError(f"{path} cannot be read as a video ({describe(error)}).") from None
+    return path.read_bytes()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, a GPU's or this machine's, was full."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__
+        in (
+            "OutOfMemoryError",
+            "AcceleratorError",
+        )
+        or "out of memory" in str(error).lower()
+    )
+
+
+def release_memory() -> None:
+    """Give unused GPU memory back, if torch is in use at all."""
+    import gc
+    import sys
+
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def describe(error: BaseException) -> str:
+    """An error as one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else "no message"
+    return text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"
+
+
+_END = object()
+
+
+class LocalEngine:
+    """In this process: one thread generates, a second encodes, the caller writes and scores."""
+
+    name = "local"
+
+    def __init__(self, generator: Generator, *, crf: int) -> None:
+        self.batcher = Batcher(generator)
+        self.crf = crf
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Result | None]:
+        stop = threading.Event()
+        # Bounded, so that frames do not pile up where encoding is slower than generating.
+        frames: queue.Queue[Any] = queue.Queue(maxsize=8)
+        results: queue.Queue[Any] = queue.Queue()
+
+        def hand_over(made: Any) -> bool:
+            while not stop.is_set():
+                try:
+                    frames.put(made, timeout=HEARTBEAT)
+                    return True
+                except queue.Full:
+                    continue
+            return False
+
+        def generate() -> None:
+            for job in jobs:
+                for made in self.batcher.videos(job.tasks):
+                    if not hand_over(made):
+                        return
+            hand_over(_END)
+
+        def write() -> None:
+            while not stop.is_set():
+                try:
+                    made = frames.get(timeout=HEARTBEAT)
+                except queue.Empty:
+                    continue
+                if made is _END:
+                    break
+                task, video, error, seconds = made
+                results.put(
+                    Result(task.key, None, error)
+                    if error
+                    else encode(task, video, seconds, self.crf)
+                )
+            results.put(_END)
+
+        def guarded(work: Callable[[], None]) -> None:
+            try:
+                work()
+            except BaseException as error:  # handed to the caller's thread
+                results.put(error)
+
+        threads = [
+            threading.Thread(target=guarded, args=(work,), name=work.__name__, daemon=True)
+            for work in (generate, write)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while True:
+                try:
+                    result = results.get(timeout=HEARTBEAT)
+                except queue.Empty:
+                    yield None
+                    continue
+                if result is _END:
+                    return
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+
+class Stages:
+    """Jobs in order, handed out so that a worker stays with the stage (checkpoint) it has."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self.waiting: dict[str, deque[Job]] = {}
+        for job in jobs:
+            self.waiting.setdefault(job.stage, deque()).append(job)
+
+    def __bool__(self) -> bool:
+        return any(self.waiting.values())
+
+    def take(self, loaded: str | None, busy: Iterable[str] = ()) -> Job | None:
+        """The next job for a worker with `loaded`: of its own stage, else of the fullest one that
+        no other worker is busy with, else of the fullest."""
+        left = {stage: jobs for stage, jobs in self.waiting.items() if jobs}
+        if not left:
+            return None
+        if loaded not in left:
+            free = [s for s in left if s not in set(busy)] or list(left)
+            loaded = max(free, key=lambda s: len(left[s]))
+        return left[loaded].popleft()
+
+    def give_back(self, job: Job) -> None:
+        """A lost worker's job, to be the next of its stage."""
+        self.waiting.setdefault(job.stage, deque()).appendleft(job)

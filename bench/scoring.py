@@ -1,0 +1,115 @@
+"""The bench's side of the metrics: videos go to a judge while others are still being generated."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench import config as cfg
+from bench.store import Column
+
+
+@dataclass(frozen=True)
+class Item:
+    """A video to score; the fields of `metrics.suite.VideoItem`."""
+
+    video: Path
+    key: str
+    prompt: str
+    references: tuple[Path, ...]
+    target: Path | None
+    identity: str
+    group: str
+
+
+class Judge(Protocol):
+    """Scores videos. `SuiteJudge` is the one; tests have their own."""
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """The metrics that can run here."""
+        ...
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Metric -> why it cannot run here."""
+        ...
+
+    def score(self, items: Iterable[Item]) -> Iterator[Any]:
+        """A `Score` for each video and per-video metric, as each video is finished."""
+        ...
+
+    def score_sets(self, items: Iterable[Item]) -> Iterator[Any]:
+        """A `SetScore` for each group and set-level metric."""
+        ...
+
+
+def make_judge(config: cfg.Metrics, cache: Path) -> Judge:
+    """The judge a config names."""
+    from bench.suite_judge import SuiteJudge
+
+    return SuiteJudge(config, cache)
+
+
+_END = object()
+
+
+class Scorer:
+    """Runs a judge in a thread of its own: `submit` items, `collect` what is ready, `close`."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.submitted = 0
+        self.error: BaseException | None = None
+        self._inbox: queue.Queue[Any] = queue.Queue()
+        self._outbox: queue.Queue[Any] = queue.Queue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="score", daemon=True)
+        self._thread.start()
+
+    def _items(self) -> Iterator[Item]:
+        while (item := self._inbox.get()) is not _END and not self._stop.is_set():
+            yield item
+
+    def _work(self) -> None:
+        try:
+            for score in self.judge.score(self._items()):
+                self._outbox.put(score)
+                if self._stop.is_set():
+                    break
+        except BaseException as error:  # raised in the caller's thread, by `collect`
+            self.error = error
+        finally:
+            self._outbox.put(_END)
+
+    def submit(self, item: Item) -> None:
+        """One more video to score."""
+        self.submitted += 1
+        self._inbox.put(item)
+
+    def close(self) -> None:
+        """No more videos will come."""
+        self._inbox.put(_END)
+
+    def collect(self, timeout: float | None = 0) -> tuple[list[Any], bool]:
+        """(scores that are ready, whether more may come); waits up to `timeout` for the first."""
+        ready: list[Any] = []
+        while True:
+            try:
+                score = self._outbox.get(block=not ready and timeout != 0, timeout=timeout or None)
+            except queue.Empty:
+                return ready, True
+            if score is _END:
+                self._outbox.put(_END)  # so that later calls see it too
+                return ready, False
+            ready.append(score)
+
+    def stop(self) -> None:
+        """Give up what is not scored yet; the next start scores it."""
+        self._stop.set()
+        self._inbox.put(_END)
+        self._thread.join()

@@ -1,0 +1,86 @@
+"""What `stdrc bench status` says of a run folder, while the run goes on or after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.store import Store
+
+
+def read_status(folder: Path, cells: int = 20) -> dict[str, Any]:
+    """Counts of a run as plain data.
+
+    Args:
+        folder: the run folder.
+        cells: how many cells to list.
+
+    Raises:
+        BenchError: if it is no run folder, or from a newer version.
+    """
+    with Store(folder) as store:
+        counts = store.counts()
+        return {
+            "run": str(folder),
+            "writer": store.holder() if store.held() else None,
+            "videos": {s: counts.get(s, 0) for s in ("done", "pending", "failed")},
+            "seconds_a_video": store.mean_seconds(),
+            "metrics": [
+                {"metric": m, "backend": b, "scores": n, "mean": mean}
+                for m, b, n, mean in store.metric_counts()
+            ],
+            "cells": [
+                {"cell": c, "label": label, "mismatch": m, "videos": n}
+                for c, label, m, n in store.cell_counts(cells)
+            ],
+            "cells_in_all": store.cell_total(),
+            "failures": [
+                {"cell": label, "sample": sample, "reason": reason}
+                for label, sample, reason in store.failures()
+            ],
+        }
+
+
+def show_status(found: dict[str, Any], console: Console) -> None:
+    """The same, as tables."""
+    videos = found["videos"]
+    writer = f"written to by {found['writer']}" if found["writer"] else "nobody writes to it"
+    line = f"{found['run']}: {videos['done']} of {sum(videos.values())} videos done"
+    if videos["failed"]:
+        line += f", {videos['failed']} failed"
+    console.print(f"{line}; {writer}", markup=False, soft_wrap=True)
+    if found["cells"]:
+        table = Table(box=None, pad_edge=False)
+        for name in ("cell", "done", "pending", "failed"):
+            table.add_column(name, justify="left" if name == "cell" else "right")
+        for cell in found["cells"]:
+            n = cell["videos"]
+            label = Text(cell["label"] + (" *" if cell["mismatch"] else ""))
+            table.add_row(label, *(str(n.get(s, 0)) for s in ("done", "pending", "failed")))
+        console.print(table)
+        if (hidden := found["cells_in_all"] - len(found["cells"])) > 0:
+            console.print(f"... and {hidden} more cells (--cells)")
+        if any(cell["mismatch"] for cell in found["cells"]):
+            console.print("* the checkpoint was trained with another placement")
+    if found["metrics"]:
+        table = Table(box=None, pad_edge=False)
+        for name in ("metric", "backend", "scores", "failed", "mean"):
+            left = name in ("metric", "backend")
+            table.add_column(name, justify="left" if left else "right")
+        for row in found["metrics"]:
+            n, mean = row["scores"], row["mean"]
+            table.add_row(
+                row["metric"],
+                row["backend"],
+                str(n.get("ok", 0)),
+                str(n.get("failed", 0)),
+                "" if mean is None else f"{mean:.4g}",
+            )
+        console.print(table)
+    for failure in found["failures"]:
+        text = f"failed: {failure['sample']} in {failure['cell']}: {failure['reason']}"
+        console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,335 @@
+"""ST-DRC in a sweep: picks the variant a cell asks for, encodes each prompt and reference once.
+
+One base checkpoint stays loaded; variants are LoRAs that are swapped on it. What the text encoder
+and the autoencoder make of a prompt and a reference does not depend on the variant, so it is kept
+for the whole sweep.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench import config as cfg
+from bench.errors import BenchError
+from bench.evalset import Sample
+from bench.generator import (
+    Frames,
+    Generator,
+    Resolved,
+    Settings,
+    canonical,
+    checkpoint_hash,
+    pick_device,
+    sha256_file,
+)
+
+STEPS = 30  # the pipeline's own default
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A trained LoRA on the base, or the base itself (`path` None)."""
+
+    name: str
+    path: Path | None
+    placement: str | None  # canonical; None: not trained with any
+    augmentation: str | None
+
+
+class STDRCGenerator(Generator):
+    """`STDRCPipeline` behind the generator protocol.
+
+    Attributes:
+        encoded: how many prompts and references were encoded so far, for tests and logs.
+    """
+
+    name = "stdrc"
+    version = "1"
+
+    def __init__(self, config: cfg.STDRCConfig) -> None:
+        self.config = config
+        self.encoded = {"text": 0, "reference": 0}
+        self._pipe: Any = None
+        self._loaded: Variant | None = None
+        self._text: dict[str, Any] = {}
+        self._references: dict[tuple[Any, ...], Any] = {}
+        self._resolved: dict[str, tuple[Variant, str]] = {}
+
+    # What there is -------------------------------------------------------------------------------
+
+    @property
+    def base(self) -> str:
+        """Folder or hub id of the base checkpoint."""
+        if not hasattr(self, "_base"):
+            if self.config.checkpoint == "miniature":
+                from stdrc import miniature
+
+                self._base = str(miniature.checkpoint("base"))
+            else:
+                self._base = self.config.checkpoint
+            self._base_hash = checkpoint_hash(self._base)
+        return self._base
+
+    @property
+    def variants(self) -> dict[str, Variant]:
+        """Trained variants by name; the base alone if there are none."""
+        if not hasattr(self, "_variants"):
+            found: dict[str, Variant] = {}
+            if self.config.checkpoint == "miniature":
+                from stdrc import miniature
+
+                for name, (path, placement, augmentation) in miniature.variants().items():
+                    switch = {True: "on", False: "off"}.get(augmentation, augmentation)
+                    found[name] = Variant(name, Path(path), placement_key(placement), switch)
+            for name, given in self.config.variants.items():
+                if not given.path.exists():
+                    raise BenchError(
+                        f"generator.variants.{name}.path: there is no checkpoint {given.path}."
+                    )
+                found[name] = Variant(
+                    name, given.path, placement_key(given.placement), given.augmentation
+                )
+            if not found:
+                index = Path(self.base) / "model_index.json"
+                stated = json.loads(index.read_text()).get("placement") if index.is_file() else None
+                placement = placement_key(stated) if stated else None
+                found["base"] = Variant("base", None, placement, None)
+            self._variants = found
+        return self._variants
+
+    def _default_size(self) -> dict[str, Any]:
+        index = Path(self.base) / "model_index.json"
+        stated = json.loads(index.read_text()).get("default_size") if index.is_file() else None
+        # Without a statement: LTX-2's own defaults, as the pipeline has them.
+        return {"height": 512, "width": 768, "num_frames": 121, "frame_rate": 24.0} | (stated or {})
+
+    def pick(self, settings: Settings, *, allow_mismatch: bool) -> tuple[Variant, str]:
+        """(variant, canonical placement) for settings.
+
+        Raises:
+            BenchError: for an unknown checkpoint, or a placement that none was trained with.
+        """
+        key = canonical([settings.checkpoint, settings.placement, settings.augmentation])
+        if key not in self._resolved:
+            self._resolved[key] = self._pick(settings, allow_mismatch)
+        return self._resolved[key]
+
+    def _pick(self, settings: Settings, allow_mismatch: bool) -> tuple[Variant, str]:
+        placement = None if settings.placement is None else placement_key(settings.placement)
+        variants = list(self.variants.values())
+        if settings.checkpoint is not None:
+            if settings.checkpoint not in self.variants:
+                near = get_close_matches(settings.checkpoint, self.variants, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise BenchError(
+                    f"There is no checkpoint {settings.checkpoint!r}; known are "
+                    f"{', '.join(self.variants)}.{hint}"
+                )
+            variants = [self.variants[settings.checkpoint]]
+            placement = placement or variants[0].placement
+        placement = placement or placement_key("tass")
+        trained = [v for v in variants if v.augmentation is not None]
+        if trained:
+            wanted = settings.augmentation or (
+                trained[0].augmentation if settings.checkpoint else "on"
+            )
+            variants = [v for v in trained if v.augmentation == wanted]
+        elif settings.augmentation is not None:
+            raise BenchError(
+                f"augmentation {settings.augmentation!r} picks a trained variant, and the "
+                f"checkpoint {self.config.checkpoint} has none; name some in generator.variants."
+            )
+        for variant in variants:
+            if variant.placement == placement:
+                return variant, placement
+        if not variants or not allow_mismatch:
+            augmentation = f" and augmentation {settings.augmentation!r}" if trained else ""
+            there = ", ".join(
+                f"{v.name} ({v.placement or 'no placement'}, augmentation {v.augmentation})"
+                for v in self.variants.values()
+            )
+            raise BenchError(
+                f"No checkpoint was trained with placement {placement!r}{augmentation}; there are "
+                f"{there}. Train one with 'stdrc train' and name it in generator.variants, or set "
+                "sweep.allow_mismatch to run it all the same, marked in every table."
+            )
+        preferred = placement_key("tass")
+        variants.sort(key=lambda v: v.placement != preferred)
+        return variants[0], placement
+
+    def resolve(self, settings: Settings, *, allow_mismatch: bool = False) -> Resolved:
+        variant, placement = self.pick(settings, allow_mismatch=allow_mismatch)
+        size = self._default_size()
+        filled = replace(
+            settings,
+            placement=_plain(placement),
+            augmentation=settings.augmentation or variant.augmentation,
+            text=3.0 if settings.text is None else settings.text,
+            reference=1.5 if settings.reference is None else settings.reference,
+            order=settings.order or "text_first",
+            rescale=settings.rescale or 0.0,
+            interval=settings.interval or (0.0, 1.0),
+            steps=settings.steps or STEPS,
+            height=settings.height or int(size["height"]),
+            width=settings.width or int(size["width"]),
+            num_frames=settings.num_frames or int(size["num_frames"]),
+            frame_rate=settings.frame_rate or float(size["frame_rate"]),
+            negative_prompt=settings.negative_prompt or "",
+        )
+        weights = {"base": self._base_hash, "dtype": self.config.dtype}
+        if variant.path is not None:
+            weights[variant.name] = checkpoint_hash(variant.path)
+        assert filled.text is not None
+        assert filled.reference is not None
+        assert filled.order is not None
+        streams = _streams(
+            filled.text, filled.reference, filled.order, filled.rescale, filled.interval
+        )
+        return Resolved(
+            filled,
+            weights,
+            mismatch=variant.placement != placement,
+            passes=(filled.steps or STEPS) * streams,
+            fps=filled.frame_rate or 24.0,
+            stage=variant.name,
+        )
+
+    # Generating ----------------------------------------------------------------------------------
+
+    def _pipeline(self, variant: Variant) -> Any:
+        import torch
+
+        from stdrc import STDRCPipeline
+
+        if self._pipe is None:
+            torch.set_num_threads(self.config.threads)
+            dtype = getattr(torch, self.config.dtype)
+            pipe = STDRCPipeline.from_pretrained(self.base, torch_dtype=dtype)
+            self._pipe = pipe.to(pick_device(self.config.device))
+            self._pipe.set_progress_bar_config(disable=True)
+        if self._loaded != variant:
+            if self._loaded is not None and self._loaded.path is not None:
+                self._pipe.unload_lora_weights()
+            if variant.path is not None:
+                self._pipe.load_lora_weights(variant.path)
+            self._loaded = variant
+        return self._pipe
+
+    def _encode_text(self, pipe: Any, prompt: str) -> Any:
+        if prompt not in self._text:
+            self._text[prompt] = _to(pipe.encode_text([prompt]), "cpu")
+            self.encoded["text"] += 1
+        return self._text[prompt]
+
+    def _encode_references(self, pipe: Any, sample: Sample, height: int, width: int) -> Any:
+        parts = []
+        for path in sample.references:
+            key = (sha256_file(path), height, width)
+            if key not in self._references:
+                encoded = pipe.encode_reference([str(path)], height, width)
+                self._references[key] = _to(encoded, "cpu")
+                self.encoded["reference"] += 1
+            parts.append(self._references[key])
+        # K references of one sample stand side by side: [1, K, tokens, channels].
+        import torch
+
+        return replace(parts[0], tokens=torch.cat([p.tokens for p in parts], dim=1))
+
+    def generate(self, samples: Sequence[Sample], settings: Settings) -> Sequence[Frames | Path]:
+        variant, placement = self.pick(settings, allow_mismatch=True)
+        pipe = self._pipeline(variant)
+        device = pick_device(self.config.device)
+        # On a CPU the batch's size changes the last bits of a matrix product, and so the video; one
+        # sample a pass keeps a video the same whatever it is generated with. A batch also needs the
+        # same number of references in every sample.
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, sample in enumerate(samples):
+            alone = i if device == "cpu" else 0
+            groups.setdefault((alone, len(sample.references)), []).append(i)
+        videos: dict[int, Any] = {}
+        for members in groups.values():
+            made = self._batch(pipe, [samples[i] for i in members], settings, placement, device)
+            videos.update(zip(members, made))
+        return [videos[i] for i in range(len(samples))]
+
+    def _batch(
+        self, pipe: Any, samples: Sequence[Sample], settings: Settings, placement: str, device: str
+    ) -> Any:
+        from stdrc import ThreeStreamGuidance
+        from stdrc.pipeline import EncodedReference, EncodedText
+
+        height, width = settings.height, settings.width
+        assert height is not None
+        assert width is not None
+        texts = [self._encode_text(pipe, s.prompt) for s in samples]
+        negative = self._encode_text(pipe, settings.negative_prompt or "")
+        references = None
+        if samples[0].references:
+            encoded = [self._encode_references(pipe, s, height, width) for s in samples]
+            references = _to(EncodedReference.cat(encoded), device)
+        return pipe(
+            prompt_embeds=_to(EncodedText.cat(texts), device),
+            negative_prompt_embeds=_to(negative, device),
+            reference_latents=references,
+            placement=_plain(placement),
+            guidance=ThreeStreamGuidance(
+                text=settings.text,  # type: ignore[arg-type]  # resolved: none is None
+                reference=settings.reference,  # type: ignore[arg-type]
+                order=settings.order,  # type: ignore[arg-type]
+                rescale=settings.rescale,  # type: ignore[arg-type]
+                interval=settings.interval,  # type: ignore[arg-type]
+            ),
+            height=height,
+            width=width,
+            num_frames=settings.num_frames,
+            frame_rate=settings.frame_rate,
+            num_inference_steps=settings.steps,
+            seeds=[settings.seed] * len(samples),
+            output_type="np",
+            **settings.args,
+        ).frames
+
+
+def placement_key(value: Any) -> str:
+    """A placement's one name: its own ("tass"), or its arguments as JSON."""
+    return _placement_key(value if isinstance(value, str) else canonical(_mapping(value)))
+
+
+def _mapping(value: Any) -> Any:
+    return value.to_dict() if hasattr(value, "to_dict") else value
+
+
+@cache
+def _placement_key(text: str) -> str:
+    from stdrc import ReferencePlacement
+
+    parsed = ReferencePlacement.parse(json.loads(text) if text.startswith("{") else text)
+    return parsed.name or canonical(parsed.to_dict())
+
+
+def _plain(key: str) -> Any:
+    return json.loads(key) if key.startswith("{") else key
+
+
+@cache
+def _streams(text: float, reference: float, order: Any, rescale: Any, interval: Any) -> int:
+    """Passes of one guided step; also what refuses a bad combination."""
+    from stdrc import ThreeStreamGuidance
+
+    return ThreeStreamGuidance(text, reference, order, rescale, interval).passes()
+
+
+def _to(encoded: Any, device: str) -> Any:
+    """An encoding with its tensors on a device."""
+    moved = {
+        name: value.to(device)
+        for name, value in vars(encoded).items()
+        if hasattr(value, "to") and hasattr(value, "dtype")
+    }
+    return replace(encoded, **moved)

@@ -1,0 +1,253 @@
+"""From axes to cells, from cells to jobs: what will be generated, in which order, at which cost.
+
+A cell is one setting of every axis; a cell, a sample and a seed make a video. Keys are hashes of
+all that determines the video, so that the same work is never planned twice, now or in a later run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench import config as cfg
+from bench.errors import BenchError
+from bench.evalset import EvalSet, Sample
+from bench.generator import Generator, Settings, canonical, sha256_file, with_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One setting of every axis, resolved by the generator."""
+
+    id: str  # 16 hex digits of `digest`
+    digest: str
+    label: str
+    settings: Settings
+    axes: Mapping[str, Any]
+    weights: Mapping[str, str]
+    mismatch: bool
+    passes: int
+    fps: float
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One video to make."""
+
+    key: str
+    cell: str
+    sample: Sample
+    settings: Settings
+    fps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Videos of one cell and seed that are generated as one batch."""
+
+    tasks: tuple[Task, ...]
+    stage: str
+
+    @property
+    def settings(self) -> Settings:
+        return self.tasks[0].settings
+
+
+def expand(sweep: cfg.Sweep) -> Iterator[dict[str, Any]]:
+    """Every combination of axis values, in the order of the file; may repeat itself.
+
+    With neither grid, list nor ablations there is one cell: the base.
+    """
+    excluded = [{k: cfg.axis_value(k, v) for k, v in rule.items()} for rule in sweep.exclude]
+    base = {k: v for k, v in sweep.base.model_dump(exclude_none=True).items() if k != "args"}
+    base |= {f"args.{name}": value for name, value in sweep.base.args.items()}
+    parts: list[Iterator[dict[str, Any]]] = []
+    if sweep.grid:
+        # Each value is read once, not once a cell: 100,000 cells have a few hundred values.
+        axes = [[cfg.axis_value(a, v) for v in values] for a, values in sweep.grid.items()]
+        names = tuple(sweep.grid)
+        parts.append(dict(zip(names, combination)) for combination in itertools.product(*axes))
+    if sweep.list:
+        parts.append({k: cfg.axis_value(k, v) for k, v in cell.items()} for cell in sweep.list)
+    for ablation in sweep.ablations.values():
+        parts.append(iter([{}]))
+        for axis, values in ablation.items():
+            parts.append({axis: cfg.axis_value(axis, v)} for v in values)
+    for axes_of_cell in itertools.chain(*parts) if parts else iter([{}]):
+        cell = {**base, **axes_of_cell}
+        if not any(all(cell.get(k) == v for k, v in rule.items()) for rule in excluded):
+            yield cell
+
+
+def settings_of(axes: Mapping[str, Any]) -> Settings:
+    """Axis values as `Settings`; `args.NAME` goes to the pipeline's other arguments."""
+    own = {k: v for k, v in axes.items() if not k.startswith("args.")}
+    args = {k[5:]: v for k, v in axes.items() if k.startswith("args.")}
+    return Settings(**own, args=args) if args else Settings(**own)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run consists of; nothing of it depends on what is already done."""
+
+    cells: tuple[Cell, ...]
+    samples: EvalSet
+    seeds: tuple[int, ...]
+    batch_size: int
+    shard: tuple[int, int] = (1, 1)
+    contents: Mapping[str, str] = None  # type: ignore[assignment]  # filled by `plan`
+    generator: Generator | None = None
+
+    @property
+    def videos(self) -> int:
+        """Videos of the whole sweep, all shards together."""
+        return len(self.cells) * len(self.samples) * len(self.seeds)
+
+    @property
+    def passes(self) -> int:
+        """Model passes of the whole sweep."""
+        return sum(cell.passes for cell in self.cells) * len(self.samples) * len(self.seeds)
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Axes with more than one value, in the order of `Settings`."""
+        return varied_axes([cell.axes for cell in self.cells])
+
+    def jobs(self) -> Iterator[Job]:
+        """This shard's jobs: a stage (checkpoint) at a time, then block of samples, cell, seed.
+
+        Cells of one stage follow each other within a block of samples, so that all cells grow
+        evenly and what was encoded for a sample is used up before the next block needs memory.
+        """
+        stages: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            stages.setdefault(cell.stage, []).append(cell)
+        size = self.batch_size
+        blocks = [self.samples[i : i + size] for i in range(0, len(self.samples), size)]
+        total = len(self.cells) * len(blocks) * len(self.seeds)
+        index, count = self.shard
+        first, last = (index - 1) * total // count, index * total // count
+        number = 0
+        for stage, cells in stages.items():
+            for block, cell, seed in itertools.product(blocks, cells, self.seeds):
+                if first <= number < last:
+                    yield Job(tuple(self.task(cell, sample, seed) for sample in block), stage)
+                number += 1
+
+    def task(self, cell: Cell, sample: Sample, seed: int) -> Task:
+        """The video of a cell, a sample and a seed."""
+        settings = with_seed(cell.settings, seed)
+        content = self.contents[sample.id]
+        finished = getattr(self.generator, "content", None)
+        if finished is not None:  # finished videos: the file is what determines the video
+            content += finished(sample, settings)
+        key = hashlib.sha256(f"{cell.digest} {seed} {content}".encode()).hexdigest()[:32]
+        return Task(key, cell.id, sample, settings, cell.fps)
+
+
+def varied_axes(axes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Names of the axes that do not have the same value everywhere."""
+    first: dict[str, str] = {}
+    varied: dict[str, None] = {}
+    names = dict.fromkeys(name for a in axes for name in a)
+    for a in axes:
+        for name in names:
+            value = repr(a.get(name))
+            if first.setdefault(name, value) != value:
+                varied[name] = None
+    return tuple(name for name in names if name in varied)
+
+
+def plan(
+    config: cfg.BenchConfig,
+    samples: EvalSet,
+    generator: Generator,
+    *,
+    limit: int | None = None,
+    shard: tuple[int, int] = (1, 1),
+) -> Plan:
+    """Cells of a sweep, resolved, without repeats.
+
+    Args:
+        config: the run.
+        samples: its evaluation set.
+        generator: fills in defaults, picks checkpoints and hashes them.
+        limit: use only the first so many samples.
+        shard: (which, of how many), from 1: a contiguous part of the ordered jobs.
+
+    Raises:
+        BenchError: naming every setting that the generator refuses, or if no cell is left.
+    """
+    if limit is not None:
+        if limit < 1:
+            raise BenchError(f"--limit is at least 1 sample, not {limit}.")
+        samples = EvalSet(samples[:limit], name=samples.name)
+    if not 1 <= shard[0] <= shard[1]:
+        raise BenchError(f"A shard is I/N with 1 <= I <= N, not {shard[0]}/{shard[1]}.")
+    if hasattr(generator, "number"):
+        generator.number(samples)
+    identity = [generator.name, generator.version, config.video.crf]
+    cells: dict[str, Cell] = {}
+    problems: dict[str, None] = {}
+    for axes in expand(config.sweep):
+        try:
+            resolved = generator.resolve(
+                settings_of(axes), allow_mismatch=config.sweep.allow_mismatch
+            )
+        except ValueError as error:  # BenchError, STDRCError: what a user can mend
+            problems[str(error)] = None
+            continue
+        shown = resolved.settings.axes()
+        text = canonical([identity, shown, dict(resolved.weights), resolved.fps])
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if digest not in cells:
+            cells[digest] = Cell(
+                id=digest[:16],
+                digest=digest,
+                label="",
+                settings=resolved.settings,
+                axes=shown,
+                weights=resolved.weights,
+                mismatch=resolved.mismatch,
+                passes=resolved.passes,
+                fps=resolved.fps,
+                stage=resolved.stage,
+            )
+    if problems:
+        raise BenchError("\n".join(problems))
+    if not cells:
+        raise BenchError("The sweep has no cell left; 'exclude' leaves out all of them.")
+    names = varied_axes([cell.axes for cell in cells.values()])
+    labelled = tuple(replace(c, label=_label(c, names, generator.name)) for c in cells.values())
+    return Plan(
+        cells=labelled,
+        samples=samples,
+        seeds=tuple(dict.fromkeys(config.sweep.seeds)),
+        batch_size=config.engine.batch_size,
+        shard=shard,
+        contents={sample.id: _content(sample) for sample in samples},
+        generator=generator,
+    )
+
+
+def _label(cell: Cell, names: Sequence[str], generator: str) -> str:
+    words = [_word(name, cell.axes[name]) for name in names if name in cell.axes]
+    return " ".join(words) or generator
+
+
+def _word(name: str, value: Any) -> str:
+    if name in ("placement", "checkpoint", "order"):
+        return value if isinstance(value, str) else canonical(value)
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name.removeprefix('args.')}={shown}"
+
+
+def _content(sample: Sample) -> str:
+    """What a sample contributes to a video's key."""
+    references = [sha256_file(path) for path in sample.references]
+    timeline = [[e.start, e.end, e.description] for e in sample.timeline]
+    return canonical([sample.id, sample.prompt, references, timeline])

@@ -1,0 +1,199 @@
+"""A generator and a judge that need no weights, for the tests of the bench."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from bench import config as cfg
+from bench.evalset import EvalSet, Sample
+from bench.generator import Generator, Resolved, Settings
+from bench.scoring import Item
+from bench.store import Column
+
+
+class DrawnGenerator(Generator):
+    """Moving squares whose colour comes from the prompt, the settings and the seed."""
+
+    name = "drawn"
+
+    def __init__(self, delay: float = 0.0, log: Path | None = None, size: int = 32) -> None:
+        self.delay, self.log, self.size = delay, log, size
+        self.batches: list[int] = []
+
+    def resolve(self, settings: Settings, *, allow_mismatch: bool = False) -> Resolved:
+        return Resolved(
+            settings,
+            {"drawn": "1"},
+            mismatch=settings.placement == "overlap",
+            passes=settings.steps or 2,
+            fps=settings.frame_rate or 8.0,
+            stage=str(settings.augmentation),
+        )
+
+    def generate(self, samples: Any, settings: Settings) -> list[Any]:
+        self.batches.append(len(samples))
+        if self.log is not None:
+            with open(self.log, "a") as file:
+                for s in samples:
+                    file.write(
+                        json.dumps([os.getpid(), s.id, settings.axes(), settings.seed]) + "\n"
+                    )
+        return [self.draw(sample, settings) for sample in samples]
+
+    def draw(self, sample: Sample, settings: Settings) -> Any:
+        time.sleep(self.delay)
+        if "raise" in sample.prompt:
+            raise RuntimeError("the model fell over")
+        key = json.dumps([sample.prompt, settings.axes(), settings.seed], sort_keys=True)
+        rng = np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))
+        frames = np.full((5, self.size, self.size, 3), rng.random(3), np.float32)
+        row, column = rng.integers(0, self.size // 2, 2)
+        colour = rng.random(3)
+        for t in range(5):
+            frames[t, row : row + 8, column + t : column + t + 8] = colour
+        if "nan" in sample.prompt:
+            frames[3] = np.nan
+        return frames
+
+
+@dataclass
+class PixelJudge:
+    """Mean brightness of each video, and the spread of brightness within a cell."""
+
+    version: str = "1"
+    scored: list[str] = field(default_factory=list)
+    delay: float = 0.0
+    absent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[Column]:
+        return [
+            Column("pixel.mean", "numpy", self.version, "Brightness", True, 0, 255),
+            Column("pixel.change", "numpy", "1", "Change", False, 0, 255),
+            Column("set.spread", "numpy", "1", "Spread", True, 0, None, per_video=False),
+        ]
+
+    def score(self, items: Iterable[Item]) -> Iterator[Any]:
+        for item in items:
+            time.sleep(self.delay)
+            self.scored.append(item.key)
+            frames = read(item.video)
+            for column, value in zip(
+                self.columns, (frames.mean(), np.abs(np.diff(frames, axis=0)).mean())
+            ):
+                yield FakeScore(
+                    item.key, item.group, column.metric, "numpy", column.version, float(value)
+                )
+
+    def score_sets(self, items: Iterable[Item]) -> Iterator[Any]:
+        groups: dict[str, list[float]] = {}
+        for item in items:
+            groups.setdefault(item.group, []).append(float(read(item.video).mean()))
+        for group, values in groups.items():
+            spread = float(np.std(values))
+            yield FakeSetScore(group, "set.spread", "numpy", "1", spread, None, None, len(values))
+
+
+@dataclass(frozen=True)
+class FakeScore:
+    key: str
+    group: str
+    metric: str
+    backend: str
+    version: str
+    value: float | None
+    status: str = "ok"
+    reason: str = ""
+    detail: Any = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FakeSetScore:
+    group: str
+    metric: str
+    backend: str
+    version: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    status: str = "ok"
+    reason: str = ""
+
+
+def read(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)]).astype(
+            np.float64
+        )
+
+
+def write_set(folder: Path, prompts: list[str], identities: int = 2) -> Path:
+    """A CSV evaluation set with small references."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["id,prompt,reference,person"]
+    for i in range(identities):
+        Image.new("RGB", (16, 16), (40 * i, 100, 200)).save(folder / f"person{i}.png")
+        lines += [f"p{i}-{k},{prompt},person{i}.png,person{i}" for k, prompt in enumerate(prompts)]
+    table = folder / "set.csv"
+    table.write_text("\n".join(lines) + "\n")
+    return table
+
+
+def make_config(
+    folder: Path, *, prompts: list[str] | None = None, **sections: Any
+) -> cfg.BenchConfig:
+    """A config on a small CSV set; `sections` replace whole sections."""
+    table = write_set(folder / "data", prompts or ["a red square", "a blue square"])
+    data: dict[str, Any] = {
+        "name": "small",
+        "run": str(folder / "run"),
+        "evalset": {"kind": "csv", "path": str(table), "id": "id", "identity": "person"},
+        "generator": {"kind": "custom", "factory": "tests.bench.fakes:DrawnGenerator"},
+        "sweep": {"grid": {"placement": ["tass", "overlap"], "text": [1.0, 3.0]}},
+    }
+    return cfg.parse_config({**data, **sections}, "test")
+
+
+def table_of(folder: Path) -> bytes:
+    """All that a leaderboard is made of, as bytes: everything but times."""
+    import sqlite3
+
+    db = sqlite3.connect(f"{(folder / 'store.sqlite').absolute().as_uri()}?mode=ro", uri=True)
+    rows = []
+    for query in (
+        "SELECT cell, label, axes, mismatch FROM cells ORDER BY cell",
+        "SELECT sample, identity, prompt FROM samples ORDER BY sample",
+        "SELECT video, cell, sample, seed, status, path, sha256, reason FROM videos ORDER BY video",
+        "SELECT * FROM scores ORDER BY video, metric, backend",
+        "SELECT * FROM set_scores ORDER BY cell, metric, backend",
+        "SELECT * FROM metrics ORDER BY metric, backend",
+    ):
+        rows.append(db.execute(query).fetchall())
+    db.close()
+    return repr(rows).encode()
+
+
+def no_report(folder: Path) -> None:
+    """Stands in for the leaderboard, which has tests of its own."""
+    (folder / "leaderboard").mkdir(exist_ok=True)
+
+
+def evalset(folder: Path, prompts: list[str], identities: int = 2) -> EvalSet:
+    table = write_set(folder, prompts, identities)
+    from bench.evalset import load_evalset
+
+    return load_evalset(
+        cfg.TableSet(kind="csv", path=table, id="id", identity="person"), cache=folder / "cache"
+    )
