@@ -1,0 +1,276 @@
+"""CLIP through open_clip and through transformers, and X-CLIP, behind the protocols of text.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from huggingface_hub import try_to_load_from_cache
+from numpy.typing import NDArray
+from open_clip.factory import _find_checkpoint_in_dir
+from open_clip.pretrained import get_pretrained_cfg
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch import Tensor
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    CLIPModel,
+    XCLIPModel,
+)
+
+from metrics.errors import MetricsError
+from metrics.extractors.arrays import batches, check_frames, check_videos, evenly
+from metrics.extractors.loading import (
+    freeze,
+    load_pretrained,
+    load_processor,
+    model_hash,
+    require_file,
+)
+from metrics.text import TextAlignment, TextFeatures
+
+__all__ = ["XCLIP", "OpenCLIP", "TransformersCLIP"]
+
+
+def _require_open_clip_weights(model: str, pretrained: str) -> None:
+    """Raise :class:`MetricsError` unless open_clip will find the weights without a network."""
+    if model.startswith("local-dir:"):
+        folder = Path(model.removeprefix("local-dir:"))
+        if not folder.is_dir() or _find_checkpoint_in_dir(folder) is None:
+            raise MetricsError(
+                f"there are no weights in {folder}; put open_clip_model.safetensors there."
+            )
+        return
+    if ":" in model:
+        raise MetricsError(
+            f"{model} is no open_clip architecture; use one of open_clip.list_models() with a tag "
+            "or a file, or local-dir:FOLDER."
+        )
+    entry = get_pretrained_cfg(model, pretrained)
+    if not entry:
+        require_file(pretrained, f"open_clip's {model} (no tag of it is named {pretrained!r})")
+        return
+    cached = False
+    if entry.get("hf_hub"):
+        repository, filename = os.path.split(entry["hf_hub"])
+        name = filename or "open_clip_pytorch_model.bin"
+        names = [str(Path(name).with_suffix(".safetensors")), "open_clip_model.safetensors", name]
+        cached = any(isinstance(try_to_load_from_cache(repository, n), str) for n in names)
+        where = f"run `hf download {repository}`"
+    else:
+        filename = os.path.basename(entry["url"])
+        cached = (Path("~/.cache/clip").expanduser() / filename).is_file()
+        where = f"put {filename} into ~/.cache/clip"
+    if not cached:
+        raise MetricsError(
+            f"the weights of open_clip's {model}/{pretrained} are not on this machine; {where} "
+            "where there is a network, or pass a file."
+        )
+
+
+class OpenCLIP:
+    """Any CLIP of open_clip (Radford et al. 2021, arXiv 2103.00020), frames in RGB.
+
+    Args:
+        model: an architecture of ``open_clip.list_models()``, or ``local-dir:FOLDER`` with a
+            configuration and weights. Files of OpenAI's weights want a ``-quickgelu`` one.
+        pretrained: a tag whose weights are in the cache, or a file; not used with ``local-dir:``.
+        batch_size: frames a forward pass.
+        device: where to run.
+
+    Raises:
+        MetricsError: the weights are not on this machine or do not fit.
+    """
+
+    def __init__(
+        self,
+        model: str = "ViT-B-32",
+        pretrained: str | Path = "openai",
+        *,
+        batch_size: int = 32,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        pretrained = str(pretrained)
+        _require_open_clip_weights(model, pretrained)
+        local = model.startswith("local-dir:")
+        try:
+            network = open_clip.create_model(
+                model, None if local else pretrained, require_pretrained=True, weights_only=True
+            )
+        except Exception as error:  # open_clip lets through what torch and the hub raise
+            reason = (str(error).splitlines() or [""])[0]
+            raise MetricsError(
+                f"open_clip can't load {model} from {pretrained} ({type(error).__name__}: "
+                f"{reason}); pass weights of that architecture."
+            ) from error
+        source = Path(model.removeprefix("local-dir:")).name if local else f"{model}/{pretrained}"
+        if not local and Path(pretrained).is_file():
+            source = f"{model}/{Path(pretrained).name}"
+        self.name = f"open_clip:{source}"
+        self.version = f"{open_clip.__version__}-{model_hash(network)}"
+        self._model = freeze(network, device)
+        self._transform = image_transform_v2(
+            PreprocessCfg(**network.visual.preprocess_cfg), is_train=False
+        )
+        try:
+            self._tokenizer = open_clip.get_tokenizer(model)
+        except OSError as error:
+            raise MetricsError(
+                f"the tokenizer of {model} is not in the hub's cache; download it where there is a "
+                "network."
+            ) from error
+        self._device = torch.device(device)
+        self._batch_size = batch_size
+
+    @torch.inference_mode()
+    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Image features ``[N, D]``, not normalised, of RGB frames, uint8 ``[N, H, W, 3]``."""
+        parts = []
+        for part in batches(check_frames(frames), self._batch_size):
+            images = torch.stack([self._transform(Image.fromarray(frame)) for frame in part])
+            parts.append(self._model.encode_image(images.to(self._device)))
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def encode_text(self, prompts: list[str]) -> TextFeatures:
+        """Text features ``[B, D]``, not normalised; cut prompts keep their end token."""
+        ids = self._tokenizer(prompts).to(self._device)
+        return TextFeatures(
+            self._model.encode_text(ids),
+            tuple(self._count(prompt) for prompt in prompts),
+            ids.shape[1],
+        )
+
+    def _count(self, prompt: str) -> int:
+        inner = getattr(self._tokenizer, "tokenizer", None)
+        if inner is not None:  # a tokenizer of transformers, special tokens included
+            return len(inner(self._tokenizer.clean_fn(prompt)).input_ids)
+        return len(self._tokenizer.encode(prompt)) + 2  # start and end
+
+
+class TransformersCLIP:
+    """CLIP of transformers, frames in RGB.
+
+    Args:
+        source: a folder, or a hub id in the cache, for example ``openai/clip-vit-base-patch32``.
+        batch_size: frames a forward pass.
+        device: where to run.
+
+    Raises:
+        MetricsError: the files are not on this machine or lack a tensor.
+    """
+
+    def __init__(
+        self,
+        source: str | Path = "openai/clip-vit-base-patch32",
+        *,
+        batch_size: int = 32,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        network = load_pretrained(CLIPModel, source)
+        self._processor = load_processor(AutoImageProcessor, source)
+        self._tokenizer = load_processor(AutoTokenizer, source)
+        folder = Path(source)
+        self.name = f"clip:{folder.name if folder.is_dir() else source}"
+        self.version = model_hash(network)
+        self._model = freeze(network, device)
+        self._device = torch.device(device)
+        self._batch_size = batch_size
+
+    @torch.inference_mode()
+    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Image features ``[N, D]``, not normalised, of RGB frames, uint8 ``[N, H, W, 3]``."""
+        parts = []
+        for part in batches(check_frames(frames), self._batch_size):
+            # The channel axis is named: a frame of three rows would be taken for planes.
+            inputs = self._processor(
+                list(part), input_data_format="channels_last", return_tensors="pt"
+            )
+            output = self._model.get_image_features(inputs["pixel_values"].to(self._device))
+            parts.append(output.pooler_output)
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def encode_text(self, prompts: list[str]) -> TextFeatures:
+        """Text features ``[B, D]``, not normalised; cut prompts keep their end token.
+
+        torchmetrics cuts the end token off with the rest, and so reads the embedding of another
+        place: the two agree on prompts within the limit.
+        """
+        limit = self._model.config.text_config.max_position_embeddings
+        inputs, counts = _tokenise(self._tokenizer, prompts, limit)
+        output = self._model.get_text_features(**inputs.to(self._device))
+        return TextFeatures(output.pooler_output, counts, limit)
+
+
+class XCLIP:
+    """X-CLIP (Ni et al. 2022, arXiv 2208.02816), a video-text model, of transformers.
+
+    The text embedding is conditioned on the video, so a prompt has no embedding of its own: the
+    model compares. A video is sampled to the frames that the checkpoint was trained with.
+
+    Args:
+        source: a folder, or a hub id in the cache, for example ``microsoft/xclip-base-patch32``.
+        device: where to run.
+
+    Raises:
+        MetricsError: the files are not on this machine or lack a tensor.
+    """
+
+    def __init__(
+        self,
+        source: str | Path = "microsoft/xclip-base-patch32",
+        *,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        network = load_pretrained(XCLIPModel, source)
+        self._processor = load_processor(AutoImageProcessor, source)
+        self._tokenizer = load_processor(AutoTokenizer, source)
+        folder = Path(source)
+        self.name = f"xclip:{folder.name if folder.is_dir() else source}"
+        self.version = model_hash(network)
+        self.frames: int = network.config.vision_config.num_frames
+        self._model = freeze(network, device)
+        self._device = torch.device(device)
+
+    @torch.inference_mode()
+    def align(self, videos: NDArray[np.uint8], prompts: list[str]) -> list[TextAlignment]:
+        """100 x cosine, clamped at 0, of each video, uint8 ``[B, T, H, W, 3]``, and its prompt."""
+        videos = check_videos(videos, self.frames, self.name)
+        if len(videos) != len(prompts):
+            raise MetricsError(
+                f"there are {len(videos)} videos and {len(prompts)} prompts; pass one prompt a "
+                "video."
+            )
+        limit = self._model.config.text_config.max_position_embeddings
+        alignments = []
+        for video, prompt in zip(videos, prompts, strict=True):
+            taken = list(video[evenly(len(video), self.frames)])
+            # One video's frames as one batch of images, [T, 3, S, S].
+            pixels = torch.as_tensor(
+                np.asarray(
+                    self._processor(taken, input_data_format="channels_last", return_tensors="np")[
+                        "pixel_values"
+                    ]
+                )
+            )
+            pixels = pixels.reshape(1, self.frames, *pixels.shape[-3:])
+            inputs, (tokens,) = _tokenise(self._tokenizer, [prompt], limit)
+            output = self._model(**inputs.to(self._device), pixel_values=pixels.to(self._device))
+            cosine = F.cosine_similarity(output.video_embeds[0], output.text_embeds[0, 0], dim=0)
+            alignments.append(TextAlignment(None, max(0.0, 100 * float(cosine)), tokens, limit))
+        return alignments
+
+
+def _tokenise(tokenizer, prompts: list[str], limit: int):  # type: ignore[no-untyped-def]
+    counts = tuple(len(ids) for ids in tokenizer(prompts, truncation=False).input_ids)
+    inputs = tokenizer(
+        prompts, truncation=True, max_length=limit, padding=True, return_tensors="pt"
+    )
+    inputs.pop("token_type_ids", None)
+    return inputs, counts

@@ -1,0 +1,162 @@
+"""Image models for consistency and FID: DINO, and Inception as TorchScript and of torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.models import inception_v3
+from torchvision.transforms.v2 import functional as TF
+from transformers import ViTModel
+
+from metrics.extractors.arrays import (
+    IMAGENET,
+    batches,
+    check_frames,
+    feature_rows,
+    normalise,
+    resize_square,
+    to_tensor,
+)
+from metrics.extractors.loading import (
+    file_hash,
+    freeze,
+    load_pretrained,
+    load_tensors,
+    load_torchscript,
+    model_hash,
+    require_file,
+)
+
+__all__ = ["DINO", "ScriptedInception", "TorchvisionInception"]
+
+
+class DINO:
+    """DINO (Caron et al. 2021, arXiv 2104.14294) class tokens, as VBench's subject consistency.
+
+    Frames are resized to a short side of 224, bilinearly and without antialiasing as VBench does,
+    not cropped; positions are interpolated for the aspect ratio.
+
+    Args:
+        source: a folder, or a hub id in the cache: ``facebook/dino-vitb16`` is VBench's.
+        size: short side in pixels.
+        batch_size: frames a forward pass.
+        device: where to run.
+
+    Raises:
+        MetricsError: the files are not on this machine or lack a tensor.
+    """
+
+    def __init__(
+        self,
+        source: str | Path = "facebook/dino-vitb16",
+        *,
+        size: int = 224,
+        batch_size: int = 32,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        network = load_pretrained(ViTModel, source, add_pooling_layer=False)
+        folder = Path(source)
+        self.name = f"dino:{folder.name if folder.is_dir() else source}"
+        self.version = f"{size}-{model_hash(network)}"
+        self._model = freeze(network, device)
+        self._device = torch.device(device)
+        self._size, self._batch_size = size, batch_size
+
+    @torch.inference_mode()
+    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Class tokens ``[N, D]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
+        parts = []
+        for part in batches(check_frames(frames), self._batch_size):
+            images = to_tensor(part, self._device).float()
+            images = TF.resize(images, [self._size], antialias=False) / 255
+            output = self._model(normalise(images, IMAGENET), interpolate_pos_encoding=True)
+            parts.append(output.last_hidden_state[:, 0])
+        return torch.cat(parts)
+
+
+class ScriptedInception:
+    """Inception-v3 of FID, as NVIDIA's TorchScript detector ``inception-2015-12-05.pt``.
+
+    It resizes by itself and gives 2048 features with ``return_features=True``.
+
+    Args:
+        weights: the TorchScript file.
+        batch_size: frames a forward pass.
+        device: where to run.
+
+    Raises:
+        MetricsError: the file is absent or no TorchScript.
+    """
+
+    name = "inception"
+
+    def __init__(
+        self, weights: str | Path, *, batch_size: int = 32, device: str | torch.device = "cpu"
+    ) -> None:
+        path = require_file(weights, "the FID detector (inception-2015-12-05.pt)")
+        self._model = load_torchscript(path, device)
+        self.version = file_hash(path)
+        self._device = torch.device(device)
+        self._batch_size = batch_size
+
+    @torch.inference_mode()
+    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Features ``[N, 2048]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
+        parts = []
+        for part in batches(check_frames(frames), self._batch_size):
+            features = self._model(to_tensor(part, self._device), return_features=True)
+            parts.append(feature_rows(features, len(part), self.name))
+        return torch.cat(parts)
+
+
+class TorchvisionInception:
+    """torchvision's Inception-v3 pooled features, which ConsisID's "FID" takes.
+
+    Frames are resized to 299 x 299 and normalised by ImageNet's statistics. Not the network of
+    FID: numbers of the two do not compare.
+
+    Args:
+        weights: a state dict, for example ``inception_v3_google-0cc3c7bd.pth``. Without one,
+            torchvision's published file is looked for in the torch hub cache.
+        batch_size: frames a forward pass.
+        device: where to run.
+
+    Raises:
+        MetricsError: the file is absent or does not fit.
+    """
+
+    name = "torchvision_inception"
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        *,
+        batch_size: int = 32,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        published = "inception_v3_google-0cc3c7bd.pth"
+        if weights is None:
+            weights = Path(torch.hub.get_dir()) / "checkpoints" / published
+        path = require_file(weights, f"torchvision's Inception-v3 ({published})")
+        # transform_input: the published weights are of a network that takes pixels in -1..1.
+        network = inception_v3(weights=None, init_weights=False, transform_input=True)
+        load_tensors(network, path)
+        network.fc = nn.Identity()
+        self._model = freeze(network, device)
+        self.version = f"{torchvision.__version__}-{file_hash(path)}"
+        self._device = torch.device(device)
+        self._batch_size = batch_size
+
+    @torch.inference_mode()
+    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Features ``[N, 2048]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
+        parts = []
+        for part in batches(check_frames(frames), self._batch_size):
+            images = resize_square(to_tensor(part, self._device).float() / 255, 299, antialias=True)
+            parts.append(self._model(normalise(images, IMAGENET)))
+        return torch.cat(parts)
