@@ -10,7 +10,7 @@ from metrics.faces.base import FaceBackend, Faces
 
 __all__ = ["FACE_BACKENDS", "FaceBackend", "Faces", "load_face_backend"]
 
-FACE_BACKENDS = ("facenet",)
+FACE_BACKENDS = ("dlib", "facenet", "insightface", "curricularface", "miniature")
 
 
 def load_face_backend(
@@ -31,6 +31,23 @@ def load_face_backend(
         from metrics.faces.facenet import FacenetFaces
 
         return FacenetFaces(device, weights=paths.get("facenet.vggface2"))
+    if name == "dlib":
+        from metrics.faces.dlib import DlibFaces
+
+        return DlibFaces(weights=paths)
+    if name == "insightface":
+        from metrics.faces.insightface import InsightFaces
+
+        return InsightFaces(device, weights=paths.get("insightface.buffalo_l"))
+    if name == "curricularface":
+        from metrics.faces.curricularface import CurricularFaces
+
+        detector = load_face_backend("insightface", device, paths)
+        return CurricularFaces(detector, device, paths.get("curricularface.ir101"))
+    if name == "miniature":
+        from metrics.miniature import MiniatureFaces
+
+        return MiniatureFaces()
     raise MetricsError(
         f"no face backend is called {name!r}; there are: {', '.join(FACE_BACKENDS)}."
     )
