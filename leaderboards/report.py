@@ -1,0 +1,76 @@
+"""The report of a run: every table, ablation, figure and the page, in `run/leaderboard/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from leaderboards.ablations import Ablation, ablations
+from leaderboards.export import (
+    ablation_frame,
+    ablation_latex,
+    export,
+    to_csv,
+    write_bytes,
+)
+from leaderboards.figures import (
+    ablation_figure,
+    file_name,
+    guidance_figure,
+    identity_text_figure,
+)
+from leaderboards.leaderboard import Leaderboard
+from leaderboards.page import write_page
+
+
+def load(run: str | Path, **settings: Any) -> Leaderboard:
+    """A run's leaderboard as the report shows it: cells that cannot be compared are left blank.
+
+    The end of a long run is no place to refuse a whole table; what was left blank, and why, stands
+    in the board's notes, which every export carries.
+    """
+    return Leaderboard.from_run(run, **{"on_mixed": "blank", **settings})
+
+
+def write_ablations(tables: list[Ablation], folder: Path) -> list[Path]:
+    """Write `ablation_<axis>.csv` and `.tex` for each table; returns the paths."""
+    paths = []
+    for table in tables:
+        name = f"ablation_{file_name(table.axis)}"
+        paths.append(write_bytes(folder / f"{name}.csv", to_csv(ablation_frame(table))))
+        paths.append(write_bytes(folder / f"{name}.tex", ablation_latex(table).encode()))
+    return paths
+
+
+def write_figures(board: Leaderboard, tables: list[Ablation], folder: Path) -> list[Path]:
+    """Write the figures that the table has columns and axes for; returns the paths."""
+    paths = []
+    if board.axis_columns() is not None:
+        paths += identity_text_figure(board, folder)
+    paths += guidance_figure(board, folder)
+    for table in tables:
+        paths += ablation_figure(table, folder)
+    return paths
+
+
+def write_report(
+    run: str | Path, board: Leaderboard | None = None, folder: str | Path | None = None
+) -> list[Path]:
+    """Write everything that a run's scores have to say, and return the paths.
+
+    run: the run folder. board: its leaderboard, where the caller has it already. folder: where to,
+    `run/leaderboard` if not given. The same store gives the same bytes.
+
+    Raises LeaderboardError where the run has no readable store.
+    """
+    run = Path(run)
+    board = load(run) if board is None else board
+    folder = run / "leaderboard" if folder is None else Path(folder)
+    tables = ablations(board)
+    paths = [
+        export(board, folder / f"leaderboard.{e}") for e in ("csv", "parquet", "json", "md", "tex")
+    ]
+    paths += write_ablations(tables, folder)
+    paths += write_figures(board, tables, folder / "figures")
+    paths.append(write_page(board, folder, tables=tables))
+    return paths
