@@ -63,7 +63,7 @@ def batches(array: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
 
 def to_tensor(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
     """uint8 ``[..., H, W, 3]`` to uint8 ``[..., 3, H, W]`` on ``device``."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).movedim(-1, -3)
+    return torch.from_numpy(np.require(frames, requirements="CW")).to(device).movedim(-1, -3)
 
 
 def resize_square(images: Tensor, size: int, *, antialias: bool = False) -> Tensor:

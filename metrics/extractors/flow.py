@@ -115,7 +115,7 @@ class RAFTFlow:
         sides = (pad_x // 2, pad_x - pad_x // 2, pad_y // 2, pad_y - pad_y // 2)
         pair = []
         for frames in (first, second):
-            images = torch.from_numpy(np.ascontiguousarray(frames)).to(self._device)
+            images = torch.from_numpy(np.require(frames, requirements="CW")).to(self._device)
             images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
             pair.append(F.pad(images, sides, mode="replicate"))
         flow = self._model(*pair, num_flow_updates=self._updates)[-1]  # [B, 2, H', W']

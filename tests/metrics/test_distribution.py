@@ -1,0 +1,236 @@
+"""Kernel distances, streaming moments, and the metrics over sets."""
+
+import doctest
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics.image.kid import poly_mmd
+
+import metrics.distribution
+from metrics.distribution import (
+    FrechetDistance,
+    KernelDistance,
+    StreamingFrechetDistance,
+    kernel_distance,
+    kernel_distance_interval,
+    merge_moments,
+    moments,
+)
+from metrics.errors import MetricsError
+from metrics.frechet import frechet_distance
+
+
+def draw(seed: int, samples: int, dimensions: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(samples, dimensions, generator=generator, dtype=torch.float64)
+
+
+def test_docstrings():
+    assert doctest.testmod(metrics.distribution).failed == 0
+
+
+def test_kernel_distance_equals_torchmetrics():
+    x, y = draw(0, 40, 12), draw(1, 40, 12) + 0.3
+    assert kernel_distance(x, y) == pytest.approx(float(poly_mmd(x, y)), rel=1e-10)
+
+
+def test_kernel_distance_equals_the_plain_sums():
+    x, y = draw(2, 5, 3), draw(3, 7, 3)
+
+    def k(a, b):
+        return (float(a @ b) / 3 + 1) ** 3
+
+    xx = np.mean([k(x[i], x[j]) for i in range(5) for j in range(5) if i != j])
+    yy = np.mean([k(y[i], y[j]) for i in range(7) for j in range(7) if i != j])
+    xy = np.mean([k(a, b) for a in x for b in y])
+    assert kernel_distance(x, y) == pytest.approx(xx + yy - 2 * xy, rel=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 12), st.integers(2, 12), st.integers(1, 8))
+def test_kernel_distance_is_symmetric_and_unmoved_by_rotation(seed, n, m, d):
+    x, y = draw(seed, n, d), draw(seed + 1, m, d)
+    q, _ = torch.linalg.qr(draw(seed + 2, d, d))
+    value = kernel_distance(x, y)
+    assert kernel_distance(y, x) == pytest.approx(value, rel=1e-9, abs=1e-9)
+    assert kernel_distance(x @ q, y @ q) == pytest.approx(value, rel=1e-7, abs=1e-7)
+
+
+def test_kernel_distance_is_unbiased_where_the_frechet_distance_is_not():
+    pairs = [(draw(2 * s, 8, 4), draw(2 * s + 1, 8, 4)) for s in range(200)]
+    kernel = np.array([kernel_distance(x, y) for x, y in pairs])
+    assert abs(kernel.mean()) < 3 * kernel.std() / len(kernel) ** 0.5
+    assert np.mean([frechet_distance(x, y) for x, y in pairs]) > 0.5
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    # The truth: k's mean over two independent draws of N(0, I) against N(1, I), from many samples.
+    truth = kernel_distance(draw(900, 4000, 2), draw(901, 4000, 2) + 1)
+    inside = 0
+    for seed in range(100):
+        x, y = draw(2 * seed, 60, 2), draw(2 * seed + 1, 60, 2) + 1
+        _, low, high = kernel_distance_interval(x, y, resamples=200, seed=seed)
+        inside += low <= truth <= high
+    assert 85 <= inside <= 100
+
+
+def test_the_interval_narrows_with_samples_and_is_repeatable():
+    def width(n):
+        _, low, high = kernel_distance_interval(draw(4, n, 3), draw(5, n, 3) + 1)
+        return high - low
+
+    assert width(400) < 0.6 * width(50)
+    assert width(50) == width(50)
+
+
+def test_the_interval_is_around_the_value_of_the_whole_sets():
+    x, y = draw(6, 30, 3), draw(7, 20, 3) + 2
+    value, low, high = kernel_distance_interval(x, y)
+    assert value == pytest.approx(kernel_distance(x, y), rel=1e-12)
+    assert low < value < high
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    st.integers(1, 5),
+    st.floats(-1e4, 1e4),
+)
+def test_moments_merge_to_those_of_the_whole(seed, parts, d, offset):
+    x = draw(seed, sum(parts), d) + offset
+    merged = None
+    for piece in x.split(parts):
+        merged = moments(piece) if merged is None else merge_moments(merged, moments(piece))
+    whole = moments(x)
+    assert merged.count == whole.count
+    torch.testing.assert_close(merged.mean, whole.mean)
+    torch.testing.assert_close(merged.scatter, whole.scatter, rtol=1e-7, atol=1e-6)
+    if len(x) > 1:
+        torch.testing.assert_close(
+            whole.covariance(), torch.cov(x.T).reshape(d, d), rtol=1e-7, atol=1e-7
+        )
+
+
+def test_streaming_equals_keeping():
+    x, y = draw(8, 50, 6) + 100, draw(9, 40, 6) + 101
+    kept = FrechetDistance("test", ddof=0)
+    stream = StreamingFrechetDistance("test", dimensions=6, ddof=0)
+    for metric in (kept, stream):
+        for batch in x.split(7):
+            metric.update(batch, real=False)
+        for batch in y.split(9):
+            metric.update(batch, real=True)
+    assert float(kept.compute()) == frechet_distance(x, y, ddof=0)
+    assert float(stream.compute()) == pytest.approx(float(kept.compute()), rel=1e-8)
+    assert (stream.result().n, stream.result().n_reference) == (50, 40)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FrechetDistance("test"),
+        lambda: KernelDistance("test"),
+        lambda: StreamingFrechetDistance("test", dimensions=4),
+    ],
+)
+def test_two_processes_merge_to_one(make):
+    x, y = draw(10, 24, 4), draw(11, 30, 4) + 1
+    whole, first, second = make(), make(), make()
+    whole.update(x, real=False)
+    whole.update(y, real=True)
+    first.update(x[:5], real=False)
+    first.update(y[:29], real=True)
+    second.update(x[5:], real=False)
+    second.update(y[29:], real=True)
+
+    # What torchmetrics does at compute under torch.distributed, with the gathering put in.
+    gathered = {
+        name: [first.metric_state[name], second.metric_state[name]] for name in first.metric_state
+    }
+    for name, values in gathered.items():
+        if isinstance(values[0], list):
+            setattr(first, name, [torch.cat(v) for v in values])
+        else:
+            setattr(first, name, first._reductions[name](torch.stack(values)))
+    first._computed = None
+    assert float(first.compute()) == pytest.approx(float(whole.compute()), rel=1e-9)
+
+
+def _rank(rank: int, meeting: str, out: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=2
+    )
+    kept = FrechetDistance("test")
+    stream = StreamingFrechetDistance("test", dimensions=4)
+    x, y = draw(14, 25, 4), draw(15, 31, 4) + 1
+    for metric in (kept, stream):
+        metric.update(x[rank::2], real=False)
+        metric.update(y[rank::2], real=True)
+    torch.save(torch.stack([kept.compute(), stream.compute()]), f"{out}{rank}")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_real_processes_compute_the_same(tmp_path):
+    torch.multiprocessing.spawn(
+        _rank, (str(tmp_path / "meeting"), str(tmp_path / "rank")), nprocs=2
+    )
+    whole = frechet_distance(draw(14, 25, 4), draw(15, 31, 4) + 1)
+    for rank in range(2):
+        values = torch.load(tmp_path / f"rank{rank}", weights_only=True)
+        assert values.tolist() == pytest.approx([whole, whole], rel=1e-9)
+
+
+def test_merge_state_of_torchmetrics_merges_streams():
+    x, y = draw(12, 20, 3), draw(13, 20, 3)
+    parts = [StreamingFrechetDistance("test", dimensions=3) for _ in range(2)]
+    for part, rows in zip(parts, (slice(0, 6), slice(6, 20)), strict=True):
+        part.update(x[rows], real=False)
+        part.update(y[rows], real=True)
+    parts[0].merge_state(parts[1])
+    assert float(parts[0].compute()) == pytest.approx(frechet_distance(x, y), rel=1e-9)
+
+
+class MeanColour:
+    name, version = "mean_colour", "7"
+
+    def encode(self, batch):
+        return torch.from_numpy(batch).double().mean(dim=tuple(range(1, batch.ndim - 1)))
+
+
+def test_an_extractor_is_applied_and_reported():
+    videos = np.random.default_rng(0).integers(0, 256, (6, 2, 4, 4, 3), dtype=np.uint8)
+    metric = KernelDistance(MeanColour(), resamples=50)
+    metric.update(videos[:3], real=True)
+    metric.update(videos[3:], real=False)
+    result = metric.result()
+    assert (result.extractor, result.version) == ("mean_colour", "7")
+    assert (result.n, result.n_reference) == (3, 3)
+    features = MeanColour().encode(videos)
+    assert result.value == pytest.approx(kernel_distance(features[3:], features[:3]))
+    metric.reset()
+    with pytest.raises(MetricsError, match="generated set is empty"):
+        metric.compute()
+
+
+def test_bad_input_is_named():
+    metric = FrechetDistance("test")
+    with pytest.raises(MetricsError, match="features of test has NaN"):
+        metric.update(torch.full((1, 3), torch.nan), real=True)
+    with pytest.raises(MetricsError, match="same extractor"):
+        kernel_distance(torch.zeros(2, 3), torch.zeros(2, 2))
+    with pytest.raises(MetricsError, match="confidence"):
+        kernel_distance_interval(torch.zeros(3, 2), torch.zeros(3, 2), confidence=1.0)
+    with pytest.raises(MetricsError, match="at least 2"):
+        kernel_distance(torch.zeros(1, 2), torch.zeros(3, 2))
+    stream = StreamingFrechetDistance("test", dimensions=3)
+    stream.update(torch.zeros(1, 3), real=True)
+    stream.update(torch.zeros(1, 3), real=False)
+    with pytest.raises(MetricsError, match="1 sample"):
+        stream.compute()
+    with pytest.raises(MetricsError, match="dimensions"):
+        stream.update(torch.zeros(1, 4), real=True)
