@@ -450,9 +450,10 @@ def main() -> None:
         else:
             save(train_encoder(options.cache), ENCODER_WEIGHTS / "identity.safetensors")
     if not options.no_validate:
-        from bench.world import validate_judges
+        # Validation imports this module, so it is imported only now.
+        from bench.world.validate_judges import main as validate
 
-        validate_judges.main(options.cache)
+        validate(options.cache)
 
 
 if __name__ == "__main__":

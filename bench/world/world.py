@@ -7,6 +7,8 @@ train and validation (`ClipAttributes.held_out`); a quarter of the test clips sh
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +16,9 @@ from bench.errors import BenchError
 from bench.world.attributes import ClipAttributes
 from bench.world.identity import Identity
 from bench.world.render import WorldClip, render_clip
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 # First identity seed of each split, and how many it has. The judges' identities are their own, so
 # that no judge has seen anyone whom the generator is trained or tested on.
@@ -39,7 +44,8 @@ class World:
         frames, resolution, fps: shape of the clips.
 
     Raises:
-        BenchError: an unknown split, or more identities than the split has.
+        BenchError: an unknown split, a size or shape that can't be, or more identities than the
+            split has.
 
     Example:
         >>> clip = World(split="test", size=8)[0]
@@ -59,6 +65,11 @@ class World:
     ) -> None:
         if split not in SPLITS:
             raise BenchError(f"World has no split {split!r}; choose one of {', '.join(SPLITS)}.")
+        if min(size, clips_per_identity, frames) < 1:
+            raise BenchError(
+                f"World needs size, clips_per_identity and frames of at least 1, not {size}, "
+                f"{clips_per_identity} and {frames}."
+            )
         first, count = SPLITS[split]
         needed = -(-size // clips_per_identity)
         if needed > count:
@@ -101,3 +112,73 @@ class World:
             seed=self.seed * 1_000_003 + index,
             fps=self.fps,
         )
+
+    def to_dataset(self, cache_dir: str | Path | None = None) -> Dataset:
+        """Every clip as a row of a Hugging Face `datasets.Dataset`.
+
+        Columns: `frames` uint8 [T, S, S, 3], `reference` (an image), `caption`, `identity`, `boxes`
+        [T, 4], `landmarks` [T, 5, 2], `fps`, and one column for each attribute.
+
+        Args:
+            cache_dir: where `datasets` keeps the table; its own default where None.
+        """
+        import datasets
+
+        side = self.resolution
+        features = datasets.Features(
+            {
+                "frames": datasets.Array4D((self.frames, side, side, 3), "uint8"),
+                "reference": datasets.Image(),
+                "caption": datasets.Value("string"),
+                "identity": datasets.Value("string"),
+                "boxes": datasets.Array2D((self.frames, 4), "float32"),
+                "landmarks": datasets.Array3D((self.frames, 5, 2), "float32"),
+                "fps": datasets.Value("float32"),
+                **{name: datasets.Value("string") for name in ClipAttributes().as_dict()},
+            }
+        )
+        return datasets.Dataset.from_generator(
+            _rows,
+            features=features,
+            cache_dir=None if cache_dir is None else str(cache_dir),
+            gen_kwargs={
+                "split": self.split,
+                "size": self.size,
+                "seed": self.seed,
+                "clips_per_identity": self.clips_per_identity,
+                "frames": self.frames,
+                "resolution": self.resolution,
+                "fps": self.fps,
+            },
+        )
+
+    def write(self, folder: str | Path, layout: str = "trainer") -> Path:
+        """Write the clips to disk; `bench.world.layouts` says what each layout is.
+
+        Args:
+            folder: a new or empty folder.
+            layout: "trainer", "consisid", "ipvg2025" or "ipvg2026".
+
+        Returns:
+            The folder.
+
+        Raises:
+            BenchError: an unknown layout, a folder with something in it, or a write that failed.
+        """
+        from bench.world.layouts import write_layout
+
+        return write_layout(self, Path(folder), layout)
+
+
+def _rows(**settings: Any) -> Iterator[dict[str, Any]]:
+    for clip in World(**settings):
+        yield {
+            "frames": clip.frames,
+            "reference": clip.reference,
+            "caption": clip.caption,
+            "identity": clip.identity.name,
+            "boxes": clip.boxes.astype(np.float32),
+            "landmarks": clip.landmarks.astype(np.float32),
+            "fps": clip.fps,
+            **clip.attributes.as_dict(),
+        }

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metrics.errors import MetricsError
 from metrics.miniature.networks import TextVideoNet, fit_clips, load_weights, weights_version
 from metrics.miniature.words import split_words, vocabulary
+from metrics.text import TextAlignment
 
 _LENGTH = 40
 
@@ -67,3 +69,18 @@ class MiniatureTextVideo:
         pixels = torch.from_numpy(np.ascontiguousarray(fit_clips(clips)))
         parts = [self._net.encode_video(part.to(self.device)).cpu() for part in pixels.split(32)]
         return torch.cat(parts) if parts else torch.empty(0, 128)
+
+    def align(self, videos: np.ndarray, prompts: list[str]) -> list[TextAlignment]:
+        """Score clips uint8 [B, T, H, W, 3], each against its own prompt: 100 x cosine, at
+        least 0.
+
+        Raises:
+            MetricsError: clips of another type or shape, or another number of prompts than clips.
+        """
+        if len(videos) != len(prompts):
+            raise MetricsError(f"{len(videos)} clips need as many prompts, not {len(prompts)}.")
+        cosines = (self.encode_video(videos) * self.encode_text(prompts)).sum(1).clamp(min=0)
+        return [
+            TextAlignment(None, 100 * float(cosine), len(split_words(prompt)), _LENGTH)
+            for cosine, prompt in zip(cosines, prompts)
+        ]
