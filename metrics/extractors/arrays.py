@@ -29,8 +29,12 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def check_frames(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Raise :class:`MetricsError` unless ``frames`` are uint8 ``[N, H, W, 3]``, N at least 1."""
-    frames = np.asarray(frames)
+    """Return ``frames``, contiguous and writeable as torch wants arrays.
+
+    Raises:
+        MetricsError: they aren't uint8 ``[N, H, W, 3]``, N at least 1.
+    """
+    frames = np.require(frames, requirements="CW")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise MetricsError(
             f"frames must be uint8 [frames, height, width, 3] in RGB, not {frames.dtype} of shape "
@@ -40,8 +44,12 @@ def check_frames(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def check_videos(videos: NDArray[np.uint8], least: int, model: str) -> NDArray[np.uint8]:
-    """Raise :class:`MetricsError` unless ``videos`` are uint8 ``[B, T, H, W, 3]``, T >= least."""
-    videos = np.asarray(videos)
+    """Return ``videos``, contiguous and writeable as torch wants arrays.
+
+    Raises:
+        MetricsError: they aren't uint8 ``[B, T, H, W, 3]``, or T is below ``least``.
+    """
+    videos = np.require(videos, requirements="CW")
     if videos.dtype != np.uint8 or videos.ndim != 5 or videos.shape[-1] != 3 or 0 in videos.shape:
         raise MetricsError(
             f"videos must be uint8 [videos, frames, height, width, 3] in RGB, not {videos.dtype} "

@@ -127,7 +127,7 @@ class OpenCLIP:
         self._device = torch.device(device)
         self._batch_size = batch_size
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, frames: NDArray[np.uint8]) -> Tensor:
         """Image features ``[N, D]``, not normalised, of RGB frames, uint8 ``[N, H, W, 3]``."""
         parts = []
@@ -136,7 +136,7 @@ class OpenCLIP:
             parts.append(self._model.encode_image(images.to(self._device)))
         return torch.cat(parts)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_text(self, prompts: list[str]) -> TextFeatures:
         """Text features ``[B, D]``, not normalised; cut prompts keep their end token."""
         ids = self._tokenizer(prompts).to(self._device)
@@ -182,7 +182,7 @@ class TransformersCLIP:
         self._device = torch.device(device)
         self._batch_size = batch_size
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, frames: NDArray[np.uint8]) -> Tensor:
         """Image features ``[N, D]``, not normalised, of RGB frames, uint8 ``[N, H, W, 3]``."""
         parts = []
@@ -195,7 +195,7 @@ class TransformersCLIP:
             parts.append(output.pooler_output)
         return torch.cat(parts)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_text(self, prompts: list[str]) -> TextFeatures:
         """Text features ``[B, D]``, not normalised; cut prompts keep their end token.
 
@@ -238,7 +238,7 @@ class XCLIP:
         self._model = freeze(network, device)
         self._device = torch.device(device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def align(self, videos: NDArray[np.uint8], prompts: list[str]) -> list[TextAlignment]:
         """100 x cosine, clamped at 0, of each video, uint8 ``[B, T, H, W, 3]``, and its prompt."""
         videos = check_videos(videos, self.frames, self.name)

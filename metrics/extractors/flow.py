@@ -105,7 +105,7 @@ class RAFTFlow:
         self._updates = updates
         self.version = f"{architecture}-{file_hash(path)}-{updates}"
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def flow(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Tensor:
         """Flow in pixels ``[B, 2, H, W]`` from ``first`` to ``second``, uint8 ``[B, H, W, 3]``."""
         height, width = first.shape[1:3]

@@ -67,7 +67,7 @@ class DINO:
         self._device = torch.device(device)
         self._size, self._batch_size = size, batch_size
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, frames: NDArray[np.uint8]) -> Tensor:
         """Class tokens ``[N, D]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
         parts = []
@@ -104,7 +104,7 @@ class ScriptedInception:
         self._device = torch.device(device)
         self._batch_size = batch_size
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, frames: NDArray[np.uint8]) -> Tensor:
         """Features ``[N, 2048]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
         parts = []
@@ -152,7 +152,7 @@ class TorchvisionInception:
         self._device = torch.device(device)
         self._batch_size = batch_size
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, frames: NDArray[np.uint8]) -> Tensor:
         """Features ``[N, 2048]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
         parts = []

@@ -79,7 +79,7 @@ class LPIPS:
         self.name = f"lpips_{network}"
         self.version = f"{installed('lpips')}-{file_hash(path)}"
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def distance(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Tensor:
         """Distance ``[B]`` of uint8 RGB ``[B, H, W, 3]`` to uint8 RGB ``[B, H, W, 3]``."""
         first, second = check_frames(first), check_frames(second)

@@ -62,7 +62,7 @@ class I3D:
         self._device = torch.device(device)
         self._batch_size = batch_size
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, videos: NDArray[np.uint8]) -> Tensor:
         """Features ``[B, 400]`` of RGB videos, uint8 ``[B, T, H, W, 3]``, T at least 10."""
         parts = []
@@ -119,7 +119,7 @@ class VideoMAE:
         self._device = torch.device(device)
         self._batch_size = batch_size
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, videos: NDArray[np.uint8]) -> Tensor:
         """Features ``[B, D]`` of RGB videos, uint8 ``[B, T, H, W, 3]``.
 
