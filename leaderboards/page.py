@@ -116,6 +116,7 @@ def _data(board: Leaderboard, tables: Sequence[Ablation], files: Sequence[str]) 
         if np.isfinite(board.lows).any()
         else "no intervals: the means came without samples"
     )
+    data["primary_label"] = board.primary.title if board.primary else None
     data["facts"] = _facts(board)
     data["chosen"] = _first_entries(board)
     data["files"] = list(files)
@@ -139,10 +140,11 @@ def _first_entries(board: Leaderboard, most: int = 3) -> list[int]:
     axis = colour_axis(board)
     if axis is None:
         return list(range(min(most, len(board.entries))))
-    seen: dict[Any, int] = {}
+    seen: dict[str, int] = {}
     for i, entry in enumerate(board.entries):
         seen.setdefault(axis_text(entry.axes.get(axis)), i)
-    return sorted(seen.values())[:most]
+    rest = [i for i in range(len(board.entries)) if i not in seen.values()]
+    return sorted([*seen.values(), *rest][:most])
 
 
 def _safe(path: str) -> PurePosixPath | None:

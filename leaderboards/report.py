@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from leaderboards.export import (
     ablation_latex,
     export,
     to_csv,
+    to_json,
     write_bytes,
 )
 from leaderboards.figures import (
@@ -43,13 +46,28 @@ def write_ablations(tables: list[Ablation], folder: Path) -> list[Path]:
 
 
 def write_figures(board: Leaderboard, tables: list[Ablation], folder: Path) -> list[Path]:
-    """Write the figures that the table has columns and axes for; returns the paths."""
+    """Write the figures that the table has columns and axes for; returns the paths.
+
+    Drawing takes longer than everything else together, so figures of unchanged numbers are kept:
+    `figures/drawn.json` names the files and the hash of what they show.
+    """
+    shown = hashlib.sha256(to_json(board))
+    for table in tables:
+        shown.update(table.caption.encode() + to_json(table.board))
+    record = folder / "drawn.json"
+    if record.is_file():
+        drawn = json.loads(record.read_text())
+        kept = [folder / name for name in drawn["files"]]
+        if drawn["shows"] == shown.hexdigest() and all(path.is_file() for path in kept):
+            return kept
     paths = []
     if board.axis_columns() is not None:
         paths += identity_text_figure(board, folder)
     paths += guidance_figure(board, folder)
     for table in tables:
         paths += ablation_figure(table, folder)
+    drawn = {"shows": shown.hexdigest(), "files": [path.name for path in paths]}
+    write_bytes(record, (json.dumps(drawn, indent=1) + "\n").encode())
     return paths
 
 

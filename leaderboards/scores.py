@@ -818,7 +818,7 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
     problems += _sample_sets(rows, columns, values, planned, summaries, keys)
     if problems and on_mixed == "refuse":
         raise LeaderboardError(" ".join(problems))
-    notes = [problem + " Those cells are blank here." for problem in problems]
+    notes = [f"{p[0].upper()}{p[1:]} Those cells are blank here." for p in problems]
     if not rows.has_identities and len(keys):
         notes.append(
             "Some samples name no identity; each of them counts as an identity of its own in the "

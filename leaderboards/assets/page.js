@@ -149,7 +149,8 @@
       "aria-label": `Show videos of ${entry.label}`, onchange: () => choose(i, box.checked) });
     const cells = heads.map((head) => {
       if (head.id === "name") {
-        const detail = axisNames.filter((a) => swept.includes(a) && entry.axes[a] !== undefined)
+        const told = swept.every((a) => entry.axes[a] === undefined || entry.label.includes(entry.axes[a]));
+        const detail = told ? "" : swept.filter((a) => entry.axes[a] !== undefined)
           .map((a) => `${a} ${entry.axes[a]}`).join(", ");
         return h("td", { class: "name" }, h("label", {}, browser.slots.length ? box : null,
           h("span", {}, entryName(entry), detail ? h("small", {}, detail) : null)));
@@ -191,7 +192,7 @@
     for (const one of heads) {
       const on = one.id === state.sort;
       one.node.setAttribute("aria-sort", on ? (state.down ? "descending" : "ascending") : "none");
-      one.mark.textContent = on ? (state.down ? " ▾" : " ▴") : "";
+      one.mark.textContent = on ? (state.down ? "▾" : "▴") : "";
     }
     count.textContent = order.length === board.entries.length
       ? `${order.length} entries` : `${order.length} of ${board.entries.length} entries`;
@@ -215,7 +216,8 @@
     scroller,
     h("p", { class: "key" }, h("span", {}, h("b", {}, "Bold"), " best"), h("span", {}, h("u", {}, "underlined"), " second"),
       h("span", {}, h("span", { class: "dot" }), "not told apart from the best (paired test, Holm)"),
-      h("span", {}, board.interval_words)),
+      h("span", {}, board.interval_words),
+      board.primary_label ? h("span", {}, `Tie group: entries that cannot be told apart on ${board.primary_label}`) : null),
     board.notes.length ? h("ul", { class: "notes" }, board.notes.map((note) => h("li", {}, note))) : null);
   drawTable();
 
@@ -355,7 +357,7 @@
             let p = high > low ? (100 * (v - low)) / (high - low) : 50;
             if (sign(c) < 0) p = 100 - p;
             const entry = board.entries[grid.rows[`${t}|${r}`]];
-            return h("td", { class: `${p > 52 ? "hot" : ""} ${v === best ? "top" : ""}`, style: { "--p": p.toFixed(1) },
+            return h("td", { class: `${p > 65 ? "hot" : p > 45 ? "mid" : ""} ${v === best ? "peak" : ""}`, style: { "--p": p.toFixed(1) },
               onmousemove: (e) => showTip(cellTip(entry, entry.cells[c], c), e.clientX, e.clientY), onmouseleave: hideTip }, fixed(v, c));
           })))));
     }
@@ -416,8 +418,12 @@
       const entry = board.entries[i], media = browser.media[at][i], scores = browser.scores[at][i];
       let shown;
       if (media && media.path) {
-        const video = h("video", { src: media.path, controls: true, muted: true, playsinline: true, preload: "metadata",
-          loop: loop.checked, "aria-label": `${entry.label}, ${slot.title}`,
+        // Native controls cover a small video, so they come with the pointer or the keyboard's focus.
+        const reveal = () => { video.controls = true; };
+        const conceal = () => { if (document.activeElement !== video) video.controls = false; };
+        const video = h("video", { src: media.path, muted: true, playsinline: true, preload: "auto", tabindex: "0",
+          loop: loop.checked, onpointerenter: reveal, onfocus: reveal, onpointerleave: conceal,
+          onblur: () => { video.controls = false; }, "aria-label": `${entry.label}, ${slot.title}`,
           onloadedmetadata: () => video.style.setProperty("--ratio", `${video.videoWidth} / ${video.videoHeight}`),
           onerror: () => video.replaceWith(h("div", { class: "blank" }, "This video cannot be played.")) });
         video.muted = true;
