@@ -182,7 +182,7 @@ class LocalEngine:
     def run(self, jobs: Iterable[Job]) -> Iterator[Result | None]:
         stop = threading.Event()
         # Bounded, so that frames do not pile up where encoding is slower than generating.
-        frames: queue.Queue[Any] = queue.Queue(maxsize=8)
+        frames: queue.Queue[Any] = queue.Queue(maxsize=2)
         results: queue.Queue[Any] = queue.Queue()
 
         def hand_over(made: Any) -> bool:

@@ -197,3 +197,12 @@ def evalset(folder: Path, prompts: list[str], identities: int = 2) -> EvalSet:
     return load_evalset(
         cfg.TableSet(kind="csv", path=table, id="id", identity="person"), cache=folder / "cache"
     )
+
+
+class DeadlyGenerator(DrawnGenerator):
+    """Takes its whole process down for one prompt."""
+
+    def draw(self, sample: Sample, settings: Settings) -> Any:
+        if "die" in sample.prompt:
+            os._exit(1)
+        return super().draw(sample, settings)
