@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +19,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metrics.faces.base import FaceBackend, Faces, Frames
+from metrics.protocols import ProtocolFace, ProtocolFaces
 
-__all__ = ["EmbeddingsFeature", "FacesFeature", "Feature", "FeatureCache"]
+__all__ = [
+    "AlignedFeature",
+    "CropsFeature",
+    "EmbeddingsFeature",
+    "FacesFeature",
+    "Feature",
+    "FeatureCache",
+    "FrameFeature",
+    "PixelsFeature",
+    "ProtocolFacesFeature",
+]
 
 
 class Feature(Protocol):
@@ -97,6 +108,128 @@ class EmbeddingsFeature:
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
         return list(tensors["rows"].split(tensors["counts"].tolist()))
+
+
+class CropsFeature:
+    """Aligned crops uint8 ``[n, S, S, 3]`` of the faces of each frame."""
+
+    def __init__(self, backend: FaceBackend) -> None:
+        self.backend = backend
+        self.name = f"crops.{backend.name}"
+        self.version = backend.version
+        self.requires: tuple[str, ...] = (f"faces.{backend.name}",)
+
+    def compute(self, frames: Frames, given: Mapping[str, Sequence[Any]]) -> list[Frames]:
+        return [self.backend.align(f, found) for f, found in zip(frames, given[self.requires[0]])]
+
+    def pack(self, values: Sequence[Frames]) -> dict[str, Tensor]:
+        return {
+            "counts": torch.tensor([len(v) for v in values]),
+            "crops": torch.from_numpy(np.concatenate(values)),
+        }
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Frames]:
+        return [c.numpy() for c in tensors["crops"].split(tensors["counts"].tolist())]
+
+
+class FrameFeature:
+    """A vector ``[D]`` a frame, from a model with ``encode(frames) -> [N, D]``.
+
+    Args:
+        bgr: give the model frames with red and blue exchanged, as ConsisID's CLIPScore does.
+    """
+
+    requires: tuple[str, ...] = ()
+
+    def __init__(self, name: str, model: Any, version: str, bgr: bool = False) -> None:
+        self.name, self.model, self.version, self.bgr = name, model, version, bgr
+
+    def compute(self, frames: Frames, given: Mapping[str, Sequence[Any]]) -> list[Tensor]:
+        if self.bgr:
+            frames = np.ascontiguousarray(frames[..., ::-1])
+        return list(self.model.encode(frames).float().cpu())
+
+    def pack(self, values: Sequence[Tensor]) -> dict[str, Tensor]:
+        return {"rows": torch.stack(list(values))}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        return list(tensors["rows"])
+
+
+class PixelsFeature:
+    """The frames themselves, for models that see a whole clip; never written to the cache."""
+
+    name = "pixels"
+    version = "1"
+    requires: tuple[str, ...] = ()
+    cached = False
+
+    def compute(self, frames: Frames, given: Mapping[str, Sequence[Any]]) -> list[Frames]:
+        return list(frames)
+
+    def pack(self, values: Sequence[Frames]) -> dict[str, Tensor]:
+        return {"frames_rgb": torch.from_numpy(np.stack(values))}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Frames]:
+        return list(tensors["frames_rgb"].numpy())
+
+
+class ProtocolFacesFeature:
+    """:class:`~metrics.protocols.ProtocolFace` of each frame, or None."""
+
+    name = "protocol.faces"
+    requires: tuple[str, ...] = ()
+
+    def __init__(self, faces: ProtocolFaces, version: str) -> None:
+        self.faces, self.version = faces, version
+
+    def compute(
+        self, frames: Frames, given: Mapping[str, Sequence[Any]]
+    ) -> list[ProtocolFace | None]:
+        return self.faces(frames)
+
+    def pack(self, values: Sequence[ProtocolFace | None]) -> dict[str, Tensor]:
+        found = [v for v in values if v is not None]
+        return {
+            "present": torch.tensor([v is not None for v in values]),
+            "arcface": torch.stack([v.arcface for v in found]) if found else torch.zeros(0, 512),
+            "aligned": torch.from_numpy(
+                np.stack([v.aligned for v in found]) if found else np.zeros((0, 224, 224, 3), "u1")
+            ),
+        }
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[ProtocolFace | None]:
+        found = iter(
+            ProtocolFace(e, a.numpy())
+            for e, a in zip(tensors["arcface"], tensors["aligned"], strict=True)
+        )
+        return [next(found) if there else None for there in tensors["present"].tolist()]
+
+
+class AlignedFeature:
+    """A vector ``[D]`` of each frame's aligned protocol face, or None, by a model of such faces."""
+
+    requires: tuple[str, ...] = ("protocol.faces",)
+
+    def __init__(self, name: str, model: Callable[[Frames], Tensor], version: str) -> None:
+        self.name, self.model, self.version = name, model, version
+
+    def compute(self, frames: Frames, given: Mapping[str, Sequence[Any]]) -> list[Tensor | None]:
+        faces: Sequence[ProtocolFace | None] = given["protocol.faces"]
+        found = [f.aligned for f in faces if f is not None]
+        rows = iter(self.model(np.stack(found)) if found else ())
+        return [None if f is None else next(rows) for f in faces]
+
+    def pack(self, values: Sequence[Tensor | None]) -> dict[str, Tensor]:
+        found = [v for v in values if v is not None]
+        return {
+            "present": torch.tensor([v is not None for v in values]),
+            "rows": torch.stack(found) if found else torch.zeros(0, 0),
+        }
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Tensor | None]:
+        rows = iter(tensors["rows"])
+        return [next(rows) if there else None for there in tensors["present"].tolist()]
 
 
 class FeatureCache:

@@ -77,7 +77,7 @@ def match_faces(faces: Tensor, references: Tensor) -> list[tuple[int, int, float
         raise MetricsError("a face embedding is NaN or infinite; look at the frame it is of.")
     rows, columns = linear_sum_assignment(cosines.numpy(), maximize=True)
     pairs = zip(columns.tolist(), rows.tolist(), strict=True)
-    return [(face, ref, float(cosines[ref, face].float())) for face, ref in pairs]
+    return [(face, ref, float(cosines[ref, face])) for face, ref in pairs]
 
 
 def best_faces(frames: Sequence[Tensor], reference: Tensor | None) -> list[int | None]:

@@ -11,15 +11,15 @@ and OpenS2V-Eval's FaceSim (arXiv 2505.20292). What they do that one would not e
 - OpenS2V-Eval drops frames that score exactly 0 from Face-Cur; for Face-Arc its test compares the
   list with 0 instead of the score, so that nothing is dropped there.
 
-The functions take what the models put out; `ProtocolFaces` and `ConsisIDInception` are the models.
+The functions take what the models put out; the classes below them are the models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from metrics.errors import MetricsError
 from metrics.faces.base import Faces, Frames, align_five_points, pad_grey
 
 __all__ = [
     "ConsisIDInception",
+    "CurricularEmbedder",
     "FaceAnalyser",
+    "InsightFaceAnalyser",
     "ProtocolFace",
     "ProtocolFaces",
     "clip_frames",
@@ -187,53 +188,26 @@ class ProtocolFace:
 
     arcface: Tensor  # [512], as the recognition model puts it out
     aligned: Frames  # uint8 [224, 224, 3] RGB
-    curricular: Tensor | None = None  # [512], unit length
-    inception: Tensor | None = None  # [2048]
 
 
 class ProtocolFaces:
-    """Largest face, its ArcFace embedding, aligned crop and what further networks make of it.
+    """Largest face of each frame with its ArcFace embedding and aligned crop.
 
-    One detection a frame serves Face-Arc, Face-Cur and "FID"; networks see the faces of a batch of
-    frames at once.
-
-    Args:
-        analyser: detection and ArcFace.
-        curricular: network of aligned faces ``[N, 3, 112, 112]`` in -1..1, or None.
-        inception: features of aligned faces uint8 ``[N, 224, 224, 3]``, or None.
+    One detection a frame serves Face-Arc, Face-Cur and "FID", and ArcFace sees the faces of a
+    batch of frames at once.
     """
 
-    def __init__(
-        self,
-        analyser: FaceAnalyser,
-        curricular: torch.nn.Module | None = None,
-        inception: Any = None,
-        device: str | torch.device = "cpu",
-    ) -> None:
+    def __init__(self, analyser: FaceAnalyser) -> None:
         self.analyser = analyser
-        self.curricular = curricular
-        self.inception = inception
-        self.device = torch.device(device)
 
-    def __call__(self, frames: Sequence[Frames]) -> list[ProtocolFace | None]:
+    def __call__(self, frames: Sequence[Frames] | Frames) -> list[ProtocolFace | None]:
         """The face of each frame, uint8 ``[H, W, 3]`` RGB; None without one."""
         found = [self._largest(frame) for frame in frames]
         present = [f for f in found if f is not None]
         if not present:
             return [None] * len(found)
         arcface = torch.from_numpy(np.asarray(self.analyser.embed([f[0] for f in present])))
-        aligned = np.stack([f[1] for f in present])
-        curricular = self._curricular(aligned) if self.curricular is not None else None
-        inception = self.inception(aligned) if self.inception is not None else None
-        faces = iter(
-            ProtocolFace(
-                arcface[k],
-                aligned[k],
-                None if curricular is None else curricular[k],
-                None if inception is None else inception[k],
-            )
-            for k in range(len(present))
-        )
+        faces = iter(ProtocolFace(e, f[1]) for e, f in zip(arcface, present, strict=True))
         return [None if f is None else next(faces) for f in found]
 
     def _largest(self, frame: Frames) -> tuple[Frames, Frames] | None:
@@ -255,12 +229,24 @@ class ProtocolFaces:
         aligned = _crop(image, landmarks - np.array([left, top]), 224)
         return arcface, np.ascontiguousarray(aligned[..., ::-1])
 
+
+class CurricularEmbedder:
+    """Face-Cur's embeddings: aligned faces are resized to 112 and scaled to -1..1.
+
+    Args:
+        network: of images ``[N, 3, 112, 112]``, IR-101.
+    """
+
+    def __init__(self, network: torch.nn.Module, device: str | torch.device = "cpu") -> None:
+        self.network = network
+        self.device = torch.device(device)
+
     @torch.inference_mode()
-    def _curricular(self, aligned: Frames) -> Tensor:
-        assert self.curricular is not None
+    def __call__(self, aligned: Frames) -> Tensor:
+        """Embeddings ``[N, 512]`` of unit length of uint8 ``[N, 224, 224, 3]`` RGB."""
         small = np.stack([cv2.resize(crop, (112, 112)) for crop in aligned])
         pixels = torch.from_numpy(small).to(self.device).permute(0, 3, 1, 2).float()
-        features = self.curricular(pixels.div(255).sub(0.5).div(0.5)).float().cpu()
+        features = self.network(pixels.div(255).sub(0.5).div(0.5)).float().cpu()
         return features / features.norm(dim=-1, keepdim=True)
 
 
@@ -302,43 +288,3 @@ class ConsisIDInception:
         ]
         pixels = torch.from_numpy(np.stack(resized)).to(self.device).permute(0, 3, 1, 2)
         return self.network(pixels.float() / 255).float().cpu()
-
-
-def load_protocol_faces(
-    device: str,
-    paths: Mapping[str, str | Path],
-    *,
-    curricular: bool,
-    inception: bool,
-) -> tuple[ProtocolFaces, str]:
-    """The models of the protocols from their published weights, and a version of them all.
-
-    Raises:
-        MetricsError: weights that were asked for aren't on this machine or are damaged.
-    """
-    from importlib.metadata import version as package_version
-
-    from metrics.faces.curricularface import load_ir101
-    from metrics.weights import require, short_hash
-
-    name = "insightface.buffalo_l"
-    pack = require(name, paths.get(name))
-    version = [package_version("insightface"), short_hash(pack)]
-    network = features = None
-    if curricular:
-        path = require("curricularface.ir101", paths.get("curricularface.ir101"))
-        network = load_ir101(path, device)
-        version.append(short_hash(path))
-    if inception:
-        path = require("inception.imagenet", paths.get("inception.imagenet"))
-        features = ConsisIDInception(path, device)
-        version.append(short_hash(path))
-    analyser = InsightFaceAnalyser(pack, device)
-    return ProtocolFaces(analyser, network, features, device), "-".join(version)
-
-
-def check_reference(face: ProtocolFace | None, path: Any) -> ProtocolFace:
-    """Raise :class:`MetricsError` where the reference has no face; the scripts print and stop."""
-    if face is None:
-        raise MetricsError(f"no face was found in the reference {path}; use a photograph of one.")
-    return face

@@ -14,7 +14,7 @@ import math
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metrics.columns import Column, Result, SetColumn, StreamState
+from metrics.columns import Column, Result, SetColumn, StreamState, build_feature
 from metrics.errors import MetricsError
-from metrics.faces.base import Frames, pad_grey
-from metrics.features import EmbeddingsFeature, FacesFeature, Feature, FeatureCache
+from metrics.faces import load_face_backend
+from metrics.faces.base import FaceBackend, Frames, pad_grey
+from metrics.features import Feature, FeatureCache
 from metrics.registry import METRICS, MetricInfo, availability, metric_info
 from metrics.scores import Score, SetScore, VideoItem
 from metrics.video import CHUNK_BYTES, VideoInfo, VideoReader, file_sha256, read_image
@@ -108,13 +109,13 @@ class MetricSuite:
             raise MetricsError(f"num_frames is {num_frames}; sample at least one frame.")
         self.device = device
         self.num_frames = num_frames
-        self.weights = dict(weights or {})
+        self.weights: Mapping[str, str | Path] = dict(weights or {})
         self.real = tuple(Path(p) for p in real)
         self.absent: dict[str, str] = {}
         """Why each metric that was asked for can't run here, by name."""
         self._cache = FeatureCache(cache) if cache is not None else None
         self._features: dict[str, Feature] = {}
-        self._backends: dict[str, Any] = {}
+        self._models: dict[str, Any] = {}
         self._columns: dict[str, Column] = {}
         self._images: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._videos: OrderedDict[tuple[Any, ...], list[Any]] = OrderedDict()
@@ -137,25 +138,26 @@ class MetricSuite:
 
     # --- features --------------------------------------------------------------------------
 
-    def backend(self, name: str) -> Any:
+    def backend(self, name: str) -> FaceBackend:
         """The face backend of that name, loaded once."""
-        if name not in self._backends:
-            from metrics.faces import load_face_backend
+        return self.shared(
+            f"faces.{name}", lambda: load_face_backend(name, self.device, self.weights)
+        )
 
-            self._backends[name] = load_face_backend(name, self.device, self.weights)
-        return self._backends[name]
+    def shared(self, key: str, load: Callable[[], Any]) -> Any:
+        """A model that several columns use, loaded when it is first asked for."""
+        if key not in self._models:
+            self._models[key] = load()
+        return self._models[key]
 
     def feature(self, name: str) -> str:
-        """Make sure that a feature is computed; returns its version."""
+        """Make sure that a feature is computed; returns its version.
+
+        Raises:
+            MetricsError: weights that it needs aren't on this machine.
+        """
         if name not in self._features:
-            family, _, rest = name.partition(".")
-            if family == "faces":
-                self.add_feature(FacesFeature(self.backend(rest)))
-            elif family == "embeddings":
-                self.feature(f"faces.{rest}")
-                self.add_feature(EmbeddingsFeature(self.backend(rest)))
-            else:
-                raise MetricsError(f"no feature is called {name!r}.")
+            build_feature(self, name)
         return self._features[name].version
 
     def add_feature(self, feature: Feature) -> None:
@@ -191,7 +193,7 @@ class MetricSuite:
         path = Path(path)
         image = read_image(path)
         stat = path.stat()
-        key = (name, path, stat.st_mtime_ns, stat.st_size)
+        key = (name, path.resolve(), stat.st_mtime_ns, stat.st_size)
         if key not in self._images:
             values = self._compute([name], image[None])
             faces = next((v for k, v in values.items() if k.startswith("faces.")), None)
@@ -359,7 +361,7 @@ class MetricSuite:
             indices = set(column.indices(job.info.count).tolist())
             for feature in self._chain(column.features):
                 wanted.setdefault(feature.name, set()).update(indices)
-            if (state := column.start(job.info)) is not None:
+            if (state := column.start(job)) is not None:
                 cached = self._load(job, f"stream.{name}", column.version)
                 if "value" in cached:
                     job.stream_values[name] = float(cached["value"])
@@ -388,6 +390,8 @@ class MetricSuite:
 
         for name in job.fresh:
             feature = self._features[name]
+            if not getattr(feature, "cached", True):
+                continue
             frames = sorted(job.values[name])
             tensors = feature.pack([job.values[name][i] for i in frames])
             tensors["frames"] = torch.tensor(frames)

@@ -167,21 +167,71 @@ WEIGHTS: dict[str, Weights] = {
         ),
         Weights(
             "inception.fid",
-            "Inception-v3 of the original FID, 2048-d (fid, kid)",
-            "weights-inception-2015-12-05-6726825d.pth",
+            "Inception-v3 of FID, 2048-d, as TorchScript (fid, kid)",
+            "inception-2015-12-05.pt",
             "Apache-2.0",
-            'python -c "import torch_fidelity as t; t.create_feature_extractor('
-            "'inception-v3-compat', ['2048'])\"",
-            places=("~/.cache/torch/hub/checkpoints/weights-inception-2015-12-05-6726825d.pth",),
-            sha256="6726825d",
+            "put inception-2015-12-05.pt into the folder that STDRC_WEIGHTS names",
         ),
         Weights(
             "videomae.base",
-            "VideoMAE features (fvd.videomae)",
-            "videomae-base/",
+            "VideoMAE features (fvd.videomae, kvd.videomae)",
+            "videomae-base-finetuned-kinetics/",
             "CC-BY-NC-4.0",
-            _hub("MCG-NJU/videomae-base"),
-            hub="MCG-NJU/videomae-base",
+            _hub("MCG-NJU/videomae-base-finetuned-kinetics"),
+            hub="MCG-NJU/videomae-base-finetuned-kinetics",
+        ),
+        Weights(
+            "open_clip.vit_b32",
+            "CLIP ViT-B/32 through open_clip (text.open_clip_score)",
+            "ViT-B-32.pt",
+            "MIT",
+            "python -c \"import open_clip as o; o.create_model('ViT-B-32-quickgelu', 'openai')\"",
+            places=("~/.cache/clip/ViT-B-32.pt",),
+            sha256="40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+        ),
+        Weights(
+            "xclip.base",
+            "X-CLIP base, patch 32 (text.xclip_score)",
+            "xclip-base-patch32/",
+            "MIT",
+            _hub("microsoft/xclip-base-patch32"),
+            hub="microsoft/xclip-base-patch32",
+        ),
+        Weights(
+            "raft.large",
+            "RAFT optical flow (temporal.warping_error.raft, temporal.dynamic_degree.raft)",
+            "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
+            "BSD-3-Clause",
+            'python -c "from torchvision.models.optical_flow import raft_large as m; '
+            "m(weights='C_T_SKHT_V2')\"",
+            places=("~/.cache/torch/hub/checkpoints/raft_large_C_T_SKHT_V2-ff5fadd5.pth",),
+            sha256="ff5fadd5",
+        ),
+        Weights(
+            "lpips.alexnet",
+            "torchvision's AlexNet under LPIPS (leakage.crop_lpips)",
+            "alexnet-owt-7be5be79.pth",
+            "BSD-3-Clause code; ImageNet data is for research",
+            "python -c \"from torchvision.models import alexnet as m; m(weights='DEFAULT')\"",
+            places=("~/.cache/torch/hub/checkpoints/alexnet-owt-7be5be79.pth",),
+            sha256="7be5be79",
+        ),
+        *(
+            Weights(
+                f"miniature.{part}",
+                f"{purpose} of the drawn world, shipped with this package",
+                f"{part}.safetensors",
+                "Apache-2.0",
+                "install this package again: its weights ship with it",
+                package="metrics.miniature",
+                package_file=f"weights/{part}.safetensors",
+            )
+            for part, purpose in (
+                ("detector", "face detector"),
+                ("embedder", "face embeddings"),
+                ("text", "text-video similarity"),
+                ("video", "video features and attributes"),
+            )
         ),
     )
 }
@@ -268,13 +318,12 @@ def require(name: str, path: str | Path | None = None) -> Path:
     return found
 
 
-def missing(name: str) -> str:
+def missing(*names: str) -> str:
     """One sentence: which weights are missing and what would enable them."""
-    weights = WEIGHTS[name]
-    return (
-        f"needs the weights {weights.file.rstrip('/')} ({weights.purpose}), which aren't on this "
-        f"machine; enable with: {weights.enable}"
-    )
+    rows = [WEIGHTS[name] for name in names]
+    files = ", ".join(f"{w.file.rstrip('/')} (for {w.name})" for w in rows)
+    enable = "; ".join(dict.fromkeys(w.enable for w in rows))
+    return f"needs weights that aren't on this machine: {files}; enable with: {enable}"
 
 
 @lru_cache(maxsize=64)

@@ -45,9 +45,9 @@ def load_face_backend(
         detector = load_face_backend("insightface", device, paths)
         return CurricularFaces(detector, device, paths.get("curricularface.ir101"))
     if name == "miniature":
-        from metrics.miniature import MiniatureFaces
+        from metrics.miniature.faces import MiniatureFaces
 
-        return MiniatureFaces()
+        return MiniatureFaces(device)
     raise MetricsError(
         f"no face backend is called {name!r}; there are: {', '.join(FACE_BACKENDS)}."
     )
