@@ -10,6 +10,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Time limits belong in benchmarks/, and the examples are the same in every run.
+settings.register_profile("stdrc", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("stdrc")
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 

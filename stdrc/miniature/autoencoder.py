@@ -32,6 +32,8 @@ class AutoencoderTraining:
         lr: peak of a one-cycle cosine with a short warm-up.
         frames: latent-aligned clip length per sample (1, 5, 9); a random stretch is taken.
         face_weight: weight of pixels inside the face box, >= 1.
+        edges: weight of finite differences in the loss.
+        sample: decode a draw from the posterior instead of its mode.
         kl_weight: of the KL divergence to a unit Gaussian, a mean over latent elements.
         ema: decay of the averaged weights.
         seed: of the data order and the posterior's noise.
@@ -42,25 +44,32 @@ class AutoencoderTraining:
     lr: float = 1e-3
     frames: int = 9
     face_weight: float = 3.0
+    edges: float = 0.3
+    sample: bool = True
     kl_weight: float = 1e-4
     ema: float = 0.998
     seed: int = 0
 
 
-def reconstruction_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted L1 on pixels and on finite differences.
+def reconstruction_loss(
+    prediction: Tensor, target: Tensor, weight: Tensor, edges: float = 0.3
+) -> Tensor:
+    """Weighted L1 on pixels, and `edges` times that of their finite differences.
 
     Args:
         prediction, target: [B, 3, T, H, W] in -1..1.
         weight: [B, 1, T, H, W] >= 0.
+        edges: small at first: an L1 on differences is content with flat colours until edges stand
+            about right.
     """
     error = prediction - target
     loss = (weight * error.abs()).mean()
-    # The error's own gradient: zero where edges agree, wherever the colours stand.
-    loss = loss + (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
-    loss = loss + (weight[..., 1:] * error.diff(dim=-1).abs()).mean()
-    if error.shape[2] > 1:
-        loss = loss + (weight[:, :, 1:] * error.diff(dim=2).abs()).mean()
+    if edges:
+        # The error's own gradient: zero where edges agree, wherever the colours stand.
+        loss = loss + edges * (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
+        loss = loss + edges * (weight[..., 1:] * error.diff(dim=-1).abs()).mean()
+        if error.shape[2] > 1:
+            loss = loss + edges * (weight[:, :, 1:] * error.diff(dim=2).abs()).mean()
     return loss
 
 
@@ -139,9 +148,10 @@ def train_autoencoder(
     for step, (pixels, box) in enumerate(batches(frames, boxes, training, start), start):
         generator = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
         posterior = vae.encode(pixels).latent_dist
-        output = vae.decode(posterior.sample(generator)).sample
+        latents = posterior.sample(generator) if training.sample else posterior.mode()
+        output = vae.decode(latents).sample
         weight = face_weights(box, *pixels.shape[-2:], training.face_weight)
-        loss = reconstruction_loss(output, pixels, weight)
+        loss = reconstruction_loss(output, pixels, weight, training.edges)
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).mean()
         (loss + training.kl_weight * kl).backward()
         norm = torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)

@@ -1,0 +1,123 @@
+"""`stdrc generate`: one video of the person in a picture, doing what the prompt says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What happens in the video.")],
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option("--reference", "-r", help="Picture of the person; repeat for several."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="MP4 to write.")] = Path("out.mp4"),
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            "--checkpoint",
+            "-c",
+            help="Folder or hub id in diffusers format, or 'miniature', the one that is shipped.",
+        ),
+    ] = "miniature",
+    lora: Annotated[
+        Path | None, typer.Option(help="ST-DRC LoRA to load on top of the checkpoint.")
+    ] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What 'no text' means.")] = "",
+    placement: Annotated[
+        str | None,
+        typer.Option(help="tass, overlap, strata, spatial or far; default: as trained."),
+    ] = None,
+    text: Annotated[float, typer.Option(help="Weight of the text.")] = 3.0,
+    ref: Annotated[float, typer.Option(help="Weight of the reference.")] = 1.5,
+    order: Annotated[
+        str, typer.Option(help="text_first, reference_first or joint.")
+    ] = "text_first",
+    rescale: Annotated[float, typer.Option(help="Guidance rescaling, 0..1.")] = 0.0,
+    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    frames: Annotated[int | None, typer.Option(help="8k+1; 4k+1 for the miniature.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second.")] = None,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 30,
+    seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
+    crop_face: Annotated[
+        bool, typer.Option("--crop-face", help="Crop the reference around its face (MTCNN).")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cuda, cpu, ...; default: the best.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="bfloat16 or float32; default: bfloat16 on a GPU.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Generate one video.
+
+    \b
+    stdrc generate -p "a person waves" -r face.jpg -o wave.mp4 \\
+      -c diffusers/LTX-2.3-Diffusers --lora stdrc.safetensors
+    """
+    # Whatever can be wrong cheaply is found before the model loads.
+    from stdrc.errors import STDRCError
+    from stdrc.guidance import ThreeStreamGuidance
+    from stdrc.images import open_image
+    from stdrc.positions import ReferencePlacement
+
+    guidance = ThreeStreamGuidance(text, ref, order, rescale)  # type: ignore[arg-type]
+    where = ReferencePlacement.parse(placement) if placement else None
+    images = [open_image(path) for path in reference or []]
+    if output.suffix.lower() != ".mp4":
+        raise STDRCError(f"The output is an MP4; name it {output.with_suffix('.mp4')}.")
+    if not output.parent.is_dir():
+        raise STDRCError(f"There is no folder {output.parent} to write {output.name} to.")
+    detector = None
+    if crop_face:
+        detector = _mtcnn()
+
+    import torch
+
+    from stdrc.pipeline import STDRCPipeline
+    from stdrc.video_io import write_video
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+    if dtype not in ("bfloat16", "float32", "float16"):
+        raise STDRCError(f"--dtype is bfloat16, float16 or float32, not {dtype}.")
+    if checkpoint == "miniature":
+        from stdrc.miniature import load_miniature
+
+        pipeline = load_miniature(placement=where.name if where else None)
+    else:
+        pipeline = STDRCPipeline.from_pretrained(checkpoint, torch_dtype=getattr(torch, dtype))
+    if lora is not None:
+        if not lora.exists():
+            raise STDRCError(f"There is no LoRA at {lora}.")
+        pipeline.load_lora_weights(str(lora))
+    pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=quiet)
+    rate = fps or (pipeline.config.get("default_size") or {}).get("frame_rate", 24.0)
+    video = pipeline(
+        prompt,
+        negative_prompt,
+        [images] if images else None,
+        placement=where,
+        guidance=guidance,
+        height=height,
+        width=width,
+        num_frames=frames,
+        frame_rate=rate,
+        num_inference_steps=steps,
+        seeds=seed,
+        face_detector=detector,
+    ).frames[0]
+    write_video(output, video, rate)
+    if not quiet:
+        typer.echo(f"{output}: {len(video)} frames, {video.shape[2]} x {video.shape[1]}")
+
+
+def _mtcnn():
+    from metrics.faces.facenet import FacenetFaces
+
+    backend = FacenetFaces()
+    return lambda image: backend.detect(image[None])[0].boxes.numpy()

@@ -1,0 +1,135 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stdrc.errors import STDRCError
+from stdrc.guidance import Stream, ThreeStreamGuidance
+
+weights = st.floats(-10, 10)
+orders = st.sampled_from(["text_first", "reference_first", "joint"])
+
+
+def predictions(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {s: torch.randn(2, 5, 3, generator=generator, dtype=torch.float64) for s in Stream}
+
+
+@given(order=orders)
+def test_unit_weights_are_the_conditional_prediction_exactly(order):
+    v = predictions()
+    guidance = ThreeStreamGuidance(1.0, 1.0, order)
+    assert guidance.coefficients() == {Stream.BOTH: 1.0}
+    assert guidance.combine(v) is v[Stream.BOTH]
+
+
+@given(w=weights)
+def test_no_reference_weight_is_plain_classifier_free_guidance(w):
+    v = predictions()
+    plain = v[Stream.NONE] + w * (v[Stream.TEXT] - v[Stream.NONE])
+    guidance = ThreeStreamGuidance(w, 0.0)
+    torch.testing.assert_close(guidance.combine(v), plain)
+    assert not any(s.has_reference for s in guidance.coefficients())
+
+
+@given(w=weights, r=weights)
+def test_decompositions_are_their_formulas(w, r):
+    v = predictions()
+    v00, vt0, v0r, vtr = (v[s] for s in (Stream.NONE, Stream.TEXT, Stream.REFERENCE, Stream.BOTH))
+    formulas = {
+        "text_first": v00 + w * (vt0 - v00) + r * (vtr - vt0),
+        "reference_first": v00 + r * (v0r - v00) + w * (vtr - v0r),
+        "joint": v0r + w * (vtr - v0r) + (r - 1) * (vtr - vt0),
+    }
+    for order, expected in formulas.items():
+        torch.testing.assert_close(
+            ThreeStreamGuidance(w, r, order).combine(v), expected, atol=1e-9, rtol=1e-9
+        )
+
+
+@given(w=weights, r=weights, order=orders, has_reference=st.booleans())
+def test_coefficients_sum_to_one_and_leave_out_zeros(w, r, order, has_reference):
+    coefficients = ThreeStreamGuidance(w, r, order).coefficients(has_reference=has_reference)
+    assert math.isclose(sum(coefficients.values()), 1.0, abs_tol=1e-9)
+    assert all(c != 0 for c in coefficients.values())
+    assert has_reference or not any(s.has_reference for s in coefficients)
+
+
+@given(
+    w=weights, r=weights, step=weights, order=orders, axis=st.sampled_from(["text", "reference"])
+)
+def test_linear_in_each_weight(w, r, step, order, axis):
+    v = predictions()
+
+    def at(amount):
+        values = {"text": w, "reference": r}
+        values[axis] += amount
+        return ThreeStreamGuidance(**values, order=order).combine(v)
+
+    torch.testing.assert_close(at(step) - at(0.0), (at(1.0) - at(0.0)) * step, atol=1e-8, rtol=1e-8)
+
+
+@given(w=weights, r=weights, order=orders, sigma=st.floats(0.01, 1.0))
+def test_velocity_and_clean_space_agree(w, r, order, sigma):
+    v = predictions()
+    x = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    guidance = ThreeStreamGuidance(w, r, order)
+    clean = guidance.combine({s: x - sigma * p for s, p in v.items()})
+    torch.testing.assert_close(clean, x - sigma * guidance.combine(v), atol=1e-8, rtol=1e-8)
+
+
+def test_passes_are_what_method_says():
+    assert ThreeStreamGuidance(1, 1).passes() == 1
+    assert ThreeStreamGuidance(3, 3).passes() == 2
+    assert ThreeStreamGuidance(3, 0).passes() == 2
+    assert ThreeStreamGuidance(3, 1.5).passes() == 3
+    assert ThreeStreamGuidance(3, 1.5).passes(has_reference=False) == 2
+
+
+def test_rescale_restores_the_conditional_deviation():
+    v = predictions()
+    guided = ThreeStreamGuidance(6, 4, rescale=1.0).combine(v)
+    torch.testing.assert_close(guided.std((1, 2)), v[Stream.BOTH].std((1, 2)))
+    half = ThreeStreamGuidance(6, 4, rescale=0.5).combine(v)
+    plain = ThreeStreamGuidance(6, 4).combine(v)
+    torch.testing.assert_close(half, (guided + plain) / 2)
+
+
+def test_outside_the_interval_only_the_conditional_stream_runs():
+    guidance = ThreeStreamGuidance(3, 2, interval=(0.2, 0.8))
+    assert guidance.coefficients(0.9) == {Stream.BOTH: 1.0}
+    assert guidance.coefficients(0.9, has_reference=False) == {Stream.TEXT: 1.0}
+    assert len(guidance.coefficients(0.5)) == 3
+
+
+def test_a_missing_stream_is_named():
+    v = predictions()
+    del v[Stream.TEXT]
+    with pytest.raises(STDRCError, match="TEXT"):
+        ThreeStreamGuidance(3, 1.5).combine(v)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"text": math.nan}, "finite"),
+        ({"reference": math.inf}, "finite"),
+        ({"text": "3"}, "number"),
+        ({"text": True}, "number"),
+        ({"order": "image_first"}, "'joint'"),
+        ({"rescale": 1.5}, "0..1"),
+        ({"interval": (0.8, 0.2)}, "low <= high"),
+        ({"interval": 3}, "two noise levels"),
+        ({"weight": 1}, "Unknown key 'weight'"),
+    ],
+)
+def test_bad_guidance_says_what_is_wrong(arguments, words):
+    with pytest.raises(STDRCError, match=words):
+        ThreeStreamGuidance.parse(arguments)
+
+
+def test_parse_round_trips():
+    guidance = ThreeStreamGuidance(4, 2, "joint", 0.3, (0.1, 0.9))
+    assert ThreeStreamGuidance.parse(guidance.to_dict()) == guidance
