@@ -2,6 +2,7 @@
 
 from stdrc.training.config import TrainConfig
 from stdrc.training.data import TrainingData
+from stdrc.training.run import train
 from stdrc.training.trainer import Trainer
 
-__all__ = ["TrainConfig", "Trainer", "TrainingData"]
+__all__ = ["TrainConfig", "Trainer", "TrainingData", "train"]

@@ -37,6 +37,7 @@ class ClipConfig(Section):
     frames: int = Field(
         default=9, ge=1, description="pixel frames, 1 + a multiple of the VAE's factor"
     )
+    windows: int = Field(default=1, ge=1, description="clips taken from a video, spread evenly")
     height: int = Field(default=64, ge=8)
     width: int = Field(default=64, ge=8)
     fps: float | None = Field(
@@ -145,7 +146,7 @@ class SampleConfig(Section):
     """Strips drawn every `sample_every` steps."""
 
     count: int = Field(default=4, ge=1)
-    steps: int = Field(default=20, ge=1)
+    steps: int = Field(default=20, ge=2)
     text_guidance: float = 3.0
     reference_guidance: float = 1.5
 
@@ -186,9 +187,9 @@ class TrainConfig(Section):
     ema: EmaConfig | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
-    compile: bool = False
     checkpoint_every: int = Field(default=500, ge=0, description="0: only at the end")
     keep_checkpoints: int = Field(default=2, ge=1)
+    save_dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     sample_every: int = Field(default=0, ge=0, description="0: never")
     samples: SampleConfig = SampleConfig()
     log_every: int = Field(default=10, ge=1)

@@ -52,8 +52,10 @@ from stdrc.training.result import (
 # Settings that may change between a run and its continuation without changing what it computes.
 _FREE_TO_CHANGE = {
     "output", "log_dir", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every",
-    "samples", "cache", "on_nan", "max_skipped", "on_bad_data", "data", "base",
+    "save_dtype", "samples", "cache", "on_nan", "max_skipped", "on_bad_data", "data", "base",
 }  # fmt: skip
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Sampler = Callable[[int, nn.Module], Tensor | None]
 
@@ -197,7 +199,7 @@ class Trainer:
             if not getattr(transformer, "peft_config", None):
                 add_lora(transformer, config.lora)
             if config.precision != "fp32":
-                half = torch.bfloat16 if config.precision == "bf16" else torch.float16
+                half = DTYPES[config.precision]
                 for parameter in transformer.parameters():
                     # The frozen base in half precision, what is trained in full.
                     parameter.data = parameter.data.to(
@@ -400,6 +402,10 @@ class Trainer:
             self.transformer.eval()
             try:
                 strip = self.sampler(self.step, self.transformer)
+            except STDRCError as problem:
+                # A strip is for looking at; the run it belongs to is worth more.
+                log.say(f"step {self.step}: no strip was drawn: {problem}")
+                return
             finally:
                 self.transformer.train()
         if strip is not None:
@@ -523,6 +529,16 @@ class Trainer:
                 f"{folder} is past steps: {self.config.steps}; raise it or choose another output."
             )
 
+    def _clip_shape(self) -> dict[str, Any]:
+        """Pixels, frames and rate of the clips that were trained on."""
+        temporal, spatial, _ = self.transformer.config.vae_scale_factors
+        return {
+            "frames": (self.frames - 1) * temporal + 1,
+            "height": self.height * spatial,
+            "width": self.width * spatial,
+            "fps": self.data.fps,
+        }
+
     def _finish(self, log: RunLog) -> Path:
         config = self.config
         weights = self.averaged_weights()
@@ -531,6 +547,7 @@ class Trainer:
             about = describe(
                 config, step=self.step, data=self.data.description, base_hash=self.base_hash
             )
+            about["clip"] = self._clip_shape()
             if config.mode == "lora":
                 save_lora(result, self.transformer, weights, about)
             else:
@@ -539,7 +556,10 @@ class Trainer:
                     assert self.connectors is not None
                     modules["connectors"] = self.connectors
                 base = Path(config.base)
-                save_full(result, modules, weights, about, base if base.is_dir() else None)
+                save_full(
+                    result, modules, weights, about, base if base.is_dir() else None,
+                    dtype=DTYPES[config.save_dtype],
+                )  # fmt: skip
             log.say(f"done: {result}")
         self.accelerator.wait_for_everyone()
         return result

@@ -1,0 +1,36 @@
+"""`stdrc train`: train ST-DRC from a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    config: Annotated[Path, typer.Argument(help="Training file, for example configs/*.yaml.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a key: --set optimizer.lr=1e-4; may be repeated."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check and encode the data, load the model, and stop."),
+    ] = False,
+) -> None:
+    """Train ST-DRC: a LoRA or a whole checkpoint, with the reference in context.
+
+    Runs on the CPU or one GPU; on several through `accelerate launch`.
+
+    Example: stdrc train configs/train_ltx23_lora.yaml --set data=[clips] --dry-run
+    """
+    from stdrc.training import TrainConfig, train
+
+    settings = TrainConfig.load(config, set_ or [])
+    result = train(settings, resume=resume, dry_run=dry_run)
+    if isinstance(result, Path):
+        typer.echo(str(result))

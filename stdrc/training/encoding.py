@@ -1,0 +1,572 @@
+"""From a training folder to `TrainingData`: all encoded once, kept under its content's name.
+
+A cached encoding's key is a hash of what determines it: the file's bytes, the weights that encode
+it, the clip's shape, and for a reference the augmentation, its strength and which variant it is.
+Another run with the same data finds its latents there whatever it trains. The augmentation acts on
+pixels, so several variants of each reference are encoded ahead, beside the plain one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from stdrc.augmentation import ReferenceAugmentation
+from stdrc.errors import STDRCError
+from stdrc.images import letterbox, open_image
+from stdrc.pipeline import STDRCPipeline
+from stdrc.training.checkpoint import save_tensors, whole_file
+from stdrc.training.config import TrainConfig
+from stdrc.training.data import FileRows, Rows, TensorRows, TrainingData, seeded
+from stdrc.training.folder import (
+    Box,
+    ClipEntry,
+    Problem,
+    check_clip,
+    frame_to_clip,
+    list_problems,
+    probe,
+    read_folder,
+    read_frames,
+    window_frames,
+)
+from stdrc.training.objectives import face_coverage
+from stdrc.training.result import weights_fingerprint
+
+VERSION = 1  # raised when an encoding's numbers change
+
+
+class EncodingCache:
+    """Tensors in files named by the hash of what they were made from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._hashes_file = folder / "file_hashes.json"
+        self._hashes: dict[str, str] = {}
+        if self._hashes_file.is_file():
+            try:
+                self._hashes = json.loads(self._hashes_file.read_text(encoding="utf-8"))
+            except ValueError:
+                self._hashes = {}  # only saves hashing again
+        self._known = len(self._hashes)
+
+    def path(self, **made_from: Any) -> Path:
+        """Where the encoding of `made_from` lies."""
+        text = json.dumps({"version": VERSION, **made_from}, sort_keys=True)
+        key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def has(self, path: Path) -> bool:
+        """Whether an encoding is there and whole."""
+        if not path.is_file():
+            return False
+        try:
+            with safe_open(path, framework="pt") as file:
+                return bool(file.keys())
+        except SafetensorError:
+            return False
+
+    def put(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        """Keep an encoding."""
+        with whole_file(path) as partial:
+            save_tensors(partial, tensors)
+
+    def file_hash(self, path: Path) -> str:
+        """SHA-256 of a file; looked up by path, size and time of change if it was seen before."""
+        status = path.stat()
+        key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        if key not in self._hashes:
+            with path.open("rb") as file:
+                self._hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._hashes[key]
+
+    def close(self) -> None:
+        """Keep the file hashes for the next run."""
+        if len(self._hashes) != self._known:
+            with whole_file(self._hashes_file) as partial:
+                partial.write_text(json.dumps(self._hashes), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One clip of a video: which entry, which frames, and the files of its encodings."""
+
+    entry: int
+    frames: tuple[int, ...]
+    fps: float
+    latent: Path
+
+
+def prepare(
+    config: TrainConfig, pipe: STDRCPipeline, *, say: Callable[[str], None] = lambda _: None
+) -> TrainingData:
+    """Read, check and encode the folders in `config.data`.
+
+    Args:
+        config: the run.
+        pipe: with its VAE, text encoder, tokenizer and connectors, on the device to encode on.
+        say: told in a line what is being done.
+
+    Returns:
+        Data for `Trainer`, in memory or on disk as `config.cache` says.
+
+    Raises:
+        STDRCError: all problems of the folders at once, unless `on_bad_data` is skip; or nothing
+            left to train on.
+    """
+    cache = EncodingCache(config.cache_folder)
+    try:
+        return _Preparation(config, pipe, cache, say).run()
+    finally:
+        cache.close()
+
+
+class _Preparation:
+    def __init__(
+        self,
+        config: TrainConfig,
+        pipe: STDRCPipeline,
+        cache: EncodingCache,
+        say: Callable[[str], None],
+    ) -> None:
+        self.config, self.pipe, self.cache, self.say = config, pipe, cache, say
+        self.problems: list[Problem] = []
+        self.vae_hash = weights_fingerprint(pipe.vae)
+        self.size = {"height": config.clip.height, "width": config.clip.width}
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
+            config.cache.dtype
+        ]
+        self.temporal = int(pipe.vae.temporal_compression_ratio)
+        self.spatial = int(pipe.vae.spatial_compression_ratio)
+        self._check_size()
+
+    def _check_size(self) -> None:
+        clip, patch = self.config.clip, self.pipe.transformer_spatial_patch_size
+        unit = self.spatial * patch
+        for name in ("height", "width"):
+            value = getattr(clip, name)
+            if value % unit:
+                raise STDRCError(f"clip.{name} is {value}; this model takes multiples of {unit}.")
+        if (clip.frames - 1) % self.temporal:
+            near = max(0, round((clip.frames - 1) / self.temporal)) * self.temporal + 1
+            raise STDRCError(
+                f"clip.frames is {clip.frames}; this model takes {self.temporal}k + 1, "
+                f"for example {near}."
+            )
+
+    def run(self) -> TrainingData:
+        entries, windows = self._read()
+        self._settle("the training data")
+        latents, boxes, kept = self._encode_clips(entries, windows)
+        references: list[Path] = []
+        choices: list[list[int]] | None = None
+        if self.config.placement is not None:
+            references, choices = self._encode_references(entries, kept)
+        self._settle("the training data")
+        if choices is not None:
+            # A clip whose references could not be read was reported above; it goes with them.
+            whole = [i for i, rows in enumerate(choices) if rows]
+            latents = [latents[i] for i in whole]
+            boxes = [boxes[i] for i in whole]
+            kept = [kept[i] for i in whole]
+            choices = [choices[i] for i in whole]
+        if not kept:
+            raise STDRCError("No clip is left to train on.")
+        text, null, mask, captions = self._encode_text([entries[w.entry].caption for w in kept])
+        rates = {round(w.fps, 3) for w in kept}
+        if len(rates) > 1:
+            raise STDRCError(
+                f"The videos run at {len(rates)} different rates "
+                f"({', '.join(f'{r:g}' for r in sorted(rates)[:5])}); set clip.fps to sample them "
+                "all at one."
+            )
+        face, box_rows = self._faces(boxes, latents[0])
+        self.say(f"{len(kept)} clips, {len(references)} references, {len(text)} captions encoded")
+        return TrainingData(
+            latents=self._rows(latents, "latents"),
+            text=text,
+            null_text=null,
+            text_mask=mask,
+            captions=captions,
+            references=self._rows(references, "latents") if choices is not None else None,
+            choices=choices,
+            face=face,
+            boxes=box_rows,
+            fps=kept[0].fps,
+            description={
+                "folders": [folder.name for folder in self.config.data],
+                "clips": len(kept),
+                "identities": len({entries[w.entry].identity for w in kept}),
+                "references": len(references),
+                "fps": kept[0].fps,
+                "hash": _hash_names([p.stem for p in latents]),
+            },
+        )
+
+    # Reading ------------------------------------------------------------------------------------
+
+    def _read(self) -> tuple[list[ClipEntry], list[_Window]]:
+        config = self.config
+        if not config.data:
+            raise STDRCError("The training file names no data folder; set data: [folder].")
+        entries: list[ClipEntry] = []
+        windows: list[_Window] = []
+        for folder in config.data:
+            found, problems = read_folder(folder, config.layout)
+            self.problems += problems
+            for entry in found:
+                index = len(entries)
+                entries.append(entry)
+                windows += self._check(entry, index)
+        return entries, windows
+
+    def _check(self, entry: ClipEntry, index: int) -> Iterator[_Window]:
+        config = self.config
+        try:
+            info = probe(entry.video)
+        except STDRCError as problem:
+            self.problems.append(Problem(str(entry.video), str(problem)))
+            return
+        wrong = check_clip(entry, info, config.clip)
+        for name, needs in (
+            ("face_weight", config.face_weight > 1),
+            ("identity", config.identity.weight > 0),
+            ("a reference cut from its frames", bool(config.placement) and not entry.references),
+        ):
+            if needs and entry.boxes is None:
+                wrong.append(f"no boxes, which {name} needs")
+        if wrong:
+            self.problems += [Problem(str(entry.video), what) for what in wrong]
+            return
+        file = self.cache.file_hash(entry.video)
+        for frames in window_frames(info, config.clip):
+            path = self.cache.path(
+                kind="clip",
+                file=file,
+                frames=frames,
+                vae=self.vae_hash,
+                dtype=config.cache.dtype,
+                # The cut follows the face, so the boxes are part of what makes the latent.
+                boxes=_hash_names([repr(_at(entry.boxes, i)) for i in frames]),
+                **self.size,
+            )
+            yield _Window(index, tuple(frames), config.clip.fps or info.fps, path)
+
+    def _settle(self, what: str) -> None:
+        """Stop at the problems found so far, or say that their clips are left out."""
+        if not self.problems:
+            return
+        count = len(self.problems)
+        listed = list_problems(self.problems)
+        if self.config.on_bad_data == "stop":
+            raise STDRCError(
+                f"{count} problem{'s' * (count > 1)} in {what}; mend them, or set "
+                f"on_bad_data: skip to leave these clips out:\n{listed}"
+            )
+        self.say(f"{count} problems in {what}; these clips are left out:\n{listed}")
+        self.problems = []
+
+    # Clips --------------------------------------------------------------------------------------
+
+    def _encode_clips(
+        self, entries: Sequence[ClipEntry], windows: Sequence[_Window]
+    ) -> tuple[list[Path], list[Tensor | None], list[_Window]]:
+        latents: list[Path] = []
+        boxes: list[Tensor | None] = []
+        kept: list[_Window] = []
+        missing = [w for w in windows if not self.cache.has(w.latent)]
+        if missing:
+            self.say(f"encoding {len(missing)} of {len(windows)} clips")
+        broken: set[Path] = set()
+        for group in _groups(missing, self.config.cache.batch_size):
+            pixels, box_rows, paths = [], [], []
+            for window in group:
+                entry = entries[window.entry]
+                try:
+                    frames = read_frames(entry.video, window.frames)
+                except STDRCError as problem:
+                    self.problems.append(Problem(str(entry.video), str(problem)))
+                    broken.add(window.latent)
+                    continue
+                clip, in_clip = frame_to_clip(frames, _boxes_at(entry, window), self.config.clip)
+                pixels.append(clip)
+                box_rows.append(in_clip)
+                paths.append(window.latent)
+            if not pixels:
+                continue
+            encoded = self._vae(torch.stack(pixels))
+            for path, latent, box in zip(paths, encoded, box_rows, strict=True):
+                tensors = {"latents": latent.to(self.dtype)}
+                if box is not None:
+                    tensors["boxes"] = box
+                self.cache.put(path, tensors)
+        for window in windows:
+            if window.latent in broken:
+                continue
+            with safe_open(window.latent, framework="pt") as file:
+                boxes.append(file.get_tensor("boxes") if "boxes" in file.keys() else None)  # noqa: SIM118
+            latents.append(window.latent)
+            kept.append(window)
+        return latents, boxes, kept
+
+    @torch.no_grad()
+    def _vae(self, pixels: Tensor) -> Tensor:
+        """[B, 3, T, H, W] in -1..1 to normalised latents [B, C, F, h, w], on the CPU."""
+        vae = self.pipe.vae
+        encoded = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float()
+        normalised = self.pipe._normalize_latents(
+            encoded, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+        ).cpu()
+        if not bool(torch.isfinite(normalised).all()):
+            raise STDRCError("The autoencoder's latents are not finite; use another cache.dtype.")
+        return normalised
+
+    def _faces(
+        self, boxes: Sequence[Tensor | None], latent: Path
+    ) -> tuple[Tensor | None, Tensor | None]:
+        config = self.config
+        if config.face_weight <= 1 and config.identity.weight <= 0:
+            return None, None
+        rows = torch.stack([box for box in boxes if box is not None])
+        _, frames, height, width = load_file(latent)["latents"].shape
+        face = torch.stack(
+            [
+                face_coverage(
+                    box,
+                    frames=frames, height=height, width=width,
+                    temporal=self.temporal, spatial=self.spatial,
+                )
+                for box in rows
+            ]
+        )  # fmt: skip
+        return face, rows
+
+    # References ---------------------------------------------------------------------------------
+
+    def _encode_references(
+        self, entries: Sequence[ClipEntry], windows: Sequence[_Window]
+    ) -> tuple[list[Path], list[list[int]]]:
+        """Files of all references' latents, and for each clip which of them it may take."""
+        augmentation = self.config.augmentation
+        rows: dict[Path, int] = {}
+        of_source: dict[tuple[Any, ...], list[int]] = {}
+        jobs: list[tuple[Path, tuple[Any, ...], int]] = []
+        used = sorted({w.entry for w in windows})
+        sources = {i: self._sources(entries[i]) for i in used}
+        own: dict[int, list[int]] = {}
+        for i in used:
+            own[i] = []
+            for source in sources[i]:
+                if source not in of_source:
+                    of_source[source] = []
+                    for variant in self._variants():
+                        path = self._reference_path(source, variant)
+                        if path not in rows:
+                            rows[path] = len(rows)
+                            jobs.append((path, source, variant))
+                        of_source[source].append(rows[path])
+                own[i] += of_source[source]
+        broken = self._encode_reference_jobs(jobs)
+        if augmentation.pose and augmentation.active:
+            # Another clip of the same person is a change of pose too.
+            people: dict[str, list[int]] = defaultdict(list)
+            for i in used:
+                if entries[i].identity:
+                    people[entries[i].identity] += [r for r in own[i] if r not in broken]
+            for i in used:
+                if entries[i].identity:
+                    own[i] = sorted(set(people[entries[i].identity]))
+        files = list(rows)
+        good = [r for r in range(len(files)) if r not in broken]
+        renumbered = {row: number for number, row in enumerate(good)}
+        choices = [[renumbered[r] for r in own[w.entry] if r in renumbered] for w in windows]
+        return [files[r] for r in good], choices
+
+    def _variants(self) -> list[int]:
+        """0 is the plain reference; 1, 2, ... are augmented."""
+        augmentation = self.config.augmentation
+        if not augmentation.active:
+            return [0]
+        return list(range(0 if augmentation.plain else 1, augmentation.variants + 1))
+
+    def _sources(self, entry: ClipEntry) -> list[tuple[Any, ...]]:
+        """The images a clip's references are made of: files, or frames of the video."""
+        if entry.references:
+            return [("file", path) for path in entry.references]
+        boxes = entry.boxes or ()
+        seen = [i for i, box in enumerate(boxes) if box is not None]
+        count = 1
+        if self.config.augmentation.active and self.config.augmentation.pose:
+            count = 1 + self.config.augmentation.variants  # other frames are other poses
+        at = np.linspace(0, len(seen) - 1, min(count, len(seen))).round().astype(int)
+        crops = []
+        for i in dict.fromkeys(seen[int(k)] for k in at):
+            head = _at(entry.heads, i)
+            crops.append(("frame", entry.video, i, head or boxes[i], head is not None))
+        return crops
+
+    def _reference_path(self, source: tuple[Any, ...], variant: int) -> Path:
+        augmentation = self.config.augmentation
+        made: dict[str, Any] = {"file": self.cache.file_hash(source[1]), "crop": list(source[2:])}
+        if variant:
+            made["augmentation"] = augmentation.model_dump(exclude={"variants", "plain"})
+        return self.cache.path(
+            kind="reference",
+            variant=variant,
+            vae=self.vae_hash,
+            dtype=self.config.cache.dtype,
+            **made,
+            **self.size,
+        )
+
+    def _encode_reference_jobs(self, jobs: Sequence[tuple[Path, tuple[Any, ...], int]]) -> set[int]:
+        """Encode what is missing; returns the numbers of the jobs whose image cannot be read."""
+        missing = [n for n, (path, _, _) in enumerate(jobs) if not self.cache.has(path)]
+        if missing:
+            self.say(f"encoding {len(missing)} of {len(jobs)} references")
+        settings = self.config.augmentation
+        augment = ReferenceAugmentation(
+            settings.colour, settings.pose, settings.layout, settings.strength
+        )
+        broken: set[int] = set()
+        reported: set[Path] = set()
+        images = _RecentImages()
+        for group in _groups(missing, 4 * self.config.cache.batch_size):
+            pixels, paths = [], []
+            for n in group:
+                path, source, variant = jobs[n]
+                try:
+                    image = images.get(source)
+                except STDRCError as problem:
+                    broken.add(n)
+                    if source[1] not in reported:
+                        self.problems.append(Problem(str(source[1]), str(problem)))
+                        reported.add(source[1])
+                    continue
+                shown = letterbox(image, self.size["height"], self.size["width"])
+                if variant:
+                    # The file's name under which it is kept is all that its randomness hangs on.
+                    shown = augment(shown, seeded("augmentation", path.stem))
+                array = torch.from_numpy(np.asarray(shown).copy())
+                pixels.append(array.permute(2, 0, 1)[:, None].float() / 127.5 - 1)
+                paths.append(path)
+            if pixels:
+                encoded = self._vae(torch.stack(pixels))
+                for path, latent in zip(paths, encoded, strict=True):
+                    self.cache.put(path, {"latents": latent.to(self.dtype)})
+        return broken
+
+    # Text ---------------------------------------------------------------------------------------
+
+    def _encode_text(
+        self, captions: Sequence[str]
+    ) -> tuple[Rows, Tensor, Tensor | None, list[list[int]]]:
+        """Embeddings of each distinct caption, of the empty one, the mask, and each clip's row."""
+        config, pipe = self.config, self.pipe
+        distinct = list(dict.fromkeys(captions))
+        hashes = {"text_encoder": weights_fingerprint(pipe.text_encoder)}
+        if not config.train_connectors:
+            hashes["connectors"] = weights_fingerprint(pipe.connectors)
+        paths = {
+            caption: self.cache.path(
+                kind="text", caption=caption, dtype=config.cache.dtype, **hashes
+            )
+            for caption in [*distinct, ""]
+        }
+        missing = [caption for caption, path in paths.items() if not self.cache.has(path)]
+        if missing:
+            self.say(f"encoding {len(missing)} of {len(paths)} captions")
+        for caption in missing:
+            self.cache.put(paths[caption], self._text(caption))
+        null = load_file(paths[""])
+        masks = torch.stack([load_file(paths[caption])["mask"] for caption in [*distinct, ""]])
+        mask = None if bool(masks.all()) and not config.train_connectors else masks.float()
+        number = {caption: i for i, caption in enumerate(distinct)}
+        rows = self._rows([paths[caption] for caption in distinct], "text")
+        return rows, null["text"], mask, [[number[caption]] for caption in captions]
+
+    @torch.no_grad()
+    def _text(self, caption: str) -> dict[str, Tensor]:
+        pipe = self.pipe
+        if not self.config.train_connectors:
+            encoded = pipe.encode_text(caption)
+            text, mask = encoded.video, encoded.mask
+        else:
+            # As `STDRCPipeline.encode_text`, up to the connectors.
+            text, mask, _, _ = pipe.encode_prompt(
+                [caption],
+                do_classifier_free_guidance=False,
+                max_sequence_length=min(pipe.tokenizer_max_length, 1024),
+            )
+        return {"text": text[0].cpu().to(self.dtype), "mask": mask[0].cpu().to(torch.uint8)}
+
+    # Storage ------------------------------------------------------------------------------------
+
+    def _rows(self, files: Sequence[Path], key: str) -> Rows:
+        """In memory if the whole kind fits the limit, else on disk."""
+        if sum(path.stat().st_size for path in files) > self.config.cache.in_memory_gb * 2**30:
+            return FileRows(files, key)
+        return TensorRows(torch.stack([load_file(path)[key] for path in files]))
+
+
+class _RecentImages:
+    """The last image that was opened: its variants are asked for one after another."""
+
+    def __init__(self) -> None:
+        self.source: tuple[Any, ...] | None = None
+        self.image: Image.Image | None = None
+
+    def get(self, source: tuple[Any, ...]) -> Image.Image:
+        if source != self.source or self.image is None:
+            if source[0] == "file":
+                self.image = open_image(source[1])
+            else:
+                _, video, number, box, is_head = source
+                frame = read_frames(video, [number])[0]
+                self.image = _crop(frame, box, margin=0.15 if is_head else 0.5)
+            self.source = source
+        return self.image
+
+
+def _crop(frame: np.ndarray, box: Box, margin: float) -> Image.Image:
+    """A square around a box, `margin` of its larger side added on every side, within the frame."""
+    half = max(box[2] - box[0], box[3] - box[1]) * (0.5 + margin)
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    height, width = frame.shape[:2]
+    return Image.fromarray(frame).crop(
+        (
+            max(0, round(x - half)),
+            max(0, round(y - half)),
+            min(width, round(x + half)),
+            min(height, round(y + half)),
+        )
+    )
+
+
+def _at(boxes: Sequence[Box | None] | None, number: int) -> Box | None:
+    return boxes[number] if boxes is not None and number < len(boxes) else None
+
+
+def _boxes_at(entry: ClipEntry, window: _Window) -> list[Box | None] | None:
+    return None if entry.boxes is None else [_at(entry.boxes, i) for i in window.frames]
+
+
+def _groups(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _hash_names(names: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,416 @@
+"""Training folders: which clips they hold, and everything that is wrong with them at once.
+
+Two layouts are read. *trainer*: `metadata.jsonl`, one clip a line. *consisid*: `captions.json` (or
+another list of {"path", "cap"}), `videos/` and `refine_bbox_jsons/`, as ConsisID's training data
+has them. No path from a data file leaves its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from stdrc.errors import STDRCError
+from stdrc.training.config import ClipConfig
+
+Box = tuple[float, float, float, float]
+# A detector may put a box's edge a little outside; more than this share of the frame is a mistake.
+OUTSIDE_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+    """A clip as its folder describes it.
+
+    Args:
+        video: path of the file.
+        caption: what happens in it.
+        identity: who; clips of one identity may lend each other references. Empty: nobody else.
+        references: images of the person; empty: frames of the video serve.
+        boxes: face boxes in pixels of the file, one a frame, None where there is no face; None as a
+            whole where the folder has no boxes.
+        heads: boxes of the whole head, where the folder has them; for cropping references.
+    """
+
+    video: Path
+    caption: str
+    identity: str = ""
+    references: tuple[Path, ...] = ()
+    boxes: tuple[Box | None, ...] | None = None
+    heads: tuple[Box | None, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one clip."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file's header and its first frame say."""
+
+    frames: int
+    height: int
+    width: int
+    fps: float
+
+
+def read_folder(
+    folder: Path, layout: Literal["auto", "trainer", "consisid"] = "auto"
+) -> tuple[list[ClipEntry], list[Problem]]:
+    """The clips of a training folder and what is wrong with its description.
+
+    Raises:
+        STDRCError: the folder is missing or has neither layout.
+    """
+    if not folder.is_dir():
+        raise STDRCError(f"There is no training folder {folder}.")
+    metadata = folder / "metadata.jsonl"
+    if layout == "trainer" or (layout == "auto" and metadata.is_file()):
+        if not metadata.is_file():
+            raise STDRCError(f"{folder} has no metadata.jsonl, which the layout 'trainer' needs.")
+        return _read_trainer(folder, metadata)
+    captions = _caption_files(folder)
+    if not captions:
+        raise STDRCError(
+            f"{folder} is no training folder: it has neither a metadata.jsonl nor a JSON list of "
+            'captions with "path" and "cap".'
+        )
+    return _read_consisid(folder, captions)
+
+
+def _read_trainer(folder: Path, metadata: Path) -> tuple[list[ClipEntry], list[Problem]]:
+    entries: list[ClipEntry] = []
+    problems: list[Problem] = []
+    lines = metadata.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{metadata} line {number}"
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError
+        except ValueError:
+            problems.append(Problem(where, "not a JSON object"))
+            continue
+        try:
+            video = inside(folder, row.get("video"), "video")
+            caption = row.get("caption")
+            if not isinstance(caption, str) or not caption.strip():
+                raise STDRCError(f"{row['video']} has no caption")
+            references = [inside(folder, r, "reference") for r in row.get("references") or []]
+            for reference in references:
+                if not reference.is_file():
+                    raise STDRCError(f"the reference {reference} is missing")
+            boxes, heads = row.get("boxes"), None
+            if isinstance(boxes, str):
+                boxes, heads = read_consisid_boxes(inside(folder, boxes, "boxes"))
+            elif boxes is not None:
+                boxes = _plain_boxes(boxes)
+        except STDRCError as problem:
+            problems.append(Problem(where, str(problem)))
+            continue
+        entries.append(
+            ClipEntry(
+                video=video,
+                caption=caption.strip(),
+                identity=str(row.get("identity") or ""),
+                references=tuple(references),
+                boxes=boxes,
+                heads=heads,
+            )
+        )
+    return entries, problems
+
+
+def _caption_files(folder: Path) -> list[Path]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError):
+            continue
+        if isinstance(rows, list) and rows and isinstance(rows[0], dict) and "path" in rows[0]:
+            found.append(path)
+    return found
+
+
+def _read_consisid(folder: Path, captions: list[Path]) -> tuple[list[ClipEntry], list[Problem]]:
+    entries: list[ClipEntry] = []
+    problems: list[Problem] = []
+    for file in captions:
+        for number, row in enumerate(json.loads(file.read_text(encoding="utf-8")), start=1):
+            where = f"{file} entry {number}"
+            try:
+                # Only the name counts: the list's own folders are those of whoever wrote it.
+                name = Path(str(row.get("path") or "")).name
+                if not name:
+                    raise STDRCError("no path")
+                video = inside(folder, f"videos/{name}", "path")
+                if not video.exists():
+                    video = inside(folder, name, "path")
+                caption = row.get("cap")
+                if isinstance(caption, list):
+                    caption = caption[0] if caption else None
+                if not isinstance(caption, str) or not caption.strip():
+                    raise STDRCError(f"{name} has no caption")
+                boxes = heads = None
+                file_of_boxes = folder / "refine_bbox_jsons" / f"{video.stem}.json"
+                if file_of_boxes.is_file():
+                    boxes, heads = read_consisid_boxes(file_of_boxes)
+            except (STDRCError, AttributeError) as problem:
+                problems.append(Problem(where, str(problem)))
+                continue
+            entries.append(ClipEntry(video, caption.strip(), boxes=boxes, heads=heads))
+    return entries, problems
+
+
+def read_consisid_boxes(
+    path: Path,
+) -> tuple[tuple[Box | None, ...], tuple[Box | None, ...]]:
+    """Face and head boxes, one a frame, of the person seen in most frames.
+
+    The file maps frame numbers to {"face": [...], "head": [...], "person": [...]}, each a list of
+    {"box": {x1, y1, x2, y2}, "confidence", "new_track_id"}.
+
+    Raises:
+        STDRCError: the file is missing or of another form.
+    """
+    try:
+        frames = json.loads(path.read_text(encoding="utf-8"))
+        by_number = {int(number): parts for number, parts in frames.items()}
+        tracks = Counter(
+            face.get("new_track_id", face.get("track_id", 0))
+            for parts in by_number.values()
+            for face in parts.get("face", [])
+        )
+        track = tracks.most_common(1)[0][0] if tracks else None
+
+        def box(number: int, part: str) -> Box | None:
+            for found in by_number.get(number, {}).get(part, []):
+                if found.get("new_track_id", found.get("track_id", 0)) == track:
+                    b = found["box"]
+                    return (float(b["x1"]), float(b["y1"]), float(b["x2"]), float(b["y2"]))
+            return None
+
+        count = max(by_number, default=-1) + 1
+        return (
+            tuple(box(i, "face") for i in range(count)),
+            tuple(box(i, "head") for i in range(count)),
+        )
+    except OSError as error:
+        raise STDRCError(f"the boxes {path} cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise STDRCError(f"the boxes {path} are not in ConsisID's form") from None
+
+
+def _plain_boxes(rows: Any) -> tuple[Box | None, ...]:
+    try:
+        boxes: list[Box | None] = []
+        for row in rows:
+            if row is None:
+                boxes.append(None)
+                continue
+            x0, y0, x1, y1 = (float(value) for value in row)
+            if not all(map(math.isfinite, (x0, y0, x1, y1))):
+                raise ValueError
+            boxes.append((x0, y0, x1, y1))
+        return tuple(boxes)
+    except (TypeError, ValueError):
+        raise STDRCError("boxes must be a list of [x0, y0, x1, y1] or null") from None
+
+
+def inside(folder: Path, relative: Any, what: str) -> Path:
+    """A path of a data file, which must stay within its folder.
+
+    Raises:
+        STDRCError: it is empty, absolute, or leaves the folder.
+    """
+    if not isinstance(relative, str) or not relative:
+        raise STDRCError(f"no {what} is named")
+    path = folder / relative
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise STDRCError(f"the {what} {relative!r} is outside the training folder")
+    return path
+
+
+# Videos ---------------------------------------------------------------------------------------
+
+
+def probe(path: Path) -> VideoInfo:
+    """Count and size of a video's frames; the first one is decoded, so that junk is found early.
+
+    Raises:
+        STDRCError: the file is missing or isn't a video.
+    """
+    if not path.is_file():
+        raise STDRCError("the video is missing")
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            first = next(container.decode(stream))
+            fps = float(stream.average_rate or stream.guessed_rate or 0)
+            count = stream.frames
+            if not count:
+                count = 1 + sum(1 for _ in container.decode(stream))
+            return VideoInfo(count, first.height, first.width, fps or 24.0)
+    except (av.FFmpegError, StopIteration, IndexError, OSError) as error:
+        raise STDRCError(f"the video cannot be read ({_reason(error) or 'no frames'})") from None
+
+
+def read_frames(path: Path, wanted: Sequence[int]) -> np.ndarray:
+    """Frames by number, uint8 [len(wanted), H, W, 3], RGB.
+
+    Raises:
+        STDRCError: the file is damaged or shorter than asked for.
+    """
+    needed, found = set(wanted), {}
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for number, frame in enumerate(container.decode(stream)):
+                if number in needed:
+                    found[number] = frame.to_ndarray(format="rgb24")
+                if len(found) == len(needed):
+                    break
+    except (av.FFmpegError, IndexError, OSError) as error:
+        raise STDRCError(f"the video cannot be read ({_reason(error)})") from None
+    if len(found) < len(needed):
+        raise STDRCError(
+            f"the video ends before frame {max(needed)}, though its header promises more"
+        )
+    return np.stack([found[number] for number in wanted])
+
+
+def window_frames(info: VideoInfo, clip: ClipConfig) -> list[list[int]]:
+    """Frame numbers of each window of a video: `clip.windows` of them, spread evenly over it.
+
+    Returns:
+        Up to `clip.windows` lists of `clip.frames` numbers; none where the video is too short.
+    """
+    stride = info.fps / clip.fps if clip.fps else 1.0
+    length = math.floor((clip.frames - 1) * stride) + 1
+    room = info.frames - length
+    if room < 0:
+        return []
+    count = min(clip.windows, room + 1)
+    starts = [round(i * room / max(1, count - 1)) for i in range(count)]
+    return [[start + math.floor(i * stride) for i in range(clip.frames)] for start in starts]
+
+
+def check_clip(entry: ClipEntry, info: VideoInfo, clip: ClipConfig) -> list[str]:
+    """What is wrong with a clip, in words; empty where nothing is."""
+    wrong = []
+    if not window_frames(info, clip):
+        wanted = f"{clip.frames} frames" + (f" at {clip.fps:g} a second" if clip.fps else "")
+        wrong.append(
+            f"too short: {info.frames} frames at {info.fps:g} a second, and a clip is {wanted}"
+        )
+    if entry.boxes is not None:
+        present = [(i, box) for i, box in enumerate(entry.boxes) if box is not None]
+        if not present:
+            wrong.append("no face in any frame")
+        outside = [i for i, box in present if not _fits(box, info)]
+        if outside:
+            wrong.append(
+                f"{len(outside)} boxes outside the {info.width} x "
+                f"{info.height} frame or without area, first in frame {outside[0]}: "
+                f"{[round(v, 1) for v in entry.boxes[outside[0]] or ()]}"
+            )
+    return wrong
+
+
+def _fits(box: Box, info: VideoInfo) -> bool:
+    x0, y0, x1, y1 = box
+    slack_x, slack_y = OUTSIDE_TOLERANCE * info.width, OUTSIDE_TOLERANCE * info.height
+    return (
+        x0 < x1
+        and y0 < y1
+        and x0 >= -slack_x
+        and y0 >= -slack_y
+        and x1 <= info.width + slack_x
+        and y1 <= info.height + slack_y
+    )
+
+
+def frame_to_clip(
+    frames: np.ndarray, boxes: Sequence[Box | None] | None, clip: ClipConfig
+) -> tuple[Tensor, Tensor | None]:
+    """Cut frames to the clip's proportions around the face, and scale them.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        boxes: one a frame, pixels.
+
+    Returns:
+        Pixels float [3, T, height, width] in -1..1, and boxes [T, 4] in pixels of the clip, NaN
+        where there is no face (or less than half of it is left in the picture); None without boxes.
+    """
+    _, height, width, _ = frames.shape
+    scale = min(height / clip.height, width / clip.width)
+    cut_h, cut_w = min(height, round(clip.height * scale)), min(width, round(clip.width * scale))
+    known = [box for box in boxes or [] if box is not None]
+    centre_x = float(np.mean([(b[0] + b[2]) / 2 for b in known])) if known else width / 2
+    centre_y = float(np.mean([(b[1] + b[3]) / 2 for b in known])) if known else height / 2
+    left = min(max(0, round(centre_x - cut_w / 2)), width - cut_w)
+    top = min(max(0, round(centre_y - cut_h / 2)), height - cut_h)
+    pixels = torch.from_numpy(frames[:, top : top + cut_h, left : left + cut_w].copy())
+    pixels = pixels.permute(0, 3, 1, 2)  # [T, 3, h, w]
+    if (cut_h, cut_w) != (clip.height, clip.width):
+        pixels = tv.resize(pixels, [clip.height, clip.width], antialias=True)
+    pixels = pixels.float().div(127.5).sub(1).transpose(0, 1)
+    if boxes is None:
+        return pixels, None
+    out = torch.full((len(frames), 4), float("nan"))
+    to_clip = torch.tensor(
+        [clip.width / cut_w, clip.height / cut_h, clip.width / cut_w, clip.height / cut_h]
+    )
+    for i, box in enumerate(boxes):
+        if box is None:
+            continue
+        whole = (torch.tensor(box) - torch.tensor([left, top, left, top])) * to_clip
+        kept = torch.stack(
+            [
+                whole[0].clamp(0, clip.width), whole[1].clamp(0, clip.height),
+                whole[2].clamp(0, clip.width), whole[3].clamp(0, clip.height),
+            ]
+        )  # fmt: skip
+        area, left_over = _area(whole), _area(kept)
+        if area > 0 and left_over >= 0.5 * area:
+            out[i] = kept
+    return pixels, out
+
+
+def _reason(error: Exception) -> str:
+    """What FFmpeg said, without the number and the path."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _area(box: Tensor) -> float:
+    return float((box[2] - box[0]).clamp(min=0) * (box[3] - box[1]).clamp(min=0))
+
+
+def list_problems(problems: Iterable[Problem], limit: int = 30) -> str:
+    """All problems, a line each; beyond `limit` only their number."""
+    lines = [f"  {problem}" for problem in problems]
+    more = [f"  ... and {len(lines) - limit} more"] if len(lines) > limit else []
+    return "\n".join([*lines[:limit], *more])

@@ -1,0 +1,158 @@
+"""A whole run from a configuration: encode the data, load what is trained, train, sample."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+from torch import nn
+
+from stdrc.errors import STDRCError
+from stdrc.pipeline import STDRCPipeline
+from stdrc.training.config import TrainConfig
+from stdrc.training.data import TrainingData
+from stdrc.training.encoding import prepare
+from stdrc.training.objectives import IdentityEncoder
+from stdrc.training.result import weights_fingerprint
+from stdrc.training.samples import strip_sampler
+from stdrc.training.trainer import DTYPES, Trainer
+
+
+def train(
+    config: TrainConfig,
+    *,
+    data: TrainingData | None = None,
+    identity_encoder: IdentityEncoder | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+) -> Path | TrainingData:
+    """Run a training configuration.
+
+    Args:
+        config: what to train on what.
+        data: encoded data; none: `config.data` is read and encoded.
+        identity_encoder: for the identity loss; none: the one `config.identity.encoder` names.
+        resume: go on from the newest checkpoint.
+        dry_run: read, check and encode the data, load the models, and stop before the first step.
+
+    Returns:
+        The LoRA file or checkpoint folder; the encoded data after a dry run.
+
+    Raises:
+        STDRCError: whatever a user can mend: settings, data, disk, a loss that isn't finite.
+    """
+    accelerator = Accelerator(
+        mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
+        cpu=not torch.cuda.is_available(),
+        # The main process encodes a whole data set while the others wait.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=48))],
+    )
+    say = _Teller(accelerator.is_main_process)
+    half = DTYPES[config.precision]
+    if data is None:
+        data = _prepare(config, accelerator, say)
+    # Full training keeps its weights in float32; a frozen base is loaded as it is used.
+    dtype = half if config.mode == "lora" else torch.float32
+    wants_vae = bool(config.identity.weight or config.sample_every)
+    wants_connectors = config.train_connectors
+    unused = {"text_encoder": None, "audio_vae": None, "vocoder": None}
+    if not wants_vae:
+        unused["vae"] = None
+    if not wants_connectors:
+        unused["connectors"] = None
+    pipe = STDRCPipeline.from_pretrained(config.base, torch_dtype=dtype, **unused)
+    if wants_vae:
+        pipe.vae.to(accelerator.device)
+    sampler = None
+    if config.sample_every:
+        sampler = strip_sampler(config, data, pipe)
+    encoder = identity_encoder
+    if encoder is None and config.identity.weight:
+        encoder = load_identity_encoder(config.identity.encoder, accelerator.device)
+    trainer = Trainer(
+        config,
+        data,
+        transformer=pipe.transformer,
+        connectors=pipe.connectors if wants_connectors else None,
+        vae=pipe.vae if config.identity.weight else None,
+        identity_encoder=encoder,
+        padding_side=pipe.tokenizer.padding_side,
+        base_hash=weights_fingerprint(pipe.transformer),
+        sampler=sampler,
+        accelerator=accelerator,
+    )
+    if dry_run:
+        trained = sum(p.numel() for p in trainer.parameters)
+        say(
+            f"dry run: {len(data)} clips of {tuple(data.latent_shape)}, {trained:,} trained "
+            f"parameters on {accelerator.device}; nothing was trained"
+        )
+        return data
+    return trainer.fit(resume=resume)
+
+
+def _prepare(config: TrainConfig, accelerator: Accelerator, say: _Teller) -> TrainingData:
+    """Encode on the main process; the others read what it left in the cache."""
+    dtype = DTYPES[config.precision]
+
+    def encode(speak: Any) -> TrainingData:
+        pipe = STDRCPipeline.from_pretrained(
+            config.base,
+            # Latents are what everything after is made of: the autoencoder runs in full precision.
+            torch_dtype={"vae": torch.float32, "default": dtype},
+            transformer=None,
+            audio_vae=None,
+            vocoder=None,
+        ).to(accelerator.device)
+        return prepare(config, pipe, say=speak)
+
+    if accelerator.num_processes == 1:
+        return encode(say)
+    data = encode(say) if accelerator.is_main_process else None
+    accelerator.wait_for_everyone()
+    return data if data is not None else encode(lambda _: None)
+
+
+def load_identity_encoder(name: str | None, device: torch.device) -> IdentityEncoder:
+    """The face encoder a configuration names.
+
+    Args:
+        name: "miniature", or the path of a TorchScript file that maps crops [N, 3, S, S] in -1..1
+            to embeddings [N, D], with an optional attribute `crop_size`.
+
+    Raises:
+        STDRCError: no encoder is named, or the file is missing or isn't TorchScript.
+    """
+    if name is None:
+        raise STDRCError(
+            "identity.weight > 0 needs identity.encoder: 'miniature', or a TorchScript file."
+        )
+    if name == "miniature":
+        from stdrc.miniature.identity_encoder import load_identity_encoder as load_miniature
+
+        return load_miniature(device)
+    path = Path(name)
+    if not path.is_file():
+        raise STDRCError(f"There is no identity encoder at {path}; name 'miniature' or a file.")
+    try:
+        module: nn.Module = torch.jit.load(str(path), map_location=device)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise STDRCError(f"{path} is not a TorchScript file ({reason}).") from None
+    return module.eval()
+
+
+class _Teller:
+    """Prints a line on the main process."""
+
+    def __init__(self, main: bool) -> None:
+        self.main = main
+
+    def __call__(self, text: str) -> None:
+        if self.main:
+            print(text, file=sys.stderr, flush=True)

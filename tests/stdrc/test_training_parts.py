@@ -1,0 +1,269 @@
+"""The parts of a step: noise levels, face weights, the identity loss, settings, box files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stdrc.errors import STDRCError
+from stdrc.miniature.build import MiniatureConfig, build_vae
+from stdrc.training import TrainConfig
+from stdrc.training.config import EmaConfig, IdentityConfig, NoiseConfig
+from stdrc.training.ema import WeightAverage
+from stdrc.training.folder import VideoInfo, read_consisid_boxes, window_frames
+from stdrc.training.noise import draw_sigmas, shift_for_tokens
+from stdrc.training.objectives import (
+    IdentityLoss,
+    add_noise,
+    face_coverage,
+    face_crops,
+    flow_matching_loss,
+)
+
+from .training_tiny import tiny_config
+
+# Noise levels
+
+
+@given(
+    name=st.sampled_from(["shifted", "logit_normal", "uniform"]),
+    tokens=st.integers(1, 20_000),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=30, deadline=None)
+def test_sigmas_are_levels(name: str, tokens: int, seed: int) -> None:
+    sigmas = draw_sigmas(500, tokens, NoiseConfig(name=name), torch.Generator().manual_seed(seed))
+    assert sigmas.shape == (500,)
+    assert float(sigmas.min()) > 0
+    assert float(sigmas.max()) <= 1
+
+
+def test_shifted_is_stretched_to_its_percentiles() -> None:
+    config = NoiseConfig(uniform=0.0)
+    sigmas = draw_sigmas(200_000, 1024, config, torch.Generator().manual_seed(0))
+    # Half-way through the normal, before the stretch: sigmoid(0.95) between its two percentiles.
+    low, middle, high = torch.sigmoid(torch.tensor([0.95 - 2.5758, 0.95, 0.95 + 3.0902]))
+    expected = float((middle - low) / (high - low))
+    assert float(sigmas.median()) == pytest.approx(expected, abs=0.005)
+    assert float((sigmas >= 1).float().mean()) == pytest.approx(0.001, abs=0.0005)
+
+
+def test_longer_clips_see_more_noise_and_a_tenth_is_uniform() -> None:
+    g = torch.Generator().manual_seed(0)
+    short, long = (float(draw_sigmas(20_000, n, NoiseConfig(), g).mean()) for n in (200, 6000))
+    assert long > short + 0.15
+    assert shift_for_tokens(2560, NoiseConfig()) == pytest.approx(1.5)
+    pure, mixed = (
+        float((draw_sigmas(100_000, 6000, NoiseConfig(uniform=share), g) < 0.2).float().mean())
+        for share in (0.0, None)
+    )
+    assert mixed == pytest.approx(0.9 * pure + 0.1 * 0.2, abs=0.003)
+
+
+def test_plain_logit_normal_has_its_mean() -> None:
+    config = NoiseConfig(name="logit_normal", mean=-0.5, std=0.7)
+    sigmas = draw_sigmas(100_000, 1, config, torch.Generator().manual_seed(0))
+    logits = torch.logit(sigmas)
+    assert float(logits.mean()) == pytest.approx(-0.5, abs=0.02)
+    assert float(logits.std()) == pytest.approx(0.7, abs=0.02)
+
+
+# Flow matching and the face
+
+
+def test_the_target_takes_the_noise_away() -> None:
+    clean, noise = torch.randn(2, 4, 3, 2, 2), torch.randn(2, 4, 3, 2, 2)
+    s = torch.tensor([0.3, 0.8])
+    noisy = add_noise(clean, noise, s)
+    torch.testing.assert_close(noisy - s.view(2, 1, 1, 1, 1) * (noise - clean), clean)
+
+
+@given(constant=st.floats(0.5, 20))
+@settings(max_examples=10, deadline=None)
+def test_weights_move_the_loss_and_do_not_scale_it(constant: float) -> None:
+    velocity, target = torch.randn(2, 6, 3), torch.randn(2, 6, 3)
+    plain = flow_matching_loss(velocity, target)
+    even = flow_matching_loss(velocity, target, torch.full((2, 6), constant))
+    torch.testing.assert_close(even, plain)
+    weight = torch.ones(2, 6)
+    weight[:, 0] = 1e9
+    torch.testing.assert_close(
+        flow_matching_loss(velocity, target, weight),
+        (velocity - target).square().mean(2)[:, 0],
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def test_face_coverage_follows_the_box_through_compressed_time() -> None:
+    """Latent frame 1 covers pixel frames 1..4; the box moves right for the last of them."""
+    boxes = torch.tensor([[0.0, 0, 8, 16]] * 4 + [[8.0, 0, 16, 16]])
+    share = face_coverage(boxes, frames=2, height=2, width=2, temporal=4, spatial=8)
+    assert share[0].tolist() == [[1, 0], [1, 0]]
+    assert share[1].tolist() == [[0.75, 0.25], [0.75, 0.25]]
+    boxes[0] = float("nan")
+    boxes[1:] = torch.tensor([4.0, 4, 12, 12])
+    share = face_coverage(boxes, frames=2, height=2, width=2, temporal=4, spatial=8)
+    assert float(share[0].sum()) == 0
+    assert share[1].tolist() == [[0.25, 0.25], [0.25, 0.25]]
+    with pytest.raises(STDRCError, match=r"needs boxes of shape \(5, 4\)"):
+        face_coverage(boxes[:3], frames=2, height=2, width=2, temporal=4, spatial=8)
+
+
+def test_face_crops_show_the_box() -> None:
+    video = torch.zeros(1, 3, 32, 32)
+    video[0, 0, 8:16, 20:28] = 1
+    crop = face_crops(video, torch.tensor([[20.0, 8.0, 28.0, 16.0]]), size=8, margin=0.0)
+    assert crop.shape == (1, 3, 8, 8)
+    assert float(crop[0, 0, 1:-1, 1:-1].min()) > 0.99
+    wide = face_crops(video, torch.tensor([[20.0, 8.0, 28.0, 16.0]]), size=16, margin=0.5)
+    assert float(wide[0, 0].mean()) == pytest.approx(0.25, abs=0.03)
+
+
+class Colour(torch.nn.Module):
+    """Embeds a crop as its coarse colours."""
+
+    crop_size = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        return self.scale * torch.nn.functional.adaptive_avg_pool2d(crops, 2).flatten(1)
+
+
+def test_identity_loss_reaches_the_prediction_and_nothing_frozen() -> None:
+    torch.manual_seed(0)
+    small = MiniatureConfig(latent_channels=4, vae_channels=(8, 16), decoder_channels=(8, 16))
+    vae = build_vae(small).eval()
+    encoder = Colour()
+    loss = IdentityLoss(vae, encoder, IdentityConfig(weight=1.0, max_sigma=0.5, frames=3))
+    clean = torch.randn(3, 4, 2, 4, 4)
+    boxes = torch.tensor([4.0, 4.0, 24.0, 24.0]).expand(3, 5, 4).clone()
+    boxes[1] = float("nan")
+    sigmas, clips = torch.tensor([0.4, 0.1, 0.9]), torch.tensor([7, 8, 9])
+    g = torch.Generator().manual_seed(0)
+
+    same = loss(clean, clean, sigmas, boxes, clips, g)
+    assert same is not None
+    assert float(same) == pytest.approx(0, abs=1e-5)
+
+    predicted = torch.randn(3, 4, 2, 4, 4, requires_grad=True)
+    value = loss(predicted, clean, sigmas, boxes, clips, g)
+    assert value is not None
+    assert float(value.detach()) > 1e-3
+    value.backward()
+    assert predicted.grad is not None
+    reached = predicted.grad.flatten(1).abs().sum(dim=1) > 0
+    assert reached.tolist() == [True, False, False]  # no face in the second, the third too noisy
+    assert encoder.scale.grad is None
+    assert all(p.grad is None for p in vae.parameters())
+    assert loss(predicted, clean, sigmas + 0.6, boxes, clips, g) is None
+
+
+def test_average_is_a_mean_and_comes_and_goes() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    average = WeightAverage([parameter], EmaConfig(decay=0.5, warmup=False))
+    for step, value in enumerate((1.0, 2.0)):
+        parameter.data.fill_(value)
+        average.update(step)
+    with average.in_place():
+        assert parameter.tolist() == [1.25] * 3
+    assert parameter.tolist() == [2.0] * 3
+    warm = WeightAverage([parameter], EmaConfig(decay=0.999))
+    assert [round(warm.decay(s), 3) for s in (0, 10, 10**6)] == [0.1, 0.55, 0.999]
+
+
+# Settings
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("output: x", r"run.yaml: the key 'base' is missing"),
+        ("base: b\noutput: x\nstep: 3", r"run.yaml: unknown key 'step'; did you mean 'steps'\?"),
+        ("base: b\noutput: x\noptimizer: {rate: 1}", r"'optimizer.rate'; known are betas, eps"),
+        ("base: b\noutput: x\nsteps: none", r"run.yaml: steps is 'none', but it should be a valid"),
+        ("base: b\noutput: x\nmode: half", r"mode is 'half', but it should be 'lora' or 'full'"),
+        ("base: b\noutput: x\nplacement: tas", r"placement is 'tas', but .*Did you mean 'tass'"),
+        ("base: b\noutput: x\nema: {decay: 2}", r"ema.decay is 2, but it should be less than 1"),
+        ("base: b\noutput: x\ndropout: {text: 0.9}", r"dropout is .* must add up to at most 1"),
+        ("base: [", r"run.yaml, line 1 is not valid YAML"),
+        ("- 1", r"must hold keys and values"),
+    ],
+)
+def test_mistakes_in_a_file_are_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(STDRCError, match=message) as caught:
+        TrainConfig.load(write(tmp_path / "run.yaml", text))
+    assert "\n" not in str(caught.value)
+
+
+def test_overrides_and_relative_paths(tmp_path: Path) -> None:
+    file = write(tmp_path / "run.yaml", "base: b/c\noutput: out\ndata: clips\nema: {decay: 0.9}\n")
+    config = TrainConfig.load(
+        file, ["optimizer.lr=1e-5", "augmentation=off", "placement=none", "lora.targets=[ff]"]
+    )
+    assert config.optimizer.lr == 1e-5
+    assert not config.augmentation.active
+    assert config.reference_placement is None
+    assert config.lora.targets == ["ff"]
+    assert config.output == tmp_path / "out"
+    assert config.data == [tmp_path / "clips"]
+    assert config.base == "b/c"  # not a folder here: a hub id
+    with pytest.raises(STDRCError, match="--set takes key=value"):
+        TrainConfig.load(file, ["steps"])
+    with pytest.raises(STDRCError, match="Cannot read the training file"):
+        TrainConfig.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("name", ["miniature_base", "miniature_variant", "ltx23_lora"])
+def test_shipped_settings_are_valid(name: str) -> None:
+    folder = Path(__file__).parents[2] / "configs"
+    config = TrainConfig.load(folder / f"train_{name}.yaml")
+    assert config.output.is_relative_to(folder)
+    assert (config.placement is None) == (name == "miniature_base")
+
+
+def test_a_config_survives_its_own_dump(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, placement={"when": "after", "gap": 2, "shift": [0.5, 0]})
+    assert TrainConfig.from_dict(config.model_dump(mode="json")) == config
+
+
+# Folders
+
+
+def test_windows_are_spread_and_fit() -> None:
+    clip = tiny_config(Path("x"), clip={"frames": 5, "windows": 3, "fps": 10}).clip
+    windows = window_frames(VideoInfo(frames=50, height=1, width=1, fps=25.0), clip)
+    assert windows == [[0, 2, 5, 7, 10], [20, 22, 25, 27, 30], [39, 41, 44, 46, 49]]
+    assert window_frames(VideoInfo(frames=10, height=1, width=1, fps=25.0), clip) == []
+    assert len(window_frames(VideoInfo(frames=11, height=1, width=1, fps=25.0), clip)) == 1
+
+
+def test_consisid_boxes_are_of_the_main_person(tmp_path: Path) -> None:
+    def face(track: int, x: float) -> dict:
+        return {"new_track_id": track, "box": {"x1": x, "y1": 0, "x2": x + 9, "y2": 9}}
+
+    frames = {
+        "0": {"face": [face(2, 50)], "head": []},
+        "1": {"face": [face(2, 50), face(1, 5)], "head": [face(1, 3)]},
+        "3": {"face": [face(1, 6)]},
+        "4": {"face": [face(1, 7)]},
+    }
+    file = write(tmp_path / "boxes.json", json.dumps(frames))
+    faces, heads = read_consisid_boxes(file)
+    assert [f and f[0] for f in faces] == [None, 5, None, 6, 7]
+    assert [h and h[0] for h in heads] == [None, 3, None, None, None]
+    with pytest.raises(STDRCError, match="not in ConsisID's form"):
+        read_consisid_boxes(write(tmp_path / "bad.json", '{"a": 1}'))

@@ -1,0 +1,284 @@
+"""From a folder of files to a result, on a random-weight pipeline in LTX-2.3's structure."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from stdrc.errors import STDRCError
+from stdrc.miniature.build import MiniatureConfig, build_random
+from stdrc.pipeline import STDRCPipeline
+from stdrc.training import TrainConfig, train
+from stdrc.training.data import FileRows, TrainingData
+from stdrc.training.encoding import prepare
+from stdrc.video_io import write_video
+
+BOX = [20.0, 16.0, 52.0, 48.0]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = MiniatureConfig(
+        heads=2, head_dim=16, layers=1, latent_channels=8, vae_channels=(16, 32),
+        decoder_channels=(16, 32), text_width=16, text_layers=1, text_tokens=16,
+    )  # fmt: skip
+    return build_random(tmp_path_factory.mktemp("base") / "ltx", small)
+
+
+def write_clip(path: Path, seed: int, frames: int = 12) -> None:
+    """A square that moves over noise."""
+    noise = np.random.default_rng(seed).integers(0, 80, (1, 64, 80, 3))
+    clip = np.repeat(noise, frames, axis=0).astype(np.uint8)
+    for t in range(frames):
+        clip[t, 20:44, 24 + t : 48 + t] = 40 * (seed % 6) + 20
+    write_video(path, clip, 8.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three clips of two people in the trainer's layout."""
+    root = tmp_path / "data"
+    (root / "refs").mkdir(parents=True)
+    rows = []
+    for i, person in enumerate(("ann", "ann", "bob")):
+        write_clip(root / f"clips/{i}.mp4", i)
+        pixels = np.random.default_rng(100 + i).integers(0, 255, (50, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"refs/{i}.png")
+        rows.append(
+            {
+                "video": f"clips/{i}.mp4", "caption": "a person walks left" if i else "a face",
+                "identity": person, "references": [f"refs/{i}.png"], "boxes": [BOX] * 12,
+            }
+        )  # fmt: skip
+    write_rows(root, rows)
+    return root
+
+
+def write_rows(root: Path, rows: list[dict]) -> None:
+    (root / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def read_rows(root: Path) -> list[dict]:
+    return [json.loads(line) for line in (root / "metadata.jsonl").read_text().splitlines()]
+
+
+def config(base: Path, folder: Path, **changes: object) -> TrainConfig:
+    settings: dict = {
+        "base": str(base), "output": str(folder.parent / "run"), "data": str(folder),
+        "clip": {"frames": 9, "height": 64, "width": 64}, "steps": 2, "batch_size": 2,
+        "augmentation": {"variants": 2}, "lora": {"rank": 2}, "log_every": 1,
+    }  # fmt: skip
+    return TrainConfig.from_dict({**settings, **changes})
+
+
+def encode(run: TrainConfig) -> tuple[TrainingData, list[str]]:
+    pipe = STDRCPipeline.from_pretrained(run.base, transformer=None, audio_vae=None, vocoder=None)
+    said: list[str] = []
+    return prepare(run, pipe, say=said.append), said
+
+
+def test_encodings_are_the_pipelines(base: Path, folder: Path) -> None:
+    """What is trained on is what `STDRCPipeline` will encode when the result is used."""
+    data, _ = encode(config(base, folder))
+    pipe = STDRCPipeline.from_pretrained(base)
+    plain = pipe.encode_reference([folder / "refs/2.png"], 64, 64).tokens[0, 0]  # [64, 8]
+    assert data.choices is not None
+    own = [data.references.gather(torch.tensor([r]))[0] for r in data.choices[2]]  # type: ignore
+    gaps = [float((r.flatten(1).T - plain).abs().max()) for r in own]
+    assert sum(gap < 1e-4 for gap in gaps) == 1  # the plain one; the other two are augmented
+    assert len(own) == 3
+    text = pipe.encode_text("a person walks left")
+    row = data.captions[2]  # type: ignore[index]
+    torch.testing.assert_close(data.text.gather(torch.tensor(row)), text.video)  # type: ignore
+    torch.testing.assert_close(data.null_text, pipe.encode_text("").video[0])
+    assert data.text_mask is None
+
+
+def test_people_lend_each_other_references_only_with_pose(base: Path, folder: Path) -> None:
+    data, _ = encode(config(base, folder))
+    assert data.choices[0] == data.choices[1]  # type: ignore[index]
+    assert len(data.choices[0]) == 6  # type: ignore[index]
+    assert not set(data.choices[0]) & set(data.choices[2])  # type: ignore[index]
+    data, _ = encode(config(base, folder, augmentation={"pose": False, "variants": 2}))
+    assert [len(c) for c in data.choices] == [3, 3, 3]  # type: ignore[union-attr]
+    data, _ = encode(config(base, folder, augmentation="off"))
+    assert data.choices == [[0], [1], [2]]
+
+
+def test_cache_is_used_and_keyed_by_content(base: Path, folder: Path) -> None:
+    first, said = encode(config(base, folder))
+    assert any("encoding 3 of 3 clips" in line for line in said)
+    second, said = encode(config(base, folder, cache={"in_memory_gb": 0}))
+    assert not any(line.startswith("encoding") for line in said)
+    assert isinstance(second.latents, FileRows)
+    index = torch.tensor([2, 0])
+    assert torch.equal(first.latents.gather(index), second.latents.gather(index))  # type: ignore
+    write_clip(folder / "clips/1.mp4", 9)
+    _, said = encode(config(base, folder))
+    assert any("encoding 1 of 3 clips" in line for line in said)
+    _, said = encode(config(base, folder, augmentation={"variants": 2, "strength": 0.5}))
+    assert any("encoding 6 of 9 references" in line for line in said)
+
+
+def test_faces_are_mapped_to_tokens(base: Path, folder: Path) -> None:
+    """80 pixels are cut to 64 around the box's centre, x 36: from x 4."""
+    data, _ = encode(config(base, folder, face_weight=2.0))
+    assert data.boxes is not None
+    assert data.face is not None
+    assert data.boxes[0, 0].tolist() == [16.0, 16.0, 48.0, 48.0]
+    expected = torch.zeros(8, 8)
+    expected[2:6, 2:6] = 1
+    assert torch.equal(data.face[0, 1], expected)
+
+
+def test_all_problems_are_listed_at_once(base: Path, folder: Path) -> None:
+    rows = read_rows(folder)
+    (folder / "clips/junk.mp4").write_bytes(b"not a video" * 100)
+    write_clip(folder / "clips/short.mp4", 1, frames=5)
+    damaged = (folder / "clips/1.mp4").read_bytes()
+    (folder / "clips/cut.mp4").write_bytes(damaged[: len(damaged) // 2])
+    good = rows[0]
+    bad = [
+        {**good, "caption": " "},
+        {**good, "video": "clips/junk.mp4"},
+        {**good, "video": "clips/gone.mp4"},
+        {**good, "video": "clips/cut.mp4"},
+        {**good, "video": "clips/short.mp4"},
+        {**good, "video": "../../secret.mp4"},
+        {**good, "references": ["refs/9.png"]},
+        {**good, "boxes": [[0, 0, 400, 30]] * 12},
+        {**good, "boxes": [None] * 12},
+        {**good, "boxes": ["a"]},
+    ]
+    write_rows(folder, [*rows, *bad])
+    run = config(base, folder)
+    with pytest.raises(STDRCError) as caught:
+        encode(run)
+    message = str(caught.value)
+    assert message.startswith(f"{len(bad)} problems in the training data")
+    for words in (
+        "line 4: clips/0.mp4 has no caption", "junk.mp4: the video cannot be read",
+        "gone.mp4: the video is missing", "cut.mp4: the video cannot be read",
+        "short.mp4: too short: 5 frames", "outside the training folder",
+        "refs/9.png is missing", "12 boxes outside the 80 x 64 frame",
+        "0.mp4: no face in any frame", "boxes must be a list",
+    ):  # fmt: skip
+        assert words in message
+    data, said = encode(config(base, folder, on_bad_data="skip"))
+    assert len(data) == 3
+    assert any("10 problems" in line for line in said)
+
+
+def test_sizes_the_model_cannot_take(base: Path, folder: Path) -> None:
+    with pytest.raises(STDRCError, match=r"clip.frames is 8; this model takes 4k \+ 1.*9"):
+        encode(config(base, folder, clip={"frames": 8, "height": 64, "width": 64}))
+    with pytest.raises(STDRCError, match=r"clip.height is 60; .* multiples of 8"):
+        encode(config(base, folder, clip={"frames": 9, "height": 60, "width": 64}))
+
+
+class Gaze(torch.nn.Module):
+    """Stands in for a face encoder where only the gradient's way matters."""
+
+    crop_size = 16
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(crops, 4).flatten(1)
+
+
+def test_lora_run_with_everything_on(base: Path, folder: Path) -> None:
+    run = config(
+        base, folder, face_weight=3.0, identity={"weight": 0.5, "max_sigma": 1.0, "frames": 2},
+        ema={"decay": 0.9}, sample_every=2, samples={"count": 2, "steps": 2}, placement="far",
+        gradient_checkpointing=True,
+    )  # fmt: skip
+    path = train(run, identity_encoder=Gaze())
+    assert isinstance(path, Path)
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["stdrc"])
+    assert about["steps"] == 2
+    assert about["data"]["clips"] == 3
+    assert about["clip"] == {"frames": 9, "height": 64, "width": 64, "fps": 8.0}
+    assert len(about["base_hash"]) == 16
+    strip = np.asarray(Image.open(run.output / "samples/step-0000002.png"))
+    assert strip.shape == (2 * 64, 64 + 2 + 6 * 64, 3)
+    assert list((run.output / "logs").glob("events*"))
+
+    pipe = STDRCPipeline.from_pretrained(base)
+    pipe.load_lora_weights(path)
+    assert str(pipe.trained_placement) == "far"
+    frames = pipe(
+        "a face", reference=folder / "refs/0.png", height=64, width=64, num_frames=9,
+        frame_rate=8.0, num_inference_steps=2, seeds=0,
+    ).frames  # fmt: skip
+    assert frames.shape == (1, 9, 64, 64, 3)
+
+
+def test_full_run_with_connectors_is_a_pipeline_folder(base: Path, folder: Path) -> None:
+    run = config(
+        base, folder, mode="full", train_connectors=True, placement=None, steps=1,
+        save_dtype="fp16", sample_every=1, samples={"count": 1, "steps": 2},
+    )  # fmt: skip
+    path = train(run)
+    assert isinstance(path, Path)
+    pipe = STDRCPipeline.from_pretrained(path)
+    assert pipe.trained_placement is None
+    assert pipe.config.default_size == {
+        "height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0,
+    }  # fmt: skip
+    about = json.loads((path / "stdrc.json").read_text())
+    assert about["mode"] == "full"
+    before = STDRCPipeline.from_pretrained(base)
+
+    def moved(name: str) -> float:
+        old, new = getattr(before, name).state_dict(), getattr(pipe, name).state_dict()
+        return max(float((old[k].float() - new[k].float()).abs().max()) for k in old)
+
+    assert moved("vae") == 0
+    assert moved("transformer") > 1e-5
+    assert moved("connectors") > 1e-5
+
+
+def test_consisid_portrait(base: Path, tmp_path: Path, media: Path) -> None:
+    """ConsisID's own demo clip through configs/train_ltx23_lora.yaml, on random small weights."""
+    root = tmp_path / "data"
+    (root / "videos").mkdir(parents=True)
+    (root / "refine_bbox_jsons").mkdir()
+    captions = json.loads((media / "clips/portrait_caption.json").read_text())
+    name = captions[0]["path"]
+    (root / "captions.json").write_text(json.dumps(captions))
+    shutil.copy(media / "clips/portrait.mp4", root / "videos" / name)
+    shutil.copy(
+        media / "clips/portrait_boxes.json", root / "refine_bbox_jsons" / f"{Path(name).stem}.json"
+    )
+    settings = Path(__file__).parents[2] / "configs/train_ltx23_lora.yaml"
+    run = TrainConfig.load(
+        settings,
+        [
+            f"base={base}", f"output={tmp_path / 'run'}", f"data=[{root}]", "steps=2",
+            "clip.frames=9", "clip.height=96", "clip.width=64", "lora.rank=4", "sample_every=0",
+            "batch_size=2", "accumulation=1", "augmentation.variants=2", "precision=fp32",
+            "gradient_checkpointing=true",
+        ],
+    )  # fmt: skip
+    assert run.placement["when"] == "after"
+    path = train(run)
+    assert isinstance(path, Path)
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["stdrc"])
+        assert file.keys()
+    assert about["data"]["clips"] == run.clip.windows
+    assert about["data"]["references"] > 3  # other frames of the person, plain and augmented
+
+
+def test_dry_run_trains_nothing(base: Path, folder: Path) -> None:
+    run = config(base, folder)
+    data = train(run, dry_run=True)
+    assert isinstance(data, TrainingData)
+    assert not (run.output / "checkpoints").exists()
