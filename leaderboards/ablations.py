@@ -65,8 +65,8 @@ def ablation(board: Leaderboard, axis: str, at: Mapping[str, Any] | None = None)
     Axes that `at` leaves open are held where the most values of `axis` were run (the first such
     point in the order of the sweep), so the choice never looks at results.
 
-    Raises LeaderboardError for an unknown axis, a value that no entry has, or a point at which fewer
-    than two values of the axis were run.
+    Raises LeaderboardError for an unknown axis, a value that no entry has, or a point at which
+    fewer than two values of the axis were run.
     """
     axes = board.axes
     if axis not in axes:

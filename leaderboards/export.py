@@ -234,7 +234,7 @@ _LATEX = {
 
 
 def latex_escape(text: str) -> str:
-    """Text that LaTeX prints as it is written; accented Latin letters pass, as LaTeX reads UTF-8."""
+    """Text that LaTeX prints as it is written; accented letters pass, as LaTeX reads UTF-8."""
     return "".join(_LATEX.get(character, character) for character in text)
 
 

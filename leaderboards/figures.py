@@ -77,7 +77,7 @@ def _label(column: Column) -> str:
 
 
 def colour_axis(board: Leaderboard) -> str | None:
-    """The axis to colour points by: placement where it varies, else the first that has few values."""
+    """The axis to colour points by: placement where it varies, else the first with few values."""
     several = {axis: v for axis, v in board.axes.items() if 1 < len(v) <= len(COLOURS)}
     return "placement" if "placement" in several else next(iter(several), None)
 

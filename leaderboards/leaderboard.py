@@ -141,7 +141,8 @@ class Leaderboard:
             self.notes.append("Some entries share a label; the entry's key tells them apart.")
         if any(entry.mismatch for entry in self.entries):
             self.notes.append(
-                "Entries marked * place the reference where their checkpoint was not trained to have "
+                "Entries marked * place the reference where their checkpoint was not trained "
+                "to have "
                 "it, so they do not show what the placement can do."
             )
         self.notes += [f"No {metric}: {why}" for metric, why in sorted(scores.absent.items())]
@@ -173,7 +174,8 @@ class Leaderboard:
         ranges: Mapping[str, tuple[float, float]] | None = None,
         **settings: Any,
     ) -> Leaderboard:
-        """The leaderboard of a CSV, TSV, Parquet file or DataFrame; see `read_table` for its shapes.
+        """The leaderboard of a CSV, TSV, Parquet file or DataFrame; see `read_table` for its
+        shapes.
 
         >>> import pandas as pd
         >>> board = Leaderboard.from_table(pd.DataFrame(
@@ -302,12 +304,15 @@ class Leaderboard:
         """
         videos = self._scores.videos
         out = []
+        found: dict[Any, int] = {}
         if len(videos):
-            table = videos.groupby(["entry", "status"]).size().unstack(fill_value=0)
+            found = videos.groupby(["entry", "status"]).size().to_dict()
+        seen = {entry for entry, _ in found}
         for i, entry in enumerate(self.entries):
-            if len(videos) and entry.key in table.index:
-                row = table.loc[entry.key]
-                counts = {s: int(row.get(s, 0)) for s in ("done", "failed", "pending")}
+            if entry.key in seen:
+                counts = {
+                    s: int(found.get((entry.key, s), 0)) for s in ("done", "failed", "pending")
+                }
             else:
                 planned = self._scores.planned[:, i].any(axis=0)
                 done = np.isfinite(self._scores.values[:, i]).any(axis=0)
@@ -355,11 +360,11 @@ class Leaderboard:
         """The column that groups ties: the first identity column with samples, else the first."""
         with_samples = [c for c in self.columns if c.level == "sample" and c.sign]
         identity = [column for column in with_samples if _role(column) == "identity"]
-        return (identity or with_samples or [None])[0]
+        return next(iter(identity or with_samples), None)
 
     def axis_columns(self) -> tuple[Column, Column] | None:
         """The pair that the plot and the front use: the first identity and first text column."""
-        roles = {}
+        roles: dict[str, Column] = {}
         for column in self.columns:
             roles.setdefault(_role(column), column)
         if "identity" in roles and "text" in roles:
@@ -394,7 +399,7 @@ class Leaderboard:
         return int(members[int(np.argmax(values))])
 
     def _against(self, leader: int, others: np.ndarray, column: int) -> np.ndarray:
-        """Holm-adjusted p values of others against the leader on one column; NaN where untestable."""
+        """Holm-adjusted p of others against the leader on one column; NaN where untestable."""
         if not len(others):
             return np.zeros(0)
         values = self._scores.values[column]
@@ -453,7 +458,8 @@ class Leaderboard:
         if chosen is None or chosen.level != "sample":
             name = chosen.key if chosen else "(none)"
             raise LeaderboardError(
-                f"column {name!r} has no samples, so entries cannot be paired: give per-sample scores."
+                f"column {name!r} has no samples, so entries cannot be paired: give "
+                "per-sample scores."
             )
         c = self._column_index(chosen)
         indices = [
@@ -569,7 +575,7 @@ class Leaderboard:
         return frame
 
     def failures(self) -> pd.DataFrame:
-        """What went wrong, a row each: entry (label), sample, seed, what (a video or a metric), reason."""
+        """What went wrong, a row each: entry, sample, seed, what (a video or a metric), reason."""
         labels = {entry.key: entry.label for entry in self.entries}
         videos = self._scores.videos
         failed = videos[videos["status"] == "failed"] if len(videos) else videos

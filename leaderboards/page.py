@@ -1,4 +1,5 @@
-"""The page: one folder that opens from disk with no network, made of plain HTML, CSS and JavaScript.
+"""The page: one folder that opens from disk with no network, made of plain HTML, CSS and
+JavaScript.
 
 `index.html` carries the table, the plots and the ablations; `samples.js` beside it carries what the
 sample browser shows. Videos are referenced where the run folder has them, or copied in; reference
@@ -26,7 +27,7 @@ from leaderboards.errors import LeaderboardError
 from leaderboards.export import board_data, decimals, number, write_bytes
 from leaderboards.figures import colour_axis, guidance_panels
 from leaderboards.leaderboard import Leaderboard
-from leaderboards.scores import axis_text
+from leaderboards.scores import axis_text, records
 
 Media = Literal["link", "copy"]
 REFERENCE_SIZE = 480
@@ -180,42 +181,37 @@ def _samples(board: Leaderboard, folder: Path, media: Media) -> dict[str, Any]:
     scores = board.scores
     if scores.root is None or not len(scores.videos) or "rest" in scores.keys.columns:
         return {"slots": [], "media": [], "scores": []}
-    about = scores.samples.set_index("sample")
+    about = {str(row["sample"]): row for row in records(scores.samples)}
     several = scores.keys["seed"].nunique() > 1
     made: dict[Path, str | None] = {}
-    slots = []
-    for sample, seed, identity in scores.keys[["sample", "seed", "identity"]].itertuples(index=False):
-        known = sample in about.index
-        refs = about.at[sample, "refs"] if known else []
+    slots: list[dict[str, Any]] = []
+    place: dict[tuple[str, int], int] = {}
+    for key in records(scores.keys):
+        sample, seed = str(key["sample"]), int(key["seed"])
+        place[sample, seed] = len(slots)
+        row = about.get(sample, {})
+        copies = [_reference(scores.root / ref, folder, made) for ref in row.get("refs", [])]
         slots.append(
             {
-                "title": f"{sample}, seed {seed}" if several else str(sample),
-                "identity": str(identity),
-                "prompt": str(about.at[sample, "prompt"] or "") if known else "",
-                "refs": [
-                    _url(name) if (name := _reference(scores.root / ref, folder, made)) else None
-                    for ref in refs
-                ],
+                "title": f"{sample}, seed {seed}" if several else sample,
+                "identity": str(key["identity"]),
+                "prompt": str(row.get("prompt") or ""),
+                "refs": [_url(name) if name else None for name in copies],
             }
         )
-    place = {
-        (str(sample), int(seed)): k
-        for k, (sample, seed) in enumerate(
-            scores.keys[["sample", "seed"]].itertuples(index=False, name=None)
-        )
-    }
-    row = {entry.key: i for i, entry in enumerate(board.entries)}
-    shown: list[list[Any]] = [[None] * len(row) for _ in slots]
+    rows = {entry.key: i for i, entry in enumerate(board.entries)}
+    shown: list[list[Any]] = [[None] * len(rows) for _ in slots]
     up = os.path.relpath(scores.root.absolute(), folder.absolute()).replace(os.sep, "/")
-    for video in scores.videos.itertuples(index=False):
-        if video.entry not in row:
+    for video in records(scores.videos):
+        if video["entry"] not in rows:
             continue
-        k, i = place[str(video.sample), int(video.seed)], row[video.entry]
-        if video.status == "done" and video.path:
-            pure = _safe(video.path)
+        k, i = place[str(video["sample"]), int(video["seed"])], rows[video["entry"]]
+        status, stored = video["status"], video["path"]
+        if status == "done" and isinstance(stored, str) and stored:
+            pure = _safe(stored)
             if pure is None:
                 raise LeaderboardError(
-                    f"the store's video {video.video} has the path {video.path!r}, which leaves the "
+                    f"the store's video {video['video']} has the path {stored!r}, which leaves the "
                     "run folder: mend the store."
                 )
             path = f"{up}/{pure}"
@@ -226,15 +222,15 @@ def _samples(board: Leaderboard, folder: Path, media: Media) -> dict[str, Any]:
                 if not target.is_file():
                     shutil.copyfile(scores.root / pure, target)
             shown[k][i] = {"path": _url(path)}
-        elif video.status == "failed":
-            shown[k][i] = {"reason": f"failed: {video.reason or 'no reason was recorded'}"}
+        elif status == "failed":
+            shown[k][i] = {"reason": f"failed: {video['reason'] or 'no reason was recorded'}"}
         else:
             shown[k][i] = {"reason": "not made yet"}
     values = np.moveaxis(scores.values, 0, 2)  # [E, K, C]
     table = [
         [
             [number(v) for v in values[i, k]] if not np.isnan(values[i, k]).all() else None
-            for i in range(len(row))
+            for i in range(len(rows))
         ]
         for k in range(len(slots))
     ]

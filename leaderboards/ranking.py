@@ -1,4 +1,4 @@
-"""Ways to order entries: the challenge's rank sum, a weighted normalised score, the Pareto front."""
+"""Ways to order entries: the challenge's rank sum, a weighted score, the Pareto front."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def normalised_scores(
             or not (np.isfinite(low) and np.isfinite(high) and low < high)
         ):
             raise LeaderboardError(
-                f"column {key!r} has no finite range to scale by: give one with ranges=, or leave the "
+                f"column {key!r} has no finite range to scale by: give one with ranges=, or "
+                "leave the "
                 "column out of the weights."
             )
         scaled = (np.clip(means[:, known[key]], low, high) - low) / (high - low)

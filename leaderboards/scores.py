@@ -1,9 +1,9 @@
 """Where scores come from: run folders and score tables, read into one array per column.
 
-A run folder's SQLite store and any CSV or Parquet file end in the same `Scores`: entries (cells of a
-sweep, or models), columns (a metric measured by one backend), and a dense array of values with one
-slot per entry and sample. What may not be compared is found here: two backends, two versions or two
-sample sets in one column are refused with the reason, or left blank with the reason noted.
+A run folder's SQLite store and any CSV or Parquet file end in the same `Scores`: entries (cells of
+a sweep, or models), columns (a metric measured by one backend), and a dense array of values with
+one slot per entry and sample. What may not be compared is found here: two backends, two versions
+or two sample sets in one column are refused with the reason, or left blank with the reason noted.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Column:
     """One column of a leaderboard: a metric as measured by one backend.
 
     `higher_is_better` is None for a column that only informs and takes no part in ranks (the amount
-    of motion, say). `low` and `high` are the metric's range where it is known; `level` says what a value stands for:
-    one video ("sample"), the whole set of an entry's videos ("set"), or a published mean without its
-    samples ("summary").
+    of motion, say). `low` and `high` are the metric's range where it is known; `level` says what a
+    value stands for: one video ("sample"), the whole set of an entry's videos ("set"), or a
+    published mean without its samples ("summary").
     """
 
     key: str
@@ -125,8 +125,8 @@ class Rows:
 
     `scores` has the columns entry, sample, seed, metric, backend, version, value (NaN where a video
     has no score); `summaries` has entry, metric, backend, version, value, low, high, n, level;
-    `videos` has entry, sample, seed, video, status, path, reason; `failures` has entry, sample, seed,
-    metric, reason; `samples` has sample, identity, prompt, refs (a list of paths).
+    `videos` has entry, sample, seed, video, status, path, reason; `failures` has entry, sample,
+    seed, metric, reason; `samples` has sample, identity, prompt, refs (a list of paths).
     """
 
     entries: list[Entry]
@@ -482,10 +482,8 @@ def _melt(frame: pd.DataFrame, name: str, found: dict[str, bool]) -> pd.DataFram
 
     def belongs(column: str) -> bool:
         stem, _, suffix = column.rpartition("_")
-        return (
-            (suffix in _SUFFIXES
-            and stem in names)
-            or (column.endswith("_tied_with_best") and column[: -len("_tied_with_best")] in names)
+        return (suffix in _SUFFIXES and stem in names) or (
+            column.endswith("_tied_with_best") and column[: -len("_tied_with_best")] in names
         )
 
     metrics = [
@@ -705,31 +703,37 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
     dropped: set[tuple[str, str]] = set()  # (entry, metric)
     for metric, group in pairs.groupby("metric", sort=False):
         metric = str(metric)
-        levels = group.groupby("entry", sort=False)["level"].agg(lambda x: tuple(sorted(set(x))))
-        if levels.nunique() > 1 and not trust_published:
+        levels = {
+            str(entry): tuple(sorted(set(part["level"])))
+            for entry, part in group.groupby("entry", sort=False)
+        }
+        if len(set(levels.values())) > 1 and not trust_published:
             out = [e for e, level in levels.items() if level != ("sample",)]
             problems.append(
                 f"column {metric!r} would put means published without their samples "
-                f"({_some(out, labels)}) beside measured ones, so nobody can tell whether the sample "
+                f"({_some(out, labels)}) beside measured ones, so nobody can tell whether the "
+                "sample "
                 "sets agree: pass trust_published=True if you know that they do."
             )
-            dropped |= {(str(e), metric) for e in out}
+            dropped |= {(e, metric) for e in out}
             group = group[~group["entry"].isin(out)]
         versions = {
-            entry: frozenset(zip(part["backend"], part["version"]))
+            str(entry): frozenset(zip(part["backend"], part["version"]))
             for entry, part in group.groupby("entry", sort=False)
         }
         kinds = list(dict.fromkeys(versions.values()))
         counts = {kind: sum(v == kind for v in versions.values()) for kind in kinds}
         chosen = max(kinds, key=lambda kind: counts[kind])
         if len(kinds) > 1:
-            out = [str(e) for e, kind in versions.items() if kind != chosen]
+            out = [e for e, kind in versions.items() if kind != chosen]
             told = "; ".join(
-                f"{_backends(kind)} for {_some([e for e, v in versions.items() if v == kind], labels)}"
+                f"{_backends(kind)} for "
+                f"{_some([e for e, v in versions.items() if v == kind], labels)}"
                 for kind in kinds
             )
             problems.append(
-                f"column {metric!r} would mix backends or versions ({told}): score all entries with "
+                f"column {metric!r} would mix backends or versions ({told}): score all "
+                "entries with "
                 "one backend."
             )
             dropped |= {(e, metric) for e in out}
@@ -748,7 +752,8 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
                 higher = known_direction(metric)
                 if higher is None:
                     raise LeaderboardError(
-                        f"the store does not say whether a higher {metric!r} ({backend}) is better: "
+                        f"the store does not say whether a higher {metric!r} ({backend}) is "
+                        "better: "
                         "score again with this version of stdrc."
                     )
                 meaning = Column(metric, metric, backend, label=metric, higher_is_better=higher)
@@ -802,19 +807,17 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
     planned.reshape(-1)[flat] = True
     if len(rows.videos):
         video_entry = rows.videos["entry"].map(position).to_numpy().astype(int)
-        has = planned.any(axis=2)  # [C, E]
+        has = np.asarray(planned.any(axis=2))  # [C, E]
         planned[:, video_entry, code[len(scores) :]] |= has[:, video_entry]
 
     summaries: dict[tuple[int, int], Summary] = {}
-    for row in rows.summaries.itertuples(index=False):
-        index = slot.get((row.metric, row.backend))
-        if index is None or (row.entry, row.metric) in dropped:
+    for row in records(rows.summaries):
+        index = slot.get((row["metric"], row["backend"]))
+        if index is None or (row["entry"], row["metric"]) in dropped:
             continue
-        summaries[position[row.entry], index] = Summary(
-            float(row.value),
-            *(float(x) if pd.notna(x) else math.nan for x in (row.low, row.high)),
-            n=int(row.n) if pd.notna(row.n) else None,
-        )
+        low, high = (float(row[end]) if pd.notna(row[end]) else math.nan for end in ("low", "high"))
+        n = int(row["n"]) if pd.notna(row["n"]) else None
+        summaries[position[row["entry"]], index] = Summary(float(row["value"]), low, high, n)
     problems += _sample_sets(rows, columns, values, planned, summaries, keys)
     if problems and on_mixed == "refuse":
         raise LeaderboardError(" ".join(problems))
@@ -841,6 +844,11 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
         has_identities=rows.has_identities,
         root=rows.root,
     )
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows as plain dictionaries."""
+    return frame.to_dict("records")  # type: ignore[return-value]
 
 
 def _lookup(
@@ -878,9 +886,10 @@ def _sample_sets(
             differ = np.flatnonzero(planned[c, out[0]] != planned[c, kept])
             example = keys["sample"].iloc[int(differ[0])]
             problems.append(
-                f"column {column.key!r} would mix sample sets: {_some([rows.entries[e].key for e in out], labels)} "
-                f"differ(s) from the {len(sets) - len(out)} other entries in {len(differ)} samples, "
-                f"such as {example!r}: score all entries on the same samples."
+                f"column {column.key!r} would mix sample sets: "
+                f"{_some([rows.entries[e].key for e in out], labels)} differ(s) from the "
+                f"{len(sets) - len(out)} other entries in {len(differ)} samples, such as "
+                f"{example!r}: score all entries on the same samples."
             )
             for e in out:
                 values[c, e] = np.nan
@@ -893,10 +902,10 @@ def _sample_sets(
                 continue
             chosen_n = max(sizes.values(), key=lambda n: (sum(m == n for m in sizes.values()), n))
             out = [e for e, n in sizes.items() if n != chosen_n]
+            named = ", ".join(f"{labels[rows.entries[e].key]}: N={sizes[e]}" for e in out[:3])
             problems.append(
-                f"column {column.key!r} would mix sets of different size "
-                f"({', '.join(f'{labels[rows.entries[e].key]}: N={sizes[e]}' for e in out[:3])}, the "
-                f"others N={chosen_n}), and such a score depends on N: use the same samples."
+                f"column {column.key!r} would mix sets of different size ({named}, the others "
+                f"N={chosen_n}), and such a score depends on N: use the same samples."
             )
             for e in out:
                 del summaries[e, c]

@@ -3,8 +3,8 @@
 Videos of one identity share a face and are not independent, so whole identities are resampled. The
 interval is the bootstrap-t (Efron 1981; Hall 1988): each draw's mean is divided by that draw's own
 cluster-robust standard error. A percentile interval covers too rarely with few identities; this one
-was measured to cover 93-97 % (benchmarks/validity.py). All columns share one set of draws, so that a
-thousand columns cost a few matrix products.
+was measured to cover 93-97 % (benchmarks/validity.py). All columns share one set of draws, so that
+a thousand columns cost a few matrix products.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Means:
 
 @lru_cache(maxsize=8)
 def resampling_weights(clusters: int, draws: int, seed: int) -> np.ndarray:
-    """How often each of `clusters` appears in each of `draws` resamples: float [draws, clusters]."""
+    """How often each of `clusters` appears in each of `draws` resamples: [draws, clusters]."""
     rng = np.random.default_rng([seed, clusters, draws])
     picks = rng.integers(0, clusters, size=(draws, clusters))
     picks += np.arange(draws)[:, None] * clusters

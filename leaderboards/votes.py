@@ -1,9 +1,10 @@
 """People's votes on pairs of videos: the challenge's points, Bradley-Terry strengths, agreement.
 
 A vote names a sample, the entry shown on the left, the one on the right, and the winner (an entry's
-name, or "draw"). `bradley_terry` fits P(i beats j) = 1 / (1 + exp(s_j - s_i)) by maximum likelihood, a
-draw counting half for each (Bradley and Terry 1952), with intervals from the sandwich covariance, so
-that neither draws nor several votes on one sample make them too narrow or too wide.
+name, or "draw"). `bradley_terry` fits P(i beats j) = 1 / (1 + exp(s_j - s_i)) by maximum
+likelihood, a draw counting half for each (Bradley and Terry 1952), with intervals from the
+sandwich covariance, so that neither draws nor several votes on one sample make them too narrow or
+too wide.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def read_votes(source: str | Path | pd.DataFrame) -> pd.DataFrame:
     for column in (*COLUMNS, *(["rater"] if "rater" in votes else [])):
         votes[column] = votes[column].astype(str).str.strip()
     for broken, why in (
-        (votes[list(COLUMNS)].eq("").any(axis=1), "a field is empty"),
+        ((votes[list(COLUMNS)] == "").any(axis=1), "a field is empty"),
         (votes["left"] == votes["right"], "left and right are the same entry"),
         (
             ~(votes["winner"].isin([DRAW]) | votes["winner"].eq(votes["left"])
@@ -99,9 +100,9 @@ def bradley_terry(
 ) -> pd.DataFrame:
     """Bradley-Terry strengths with intervals, strongest first.
 
-    votes: a CSV or frame as in `read_votes`. confidence: of each interval, or, where `simultaneous`,
-    of all intervals together. prior: how many imaginary draws every pair of entries starts with; 0 is
-    plain maximum likelihood.
+    votes: a CSV or frame as in `read_votes`. confidence: of each interval, or, where
+    `simultaneous`, of all intervals together. prior: how many imaginary draws every pair of
+    entries starts with; 0 is plain maximum likelihood.
 
     Returns a frame indexed by entry: strength (log odds, mean 0 over entries), low, high, se,
     win_rate (chance of beating an average entry), votes. The covariance is the sandwich one, votes
@@ -115,7 +116,7 @@ def bradley_terry(
     if prior < 0:
         raise LeaderboardError(f"the prior is {prior}: give 0 or a positive number of draws.")
     votes = read_votes(votes)
-    names = sorted(set(votes["left"]) | set(votes["right"]))
+    names: list[str] = sorted({*votes["left"].tolist(), *votes["right"].tolist()})
     place = {name: i for i, name in enumerate(names)}
     left = votes["left"].map(place).to_numpy()
     right = votes["right"].map(place).to_numpy()
@@ -151,11 +152,11 @@ def bradley_terry(
     strength -= strength.mean()
     bread = np.linalg.pinv(hessian)
     residual = outcome - 1 / (1 + np.exp(strength[right] - strength[left]))
-    sample, samples = pd.factorize(votes["sample"])
-    meat = np.zeros((len(samples), e))
+    sample, _ = pd.factorize(votes["sample"])
+    g = int(sample.max()) + 1
+    meat = np.zeros((g, e))
     np.add.at(meat, (sample, left), residual)
     np.add.at(meat, (sample, right), -residual)
-    g = len(samples)
     if g < 2:
         raise LeaderboardError("all votes are on one sample, so no interval can be given.")
     covariance = bread @ (meat.T @ meat * g / (g - 1)) @ bread
@@ -196,8 +197,8 @@ def agreement(
     """Krippendorff's alpha between raters, over pairs of entries on a sample.
 
     A vote is 1, 0.5 or 0 for the entry whose name sorts first, whichever side it was on; a rater's
-    second vote on the same pair replaces the first. level "interval" lets a draw lie between the two;
-    "nominal" treats the three as unrelated. NaN where no two raters judged the same pair.
+    second vote on the same pair replaces the first. level "interval" lets a draw lie between the
+    two; "nominal" treats the three as unrelated. NaN where no two raters judged the same pair.
 
     Raises LeaderboardError where the votes do not name their rater.
     """

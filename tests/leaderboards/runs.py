@@ -159,7 +159,8 @@ def make_run(
                 )
         done = len(names) - sum(c == i for c, _ in failed)
         db.execute(
-            "INSERT INTO set_scores VALUES (?, 'fvd.videomae', 'videomae', '1', ?, ?, ?, ?, 'ok', '')",
+            "INSERT INTO set_scores VALUES (?, 'fvd.videomae', 'videomae', '1', ?, ?, ?, ?, "
+            "'ok', '')",
             (cell, 100.0 + i, 90.0 + i, 110.0 + i, done),
         )
     db.commit()
