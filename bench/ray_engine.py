@@ -1,12 +1,13 @@
 """The engine on Ray: one warm worker a GPU (or a few cores), lost workers replaced, driver writes.
 
-Workers get the config, make their own generator, and send back finished files' bytes; the evaluation
-set's files and the checkpoints must be readable under the same paths on every node.
+Workers get the config, make their own generator, and send back finished files' bytes; the
+evaluation set's files and the checkpoints must be readable under the same paths on every node.
 """
 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,17 @@ class GeneratorActor:
         return os.getpid()
 
 
+def _knock(address: str) -> None:
+    """See whether somebody listens at host:port; Ray itself tries for five minutes.
+
+    Raises:
+        OSError: if nobody does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 class RayEngine:
     """Jobs on the workers of a Ray cluster.
 
@@ -84,13 +96,14 @@ class RayEngine:
             return False
         try:
             if self.config.address:
+                _knock(self.config.address)
                 self.ray.init(address=self.config.address, logging_level=logging.ERROR)
                 return False
             cpus = None
             if self.config.workers:  # a machine with fewer cores than workers runs them by turns
                 cpus = max(1, round(self.config.workers * self.config.cpus_per_worker))
             self.ray.init(num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0] if str(error) else "no reason given"
             raise BenchError(
                 f"engine.address: no Ray cluster at {self.config.address or 'this machine'} "

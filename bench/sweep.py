@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench import config as cfg
@@ -65,19 +65,19 @@ def expand(sweep: cfg.Sweep) -> Iterator[dict[str, Any]]:
     excluded = [{k: cfg.axis_value(k, v) for k, v in rule.items()} for rule in sweep.exclude]
     base = {k: v for k, v in sweep.base.model_dump(exclude_none=True).items() if k != "args"}
     base |= {f"args.{name}": value for name, value in sweep.base.args.items()}
-    parts: list[Iterator[dict[str, Any]]] = []
+    parts: list[Iterable[dict[str, Any]]] = []
     if sweep.grid:
         # Each value is read once, not once a cell: 100,000 cells have a few hundred values.
         axes = [[cfg.axis_value(a, v) for v in values] for a, values in sweep.grid.items()]
         names = tuple(sweep.grid)
         parts.append(dict(zip(names, combination)) for combination in itertools.product(*axes))
     if sweep.list:
-        parts.append({k: cfg.axis_value(k, v) for k, v in cell.items()} for cell in sweep.list)
+        parts.append([{k: cfg.axis_value(k, v) for k, v in cell.items()} for cell in sweep.list])
     for ablation in sweep.ablations.values():
-        parts.append(iter([{}]))
+        parts.append([{}])
         for axis, values in ablation.items():
-            parts.append({axis: cfg.axis_value(axis, v)} for v in values)
-    for axes_of_cell in itertools.chain(*parts) if parts else iter([{}]):
+            parts.append([{axis: cfg.axis_value(axis, v)} for v in values])
+    for axes_of_cell in itertools.chain(*parts) if parts else [{}]:
         cell = {**base, **axes_of_cell}
         if not any(all(cell.get(k) == v for k, v in rule.items()) for rule in excluded):
             yield cell
@@ -99,7 +99,7 @@ class Plan:
     seeds: tuple[int, ...]
     batch_size: int
     shard: tuple[int, int] = (1, 1)
-    contents: Mapping[str, str] = None  # type: ignore[assignment]  # filled by `plan`
+    contents: Mapping[str, str] = field(default_factory=dict)  # sample -> its part of a key
     generator: Generator | None = None
 
     @property

@@ -1,7 +1,7 @@
 """Frames to H.264 in MP4, the same bytes for the same frames.
 
-One x264 thread, no creation time and no library banner in the container, so that a video's hash says
-whether two runs agree; a file appears under its final name only when it is complete.
+One x264 thread, no creation time and no library banner in the container, so that a video's hash
+says whether two runs agree; a file appears under its final name only when it is complete.
 """
 
 from __future__ import annotations

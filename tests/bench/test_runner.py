@@ -157,7 +157,7 @@ def test_a_full_disk_stops_with_a_sentence_and_goes_on_later(
     config = make_config(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(stdrc.video_io, "write_bytes", full)
-        with pytest.raises(BenchError, match="disk of .* is full; free some space"):
+        with pytest.raises(BenchError, match=r"disk of .* is full; free some space"):
             runner(config).run()
     with Store(tmp_path / "run") as store:
         assert store.counts() == {"done": 5, "pending": 11}

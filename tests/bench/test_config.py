@@ -1,0 +1,117 @@
+"""A bad config is a sentence a problem, with the line, the key and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.config import BenchConfig, axis_value, config_json, load_config, parse_config
+from bench.errors import BenchError
+
+GOOD = """\
+name: small
+evalset:
+  kind: world
+  identities: 2
+generator:
+  kind: stdrc
+sweep:
+  grid:
+    placement: [tass, {when: after, gap: 2}]
+    augmentation: [on, off]
+    text: [1, 3.5]
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_config_is_read_with_its_defaults(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.folder == Path("runs/small")
+    assert config.sweep.seeds == [0]
+    assert config.engine.kind == "local"
+    assert parse_config(config_json(config), "manifest") == config
+
+
+def test_yaml_switches_and_numbers_become_what_the_axis_holds() -> None:
+    assert axis_value("augmentation", True) == "on"
+    assert axis_value("augmentation", "no-pose") == "no-pose"
+    assert axis_value("text", 3) == 3.0
+    assert isinstance(axis_value("text", 3), float)
+    assert axis_value("interval", [0, 0.5]) == (0.0, 0.5)
+    assert axis_value("args.anything", [1]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("identities: 2", "identitis: 2", r"run.yaml:4: evalset.identitis: unknown key 'identitis' "
+         r"\(did you mean 'identities'\?\); known are"),
+        ("kind: stdrc", "kind: stdrcc", r"run.yaml:5: generator: .*'stdrcc'.*'stdrc'"),
+        ("kind: stdrc", "kind: stdrc\n  dtype: int8", r"run.yaml:7: generator.dtype: .*'float32'"),
+        ("identities: 2", "identities: zero", r"run.yaml:4: evalset.identities: .*'zero'"),
+        ("placement: [", "placment: [", r"sweep.grid.placment: unknown axis 'placment' "
+         r"\(did you mean 'placement'\?\); the axes are checkpoint, placement"),
+        ("text: [1, 3.5]", "text: [1, high]", r"sweep.grid.text: 'high'"),
+        ("text: [1, 3.5]", "text: []", r"run.yaml:11: sweep.grid.text: list should have at least 1"),
+        ("text: [1, 3.5]", "text: 3", r"run.yaml:11: sweep.grid.text: .*list.*it is 3"),
+        ("text: [1, 3.5]", "text: [.nan]", r"sweep.grid.text: nan"),
+        ("name: small", "name: ../small", r"run.yaml:1: name: "),
+        ("name: small\n", "", r"run.yaml: name: is missing"),
+        ("name: small", "name: small\nname: other", r"run.yaml:2: the key 'name' stands twice"),
+        ("name: small", "name: [", r"run.yaml:\d+: not valid YAML"),
+        ("kind: world", "kind: csv", r"run.yaml:2: evalset.path: is missing"),
+    ],
+)  # fmt: skip
+def test_bad_configs(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(BenchError, match=message):
+        load_config(write(tmp_path, GOOD.replace(old, new)))
+
+
+def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("identities: 2", "identities: 0") + "colour: red\n"
+    with pytest.raises(BenchError) as caught:
+        load_config(write(tmp_path, text))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_file_that_is_not_there_or_no_mapping(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(BenchError, match="a run is a mapping"):
+        load_config(write(tmp_path, "- 1\n"))
+
+
+def test_input_paths_start_at_the_file_and_the_run_folder_at_the_caller(tmp_path: Path) -> None:
+    text = (
+        "name: x\nrun: out\nevalset: {kind: csv, path: data/set.csv}\n"
+        "generator: {kind: stdrc, checkpoint: base, variants: {a: {path: a.safetensors}}}\n"
+    )
+    (tmp_path / "base").mkdir()
+    config = load_config(write(tmp_path, text))
+    assert config.evalset.path == tmp_path / "data/set.csv"  # type: ignore[union-attr]
+    assert config.folder == Path("out")
+    assert config.generator.checkpoint == str(tmp_path / "base")  # type: ignore[union-attr]
+    assert config.generator.variants["a"].path == tmp_path / "a.safetensors"  # type: ignore[union-attr]
+
+
+def test_the_schema_is_json_and_names_every_section() -> None:
+    schema = json.loads(json.dumps(BenchConfig.model_json_schema()))
+    assert set(schema["properties"]) == set(BenchConfig.model_fields)
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "bench" / "configs").glob("*.yaml")), ids=str
+)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    config = load_config(path)
+    assert config.name == path.stem
+    assert config.description
