@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 Indices = NDArray[np.int64]
 
+_BATCH_FRAMES = 64
+"""Most frames of several videos that share a batch; the first scores needn't wait for more."""
+
 _NEEDS = {
     "reference": "needs a reference image of the face, and none was given for this video",
     "prompt": "needs the prompt, and none was given for this video",
@@ -85,6 +88,8 @@ class MetricSuite:
         cache: a folder in which features are kept between runs, or None.
         weights: explicit places of weights, by their name in `metrics.weights.WEIGHTS`.
         real: true videos that set-level metrics compare with, where items have no targets.
+        batch_videos: let frames of neighbouring small videos share a batch. It is faster on a GPU;
+            without, a video's scores are the same to the last bit whatever is scored beside it.
 
     Raises:
         MetricsError: an unknown metric, a path in ``weights`` that isn't there, or a number of
@@ -104,11 +109,13 @@ class MetricSuite:
         cache: str | Path | None = None,
         weights: Mapping[str, str | Path] | None = None,
         real: Sequence[str | Path] = (),
+        batch_videos: bool = True,
     ) -> None:
         if num_frames < 1:
             raise MetricsError(f"num_frames is {num_frames}; sample at least one frame.")
         self.device = device
         self.num_frames = num_frames
+        self.batch_videos = batch_videos
         self.weights: Mapping[str, str | Path] = dict(weights or {})
         self.real = tuple(Path(p) for p in real)
         self.absent: dict[str, str] = {}
@@ -135,6 +142,10 @@ class MetricSuite:
             n for n in names if n in self._columns or n in self.absent
         )
         """Names of the metrics that are scored or reported as absent, in the order asked."""
+
+    def version(self, name: str) -> str:
+        """The version that a metric's scores carry; empty for an absent one."""
+        return self._columns[name].version if name in self._columns else ""
 
     # --- features --------------------------------------------------------------------------
 
@@ -459,37 +470,29 @@ class MetricSuite:
     def _consume(self, ready: queue.Queue[Any]) -> Iterator[_Job]:
         batch: list[tuple[_Job, Indices, Frames]] = []
         complete: list[_Job] = []
-        size = 0
-        while True:
-            try:
-                # What has been decoded shares a batch; when the decoder is behind, don't wait.
-                entry = ready.get_nowait() if batch or complete else ready.get()
-            except queue.Empty:
-                self._flush(batch)
-                batch, size = [], 0
-                for job in complete:
-                    yield self._finish(job)
-                complete = []
-                continue
+
+        def done() -> Iterator[_Job]:
+            self._flush(batch)
+            batch.clear()
+            while complete:
+                yield self._finish(complete.pop(0))
+
+        while (entry := ready.get()) is not None:
             if isinstance(entry, BaseException):
                 raise entry
-            if entry is None:
-                break
             job, indices, frames = entry
             if indices is None:
                 complete.append(job)
+                if not batch or not self.batch_videos:
+                    yield from done()
                 continue
-            if batch and (batch[0][2].shape[1:] != frames.shape[1:] or size >= CHUNK_BYTES):
-                self._flush(batch)
-                batch, size = [], 0
-                for done in complete:
-                    yield self._finish(done)
-                complete = []
+            # What shares a batch depends on the frames alone, never on how fast they came.
+            size = sum(len(f) for _, _, f in batch) + len(frames)
+            room = size <= _BATCH_FRAMES and size * frames[0].nbytes <= CHUNK_BYTES
+            if batch and not (room and batch[0][2].shape[1:] == frames.shape[1:]):
+                yield from done()
             batch.append((job, indices, frames))
-            size += frames.nbytes
-        self._flush(batch)
-        for job in complete:
-            yield self._finish(job)
+        yield from done()
 
     def _finish(self, job: _Job) -> _Job:
         for name, state in job.states.items():
