@@ -15,11 +15,7 @@ from torch import Tensor
 
 from metrics.errors import MetricsError
 
-__all__ = ["METRICS", "covariance_factor", "frechet_distance", "frechet_distance_from_moments"]
-
-METRICS = {
-    "frechet": {"label": "Frechet distance", "higher_is_better": False, "range": (0.0, None)},
-}
+__all__ = ["covariance_factor", "frechet_distance", "frechet_distance_from_moments"]
 
 
 def check_features(features: Tensor, name: str, least: int = 2) -> Tensor:

@@ -170,7 +170,10 @@ def _crops(generated: Image, reference: Image) -> tuple[Image, Image]:
 
 
 def _planes(images: Image) -> Tensor:
-    return torch.from_numpy(np.require(images, requirements="CW")).permute(0, 3, 1, 2).float() / 255
+    return (
+        torch.from_numpy(np.require(images, requirements=["C", "W"])).permute(0, 3, 1, 2).float()
+        / 255
+    )
 
 
 def crop_ssim(generated: Image, reference: Image) -> float:

@@ -34,7 +34,7 @@ def check_frames(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Raises:
         MetricsError: they aren't uint8 ``[N, H, W, 3]``, N at least 1.
     """
-    frames = np.require(frames, requirements="CW")
+    frames = np.require(frames, requirements=["C", "W"])
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise MetricsError(
             f"frames must be uint8 [frames, height, width, 3] in RGB, not {frames.dtype} of shape "
@@ -49,7 +49,7 @@ def check_videos(videos: NDArray[np.uint8], least: int, model: str) -> NDArray[n
     Raises:
         MetricsError: they aren't uint8 ``[B, T, H, W, 3]``, or T is below ``least``.
     """
-    videos = np.require(videos, requirements="CW")
+    videos = np.require(videos, requirements=["C", "W"])
     if videos.dtype != np.uint8 or videos.ndim != 5 or videos.shape[-1] != 3 or 0 in videos.shape:
         raise MetricsError(
             f"videos must be uint8 [videos, frames, height, width, 3] in RGB, not {videos.dtype} "
@@ -71,7 +71,7 @@ def batches(array: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
 
 def to_tensor(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
     """uint8 ``[..., H, W, 3]`` to uint8 ``[..., 3, H, W]`` on ``device``."""
-    return torch.from_numpy(np.require(frames, requirements="CW")).to(device).movedim(-1, -3)
+    return torch.from_numpy(np.require(frames, requirements=["C", "W"])).to(device).movedim(-1, -3)
 
 
 def resize_square(images: Tensor, size: int, *, antialias: bool = False) -> Tensor:

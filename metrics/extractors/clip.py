@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -37,15 +38,19 @@ from metrics.text import TextAlignment, TextFeatures
 __all__ = ["XCLIP", "OpenCLIP", "TransformersCLIP"]
 
 
-def _require_open_clip_weights(model: str, pretrained: str) -> None:
-    """Raise :class:`MetricsError` unless open_clip will find the weights without a network."""
+def _find_open_clip_weights(model: str, pretrained: str) -> dict[str, Any]:
+    """What open_clip knows about a tag; nothing of a file or folder.
+
+    Raises:
+        MetricsError: open_clip would not find the weights without a network.
+    """
     if model.startswith("local-dir:"):
         folder = Path(model.removeprefix("local-dir:"))
         if not folder.is_dir() or _find_checkpoint_in_dir(folder) is None:
             raise MetricsError(
                 f"there are no weights in {folder}; put open_clip_model.safetensors there."
             )
-        return
+        return {}
     if ":" in model:
         raise MetricsError(
             f"{model} is no open_clip architecture; use one of open_clip.list_models() with a tag "
@@ -54,8 +59,10 @@ def _require_open_clip_weights(model: str, pretrained: str) -> None:
     entry = get_pretrained_cfg(model, pretrained)
     if not entry:
         require_file(pretrained, f"open_clip's {model} (no tag of it is named {pretrained!r})")
-        return
-    cached = False
+        return {}
+    if "file" in entry:  # a tag that a program registered itself
+        require_file(entry["file"], f"open_clip's {model}/{pretrained}")
+        return entry
     if entry.get("hf_hub"):
         repository, filename = os.path.split(entry["hf_hub"])
         name = filename or "open_clip_pytorch_model.bin"
@@ -71,6 +78,7 @@ def _require_open_clip_weights(model: str, pretrained: str) -> None:
             f"the weights of open_clip's {model}/{pretrained} are not on this machine; {where} "
             "where there is a network, or pass a file."
         )
+    return entry
 
 
 class OpenCLIP:
@@ -96,11 +104,17 @@ class OpenCLIP:
         device: str | torch.device = "cpu",
     ) -> None:
         pretrained = str(pretrained)
-        _require_open_clip_weights(model, pretrained)
+        entry = _find_open_clip_weights(model, pretrained)
         local = model.startswith("local-dir:")
         try:
             network = open_clip.create_model(
-                model, None if local else pretrained, require_pretrained=True, weights_only=True
+                model,
+                None if local else pretrained,
+                # open_clip only warns where a tag was trained with another activation than the
+                # architecture's, as OpenAI's were, and would compute other features.
+                force_quick_gelu=bool(entry.get("quick_gelu")),
+                require_pretrained=True,
+                weights_only=True,
             )
         except Exception as error:  # open_clip lets through what torch and the hub raise
             reason = (str(error).splitlines() or [""])[0]

@@ -47,7 +47,12 @@ class DISFlow:
             "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
         }
         self._flow: Any = cv2.DISOpticalFlow.create(presets[preset])
+        self._preset = preset
         self.version = f"opencv-{cv2.__version__}-{preset}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OpenCV's object can't be copied, and torchmetrics copies metrics with all they hold.
+        return DISFlow, (self._preset,)
 
     def flow(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Tensor:
         """Flow in pixels ``[B, 2, H, W]`` from ``first`` to ``second``, uint8 ``[B, H, W, 3]``."""
@@ -115,7 +120,7 @@ class RAFTFlow:
         sides = (pad_x // 2, pad_x - pad_x // 2, pad_y // 2, pad_y - pad_y // 2)
         pair = []
         for frames in (first, second):
-            images = torch.from_numpy(np.require(frames, requirements="CW")).to(self._device)
+            images = torch.from_numpy(np.require(frames, requirements=["C", "W"])).to(self._device)
             images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
             pair.append(F.pad(images, sides, mode="replicate"))
         flow = self._model(*pair, num_flow_updates=self._updates)[-1]  # [B, 2, H', W']

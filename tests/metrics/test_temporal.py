@@ -229,6 +229,16 @@ def test_dis_follows_a_pan_and_finds_flicker():
     assert warping_error(flickering, flow) > 5 * steady
 
 
+def test_a_metric_with_a_flow_can_be_copied():
+    clip = panning(4, 2)
+    metric = WarpingError(DISFlow(preset="fast"))
+    metric.update(clip)
+    copy = metric.clone()
+    assert copy.flow.version == metric.flow.version
+    copy.update(clip)
+    assert float(copy.compute()) == pytest.approx(float(metric.compute()))
+
+
 def test_dis_takes_the_smallest_frames():
     assert DISFlow().flow(noise(0, 1, 5, 3), noise(1, 1, 5, 3)).shape == (1, 2, 5, 3)
 

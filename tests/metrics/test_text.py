@@ -229,6 +229,31 @@ def test_open_clip_with_a_file_of_another_architecture_is_refused(open_clip_fold
         OpenCLIP("ViT-S-32", folder / "open_clip_model.safetensors")
 
 
+def test_a_tag_gets_the_activation_it_was_trained_with(open_clip_folder, tmp_path, monkeypatch):
+    folder, network = open_clip_folder
+    config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", {"tiny": config})
+    weights = folder / "open_clip_model.safetensors"
+    tags = {
+        "quick": {"file": str(weights), "quick_gelu": True},
+        "plain": {"file": str(weights)},
+        "gone": {"file": str(tmp_path / "gone.safetensors")},
+    }
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", tags)
+    frames = noise(0, 2, 32, 32)
+    quick, plain = (OpenCLIP("tiny", tag) for tag in ("quick", "plain"))
+    expected = open_clip.model.CLIP(**config, quick_gelu=True).eval()
+    expected.load_state_dict(network.state_dict())
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    pixels = (torch.from_numpy(frames) / 255 - torch.tensor(mean)) / torch.tensor(std)
+    with torch.no_grad():
+        features = expected.encode_image(pixels.permute(0, 3, 1, 2))
+    torch.testing.assert_close(quick.encode(frames), features, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(plain.encode(frames), features, atol=1e-4)
+    with pytest.raises(MetricsError, match="gone"):
+        OpenCLIP("tiny", "gone")
+
+
 # --- X-CLIP
 
 
