@@ -129,7 +129,7 @@ def bradley_terry(
     parts, part = connected_components(wins > 0, directed=True, connection="strong")
     if parts > 1:
         groups = [[n for n, p in zip(names, part) if p == k] for k in range(parts)]
-        smallest = ", ".join(min(groups, key=lambda g: (len(g), g)))
+        smallest = ", ".join(sorted(groups, key=lambda group: (len(group), group))[0])
         raise LeaderboardError(
             f"{smallest} won or lost every comparison with the others (or had none), so no finite "
             "strength fits: collect more votes, or pass a prior such as 0.5 draws a pair."

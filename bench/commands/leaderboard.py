@@ -1,0 +1,336 @@
+"""`stdrc leaderboard`: tables, exports, ablations, comparisons, the page, and people's votes."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from leaderboards.errors import LeaderboardError
+
+if TYPE_CHECKING:
+    from leaderboards import Leaderboard
+
+
+class TableByDefault(TyperGroup):
+    """`stdrc leaderboard RUN` is `stdrc leaderboard table RUN`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["table", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=TableByDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Rank entries, export tables, compare, collect votes.\n\n"
+    "Example: stdrc leaderboard runs/quick",
+)
+
+Sources = Annotated[
+    list[Path],
+    typer.Argument(help="Run folders, and CSV or Parquet tables of scores.", show_default=False),
+]
+Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+By = Annotated[str | None, typer.Option("--by", help="Pool entries by this axis.")]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse, rather than leave blank, what cannot be compared."),
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust-published", help="Let means without samples stand beside measured ones."),
+]
+Draws = Annotated[int, typer.Option(min=100, help="Bootstrap resamples of identities.")]
+At = Annotated[
+    list[str] | None,
+    typer.Option("--at", help="Hold an axis at a value, for example text=3; repeat for several."),
+]
+
+
+def _board(
+    sources: list[Path],
+    by: str | None = None,
+    strict: bool = False,
+    trust: bool = False,
+    draws: int = 1000,
+) -> Leaderboard:
+    from leaderboards import Leaderboard
+
+    board = Leaderboard.from_sources(
+        sources,
+        draws=draws,
+        on_mixed="refuse" if strict else "blank",
+        trust_published=trust,
+    )
+    return board.by(by) if by else board
+
+
+def _pairs(texts: list[str] | None, what: str) -> dict[str, str]:
+    out = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise LeaderboardError(f"{what} is NAME=VALUE, for example text=3, not {text!r}.")
+        out[name] = value
+    return out
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # A pipe has no width of its own; a table folded to 80 columns would be no use to it.
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+@app.command()
+def table(
+    sources: Sources,
+    by: By = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weight", help="Score by COLUMN=WEIGHT as well; repeat for several."),
+    ] = None,
+    strict: Strict = False,
+    trust: Trust = False,
+    draws: Draws = 1000,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the ranked table.
+
+    \b
+    stdrc leaderboard table runs/quick others.csv --by placement
+    """
+    from leaderboards.export import to_json
+
+    board = _board(sources, by, strict, trust, draws)
+    if json:
+        sys.stdout.write(to_json(board).decode())
+        return
+    console = _console()
+    console.print(board.to_terminal())
+    if weights:
+        console.print("Weighted normalised score (0 to 1):")
+        try:
+            keyed = {name: float(value) for name, value in _pairs(weights, "--weight").items()}
+        except ValueError as error:
+            raise LeaderboardError(f"--weight wants a number: {error}.") from error
+        for name, score in board.weighted(keyed).items():
+            console.print(f"  {score:.3f}  {name}", markup=False, highlight=False)
+
+
+@app.command()
+def export(
+    sources: Sources,
+    output: Annotated[
+        list[Path],
+        typer.Option("--output", "-o", help="File to write: .csv .parquet .json .md .tex; repeat."),
+    ],
+    by: By = None,
+    strict: Strict = False,
+    trust: Trust = False,
+    draws: Draws = 1000,
+) -> None:
+    """Write the table to files, the format told by each ending.
+
+    \b
+    stdrc leaderboard export runs/quick -o table.tex -o table.csv
+    """
+    from leaderboards.export import export as write
+
+    board = _board(sources, by, strict, trust, draws)
+    for path in output:
+        typer.echo(write(board, path))
+
+
+@app.command()
+def ablations(
+    run: Run,
+    axis: Annotated[str | None, typer.Option(help="Only this axis.")] = None,
+    at: At = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder; RUN/leaderboard if not given."),
+    ] = None,
+) -> None:
+    """Write ablation_AXIS.csv and .tex: one axis varied, the others held.
+
+    \b
+    stdrc leaderboard ablations runs/quick --axis placement --at text=3
+    """
+    from leaderboards.ablations import ablation
+    from leaderboards.ablations import ablations as every
+    from leaderboards.export import terminal_table
+    from leaderboards.report import load, write_ablations
+
+    board = load(run)
+    held = _pairs(at, "--at")
+    tables = [ablation(board, axis, held)] if axis else every(board, held)
+    if not tables:
+        raise LeaderboardError(f"{run} varies no axis alone, so there is no ablation to show.")
+    console = _console()
+    for one in tables:
+        console.print(terminal_table(one.board, title=one.caption))
+    for path in write_ablations(tables, output or run / "leaderboard"):
+        typer.echo(path)
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Write everything into RUN/leaderboard: tables, ablations, figures, the page.
+
+    \b
+    stdrc leaderboard report runs/quick
+    """
+    from leaderboards.report import load, write_report
+
+    board = load(run)
+    _console().print(board.to_terminal())
+    for path in write_report(run, board):
+        typer.echo(path)
+
+
+@app.command()
+def page(
+    run: Run,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    title: Annotated[str | None, typer.Option(help="Heading; the run's name if not given.")] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Point at the run's videos instead of copying them.")
+    ] = False,
+) -> None:
+    """Write the page as a folder to send around, videos included.
+
+    \b
+    stdrc leaderboard page runs/quick -o quick-page
+    """
+    from leaderboards.page import write_page
+    from leaderboards.report import load
+
+    typer.echo(write_page(load(run), output, title=title, media="link" if link else "copy"))
+
+
+@app.command()
+def compare(
+    sources: Sources,
+    column: Annotated[str | None, typer.Option(help="The column; identity if not given.")] = None,
+    entry: Annotated[
+        list[str] | None, typer.Option("--entry", help="Only these entries; repeat.")
+    ] = None,
+    test: Annotated[str, typer.Option(help="bootstrap or wilcoxon.")] = "bootstrap",
+    by: By = None,
+) -> None:
+    """Test every pair of entries on the samples they share, Holm-corrected.
+
+    \b
+    stdrc leaderboard compare runs/quick --by placement --column text.clip
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    board = _board(sources, by)
+    frame = board.compare(column, test=test, entries=entry)  # type: ignore[arg-type]
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("A", "B", "A - B", "interval", "N", "p", "p (Holm)", ""):
+        shown.add_column(name, justify="left" if name in ("A", "B") else "right")
+    for row in frame.to_dict("records"):
+        shown.add_row(
+            escape(row["a"]),
+            escape(row["b"]),
+            f"{row['difference']:+.4f}",
+            f"{row['low']:+.4f} to {row['high']:+.4f}",
+            str(row["n"]),
+            f"{row['p']:.4f}",
+            f"{row['p_holm']:.4f}",
+            "differs" if row["significant"] else "",
+        )
+    _console().print(shown)
+
+
+@app.command()
+def vote(
+    run: Run,
+    entry: Annotated[list[str], typer.Option("--entry", help="Entry to compare; at least two.")],
+    votes: Annotated[
+        Path | None, typer.Option(help="CSV to append to; RUN/leaderboard/votes.csv if not given.")
+    ] = None,
+    rater: Annotated[str | None, typer.Option(help="Who votes; your login if not given.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many pairs.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Serve a page on this machine that shows two videos blind and records which is better.
+
+    \b
+    stdrc leaderboard vote runs/quick --entry tass --entry overlap
+    """
+    from leaderboards.vote_server import VoteFile, VoteServer, pairs_of_run
+
+    name = rater or getpass.getuser()
+    file = VoteFile(votes or run / "leaderboard" / "votes.csv")
+    with VoteServer(pairs_of_run(run, entry, name, limit), file, name, port) as server:
+        typer.echo(f"{server.url}  ({len(server.left_to_do)} pairs for {name}; Ctrl-C ends)")
+        typer.echo(f"votes go to {file.path}")
+        if browser:
+            import webbrowser
+
+            webbrowser.open(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("")
+
+
+@app.command()
+def votes(
+    file: Annotated[Path, typer.Argument(help="CSV of votes.", show_default=False)],
+    prior: Annotated[
+        float, typer.Option(min=0, help="Imaginary draws that every pair starts with.")
+    ] = 0.0,
+) -> None:
+    """Count points, fit Bradley-Terry strengths, and say how far raters agree.
+
+    \b
+    stdrc leaderboard votes runs/quick/leaderboard/votes.csv
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    from leaderboards import agreement, bradley_terry, read_votes, vote_points
+
+    read = read_votes(file)
+    points = vote_points(read)
+    console = _console()
+    reason = ""
+    try:
+        strengths = bradley_terry(read, prior=prior)
+    except LeaderboardError as error:
+        strengths, reason = None, str(error)
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("Entry", "Points", "Wins", "Draws", "Losses", "Strength", "95 % interval"):
+        shown.add_column(name, justify="left" if name == "Entry" else "right")
+    for row in points.reset_index().to_dict("records"):
+        fitted = ["–", "–"]
+        if strengths is not None:
+            one = strengths.loc[row["entry"]]
+            fitted = [f"{one['strength']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}"]
+        counts = [str(int(row[name])) for name in ("wins", "draws", "losses")]
+        shown.add_row(escape(row["entry"]), f"{row['points']:g}", *counts, *fitted)
+    console.print(shown)
+    if reason:
+        console.print(f"No strengths: {reason}", markup=False)
+    if "rater" in read and read["rater"].nunique() > 1:
+        alpha = agreement(read)
+        console.print(
+            f"Krippendorff's alpha between {read['rater'].nunique()} raters: {alpha:.3f}"
+            if alpha == alpha
+            else "No pair was judged by two raters, so their agreement is unknown."
+        )

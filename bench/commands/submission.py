@@ -1,0 +1,132 @@
+"""`stdrc submission`: build a challenge archive from a run, or check anybody's."""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Build and check challenge archives.\n\n"
+    "Example: stdrc submission check facial_results.zip --format ipvg2026-facial",
+)
+
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        help="ipvg2026-facial, ipvg2026-sequential, ipvg2025-facial or ipvg2025-fullbody.",
+    ),
+]
+Eval = Annotated[
+    Path | None,
+    typer.Option("--eval", help="eval.json (2026) or the testset folder (2025)."),
+]
+
+
+class _Scorer:
+    """Scores videos with metrics that need nothing but the video; loaded when first called."""
+
+    def __init__(self, metrics: Sequence[str]) -> None:
+        self.metrics = list(metrics)
+
+    def __call__(self, paths: Sequence[Path]) -> list[Mapping[str, float]]:
+        from metrics.suite import MetricSuite, VideoItem
+
+        items = [VideoItem(path, key=str(n)) for n, path in enumerate(paths)]
+        out: list[dict[str, float]] = [{} for _ in paths]
+        for score in MetricSuite(self.metrics).stream(items):
+            key, value = getattr(score, "key", None), score.value
+            if key is not None and value is not None and score.status == "ok":
+                out[int(key)][score.metric] = float(value)
+        return out
+
+
+@app.command()
+def pack(
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    entry: Annotated[str, typer.Option("--entry", "-e", help="The entry's key or label.")],
+    format: Format,
+    eval: Eval = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder; RUN/submissions/ENTRY if not given."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Which seed, where there are several.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric", help="What re-encoded videos are scored with, before and after; repeat."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How far a metric's mean may move by re-encoding.")
+    ] = 0.02,
+) -> None:
+    """Build the archive of one entry, with a manifest beside it.
+
+    Videos that are not H.264 yuv420p in MP4 are re-encoded, and scored before and after.
+
+    \b
+    stdrc submission pack runs/final --entry tass -f ipvg2026-facial \\
+      --eval test_track1/final/eval.json
+    """
+    from leaderboards import pack_submission
+
+    done = pack_submission(
+        run,
+        entry,
+        format,
+        out=output,
+        eval=eval,
+        seed=seed,
+        scorer=_Scorer(metric or ["temporal.flicker"]),
+        tolerance=tolerance,
+    )
+    typer.echo(f"{done.archive}  ({done.videos} videos, {done.reencoded} re-encoded)")
+    typer.echo(done.manifest)
+
+
+@app.command()
+def check(
+    archive: Annotated[Path, typer.Argument(help="The zip file.", show_default=False)],
+    format: Format,
+    eval: Eval = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="The manifest that `pack` wrote beside the archive.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check any team's archive; every problem is listed, and the exit code is 1 if there is one.
+
+    \b
+    stdrc submission check facial_results.zip -f ipvg2026-facial \\
+      --eval test_track1/final/eval.json
+    """
+    from leaderboards import check_submission
+
+    report = check_submission(archive, format, eval=eval, manifest=manifest)
+    if json:
+        data = {
+            "archive": report.archive,
+            "format": report.format,
+            "sha256": report.sha256,
+            "ok": report.ok,
+            "problems": report.problems,
+            "videos": {name: facts.__dict__ for name, facts in report.videos.items()},
+        }
+        typer.echo(json_module.dumps(data, indent=1))
+    elif report.ok:
+        typer.echo(f"{archive}: {len(report.videos)} videos, nothing to complain about.")
+    else:
+        for problem in report.problems:
+            typer.echo(problem)
+        typer.echo(f"{archive}: {len(report.problems)} problems.")
+    if not report.ok:
+        raise typer.Exit(1)
