@@ -361,11 +361,13 @@ class STDRCPipeline(LTX2Pipeline):
             STDRCError: for sizes, frames, images, placements or weights that cannot be used.
         """
         size = self.config.get("default_size") or {}
-        height = int(height or size.get("height", 512))
-        width = int(width or size.get("width", 768))
-        num_frames = int(num_frames or size.get("num_frames", 121))
-        frame_rate = float(frame_rate or size.get("frame_rate", 24.0))
+        height = int(size.get("height", 512) if height is None else height)
+        width = int(size.get("width", 768) if width is None else width)
+        num_frames = int(size.get("num_frames", 121) if num_frames is None else num_frames)
+        frame_rate = float(size.get("frame_rate", 24.0) if frame_rate is None else frame_rate)
         self._check_size(height, width, num_frames)
+        if not 0 < frame_rate < float("inf"):
+            raise STDRCError(f"The frame rate must be a positive number, not {frame_rate}.")
         if num_inference_steps < 1:
             raise STDRCError(f"At least one step is needed, not {num_inference_steps}.")
         guidance = ThreeStreamGuidance.parse(guidance or ThreeStreamGuidance())
@@ -462,6 +464,12 @@ class STDRCPipeline(LTX2Pipeline):
         sound_scheduler = copy.deepcopy(self.scheduler)
         retrieve_timesteps(sound_scheduler, steps, device, sigmas=levels, mu=mu)
         timesteps, steps = retrieve_timesteps(self.scheduler, steps, device, sigmas=levels, mu=mu)
+        if not torch.isfinite(self.scheduler.sigmas).all():
+            # The stretch to `shift_terminal` divides by the distance between first and last level.
+            raise STDRCError(
+                f"This checkpoint's noise schedule is not defined for {len(levels)} step(s); "
+                "take at least 2."
+            )
         self.scheduler.set_begin_index(0)
         sound_scheduler.set_begin_index(0)
         self._num_timesteps = len(timesteps)

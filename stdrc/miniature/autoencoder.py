@@ -33,7 +33,6 @@ class AutoencoderTraining:
         frames: latent-aligned clip length per sample (1, 5, 9); a random stretch is taken.
         face_weight: weight of pixels inside the face box, >= 1.
         edges: weight of finite differences in the loss.
-        sample: decode a draw from the posterior instead of its mode.
         kl_weight: of the KL divergence to a unit Gaussian, a mean over latent elements.
         ema: decay of the averaged weights.
         seed: of the data order and the posterior's noise.
@@ -45,7 +44,6 @@ class AutoencoderTraining:
     frames: int = 9
     face_weight: float = 3.0
     edges: float = 0.3
-    sample: bool = True
     kl_weight: float = 1e-4
     ema: float = 0.998
     seed: int = 0
@@ -148,8 +146,7 @@ def train_autoencoder(
     for step, (pixels, box) in enumerate(batches(frames, boxes, training, start), start):
         generator = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
         posterior = vae.encode(pixels).latent_dist
-        latents = posterior.sample(generator) if training.sample else posterior.mode()
-        output = vae.decode(latents).sample
+        output = vae.decode(posterior.sample(generator)).sample
         weight = face_weights(box, *pixels.shape[-2:], training.face_weight)
         loss = reconstruction_loss(output, pixels, weight, training.edges)
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).mean()

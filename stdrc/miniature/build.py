@@ -7,6 +7,7 @@ differ. The weights are random: what the trained miniature starts from, and what
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class MiniatureConfig:
     layers: int = 4
     latent_channels: int = 32
     vae_channels: tuple[int, int] = (64, 128)
-    decoder_channels: tuple[int, int] = (48, 96)
+    decoder_channels: tuple[int, int] = (128, 128)
     text_width: int = 64
     text_layers: int = 2
     text_tokens: int = 32
@@ -123,7 +124,7 @@ def build_connectors(config: MiniatureConfig) -> LTX2TextConnectors:
 def build_vae(config: MiniatureConfig) -> AutoencoderKLLTX2Video:
     """The video autoencoder: 8x8 in space (patches of 4, then 2x), 4x in time."""
     stages = len(config.vae_channels)
-    return AutoencoderKLLTX2Video(
+    vae = AutoencoderKLLTX2Video(
         latent_channels=config.latent_channels,
         block_out_channels=config.vae_channels,
         down_block_types=("LTX2VideoDownBlock3D",) * stages,
@@ -136,11 +137,19 @@ def build_vae(config: MiniatureConfig) -> AutoencoderKLLTX2Video:
         downsample_type=("spatiotemporal", "temporal"),
         upsample_type=("temporal", "spatiotemporal"),
         upsample_residual=(False,) * stages,
-        upsample_factor=(2,) * stages,
+        # 128 channels are kept over the doubling in time and halved over that in space: 64 for the
+        # 48 numbers of each 4x4 patch, where fewer blur.
+        upsample_factor=(2, 1),
         patch_size=4,
         spatial_compression_ratio=8,
         temporal_compression_ratio=4,
     )
+    # The last channel is the posterior's log-variance, shared by all. It starts at a standard deviation
+    # of 0.1: at the usual 1.0 the noise drowns what the mean has yet to learn.
+    last = vae.encoder.conv_out.conv
+    torch.nn.init.zeros_(last.weight.data[-1:])
+    torch.nn.init.constant_(last.bias.data[-1:], 2 * math.log(0.1))
+    return vae
 
 
 def build_text_encoder(config: MiniatureConfig, vocabulary: int) -> Gemma3ForConditionalGeneration:
@@ -269,3 +278,24 @@ def build_random(
     pipeline = STDRCPipeline(**build_components(config, words, seed))
     pipeline.save_pretrained(folder)
     return Path(folder)
+
+
+#: The transformer of LTX-2.3 as published, where it differs from diffusers' defaults.
+LTX23_TRANSFORMER: dict[str, Any] = {
+    "num_attention_heads": 32,
+    "attention_head_dim": 128,
+    "num_layers": 48,
+    "gated_attn": True,
+    "cross_attn_mod": True,
+    "audio_gated_attn": True,
+    "audio_cross_attn_mod": True,
+    "perturbed_attn": True,
+    "use_prompt_embeddings": False,
+    "rope_type": "split",
+}
+
+
+def build_on_meta() -> LTX2VideoTransformer3DModel:
+    """LTX-2.3's transformer at full size without its weights: shapes and counts, no memory."""
+    with torch.device("meta"):
+        return LTX2VideoTransformer3DModel(**LTX23_TRANSFORMER)

@@ -1,0 +1,366 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, LTX2InContextPipeline, LTX2Pipeline
+from diffusers.pipelines.ltx2.pipeline_ltx2_ic_lora import LTX2ReferenceCondition
+from PIL import Image
+
+from stdrc.errors import STDRCError
+from stdrc.guidance import ThreeStreamGuidance
+from stdrc.pipeline import EncodedReference, STDRCPipeline
+
+SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
+CALL = {**SIZE, "num_inference_steps": 3, "output_type": "latent"}
+# diffusers' further guidance terms, off
+PLAIN = {
+    "stg_scale": 0.0,
+    "modality_scale": 1.0,
+    "guidance_rescale": 0.0,
+    "audio_guidance_scale": 3.0,
+    "audio_stg_scale": 0.0,
+    "audio_modality_scale": 1.0,
+    "audio_guidance_rescale": 0.0,
+    "spatio_temporal_guidance_blocks": None,
+    "max_sequence_length": 32,
+}
+PROMPT = "a person walks left"
+
+
+def picture(seed=0):
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    )
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def largest(a, b):
+    return float((a - b).abs().max())
+
+
+def count_calls(monkeypatch, module):
+    """Shapes of every call to a module's forward."""
+    calls = []
+    forward = module.forward
+
+    def counted(*args, **kwargs):
+        hidden = kwargs.get("hidden_states", args[0] if args else None)
+        calls.append(None if hidden is None else tuple(hidden.shape))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(module, "forward", counted)
+    return calls
+
+
+def test_without_reference_it_is_diffusers_ltx2_pipeline(pipe, random_checkpoint):
+    theirs = LTX2Pipeline(**pipe.components)
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(PROMPT, generator=seeded(), guidance_scale=3.0, **PLAIN, **CALL)
+    ours = pipe(
+        PROMPT, generator=seeded(), guidance=ThreeStreamGuidance(3.0, 0.0), audio=True, **CALL
+    )
+    assert expected.frames.std() > 0.1
+    assert largest(expected.frames, ours.frames) < 1e-4
+    assert largest(expected.audio, ours.audio) < 1e-4
+
+
+def test_guidance_rescale_is_diffusers(pipe):
+    theirs = LTX2Pipeline(**pipe.components)
+    theirs.set_progress_bar_config(disable=True)
+    settings = {**PLAIN, "guidance_rescale": 0.7, "audio_guidance_rescale": 0.7}
+    expected = theirs(PROMPT, generator=seeded(), guidance_scale=3.0, **settings, **CALL)
+    guidance = ThreeStreamGuidance(3.0, 0.0, rescale=0.7)
+    ours = pipe(PROMPT, generator=seeded(), guidance=guidance, audio=True, **CALL)
+    assert largest(expected.frames, ours.frames) < 1e-4
+
+
+def test_overlap_with_text_guidance_is_diffusers_in_context_pipeline(pipe):
+    # diffusers counts the reference's tokens in the schedule's shift, ST-DRC does not: a fixed
+    # shift takes that difference out.
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=2.0)
+    components = {k: v for k, v in pipe.components.items() if k != "duration_head"}
+    theirs = LTX2InContextPipeline(**components)
+    theirs.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 8, 3, 8, 8, generator=seeded(1))
+    sound = torch.randn(1, 2, 28, 4, generator=seeded(2))
+    expected = theirs(
+        PROMPT,
+        reference_conditions=[LTX2ReferenceCondition(picture())],
+        latents=noise,
+        audio_latents=sound,
+        noise_scale=0.0,
+        guidance_scale=3.0,
+        **PLAIN,
+        **CALL,
+    )
+    packed = pipe._pack_latents(noise)
+    for order in ("reference_first", "joint"):
+        ours = pipe(
+            PROMPT,
+            reference=picture(),
+            placement="overlap",
+            guidance=ThreeStreamGuidance(3.0, 1.0, order),
+            latents=packed,
+            audio_latents=sound,
+            audio=True,
+            **CALL,
+        )
+        assert largest(expected.frames, ours.frames) < 1e-4
+
+
+def test_the_schedule_depends_on_video_tokens_only(pipe):
+    pipe(PROMPT, seeds=0, **CALL)
+    without = pipe.scheduler.sigmas.clone()
+    pipe(PROMPT, reference=picture(), seeds=0, **CALL)
+    assert torch.equal(pipe.scheduler.sigmas, without)
+
+
+def test_placement_matters(pipe):
+    near, on_top = (
+        pipe(PROMPT, reference=picture(), placement=p, seeds=0, **CALL).frames
+        for p in ("tass", "overlap")
+    )
+    assert largest(near, on_top) > 1e-3
+
+
+def test_reference_tokens_are_a_set_with_coordinates(pipe, monkeypatch):
+    encoded = pipe.encode_reference([picture()], 64, 64)
+    expected = pipe(PROMPT, reference_latents=encoded, seeds=0, **CALL).frames
+    order = torch.randperm(64, generator=seeded(3))
+    shuffled = EncodedReference(encoded.tokens[:, :, order], encoded.height, encoded.width)
+    wrong = pipe(PROMPT, reference_latents=shuffled, seeds=0, **CALL).frames
+    assert largest(expected, wrong) > 1e-4, (
+        "moved without their coordinates they mean another image"
+    )
+
+    from stdrc.positions import ReferencePlacement
+
+    coords = ReferencePlacement.coords
+    monkeypatch.setattr(
+        ReferencePlacement, "coords", lambda self, *a, **k: coords(self, *a, **k)[:, :, order]
+    )
+    ours = pipe(PROMPT, reference_latents=shuffled, seeds=0, **CALL).frames
+    assert largest(expected, ours) < 1e-4
+
+
+def test_streams_run_without_what_they_lack(pipe, monkeypatch):
+    calls = count_calls(monkeypatch, pipe.transformer)
+    twice = {**CALL, "num_inference_steps": 2}
+    # v(0,0) and v(T,0) share a pass of 192 tokens, v(T,R) has 64 more
+    pipe(PROMPT, reference=picture(), guidance={"text": 3, "reference": 1.5}, seeds=0, **twice)
+    assert calls == [(2, 192, 8), (1, 256, 8)] * 2
+    calls.clear()
+    pipe(PROMPT, reference=picture(), guidance={"text": 1, "reference": 1}, seeds=0, **twice)
+    assert calls == [(1, 256, 8)] * 2
+    calls.clear()
+    pipe(PROMPT, reference=picture(), guidance={"text": 3, "reference": 0}, seeds=0, **twice)
+    assert calls == [(2, 192, 8)] * 2
+
+
+def test_a_sweep_encodes_text_and_reference_once(pipe, monkeypatch):
+    texts = count_calls(monkeypatch, pipe.text_encoder)
+    images = count_calls(monkeypatch, pipe.vae.encoder)
+    text = pipe.encode_text([PROMPT, PROMPT])
+    negative = pipe.encode_text("")
+    reference = pipe.encode_reference([picture()], 64, 64)
+    for weight in (1.0, 2.0, 3.0):
+        pipe(
+            prompt_embeds=text[0],
+            negative_prompt_embeds=negative,
+            reference_latents=reference,
+            guidance={"text": weight, "reference": weight / 2},
+            seeds=0,
+            **{**CALL, "num_inference_steps": 2},
+        )
+    assert len(texts) == 2  # the prompt and the empty one
+    assert len(images) == 1
+
+
+def test_a_sample_does_not_depend_on_its_batch(pipe):
+    prompts = [PROMPT, "a woman smiles", "a man turns right"]
+    references = [picture(1), picture(2), picture(3)]
+    together = pipe(prompts, reference=references, seeds=[5, 6, 7], **CALL).frames
+    for i in range(3):
+        alone = pipe(prompts[i], reference=references[i], seeds=5 + i, **CALL).frames
+        assert largest(together[i], alone[0]) < 1e-4
+
+
+def test_several_references_each_have_their_place(pipe):
+    one = pipe(PROMPT, reference=[picture(1)], seeds=0, **CALL).frames
+    two = pipe(PROMPT, reference=[picture(1), picture(2)], seeds=0, **CALL).frames
+    swapped = pipe(PROMPT, reference=[picture(2), picture(1)], seeds=0, **CALL).frames
+    assert largest(one, two) > 1e-4
+    assert largest(two, swapped) > 1e-5
+
+
+def test_a_source_phase_changes_the_reference_alone(pipe):
+    settings = {"reference": picture(), "seeds": 0, **CALL}
+    plain = pipe(PROMPT, placement={"when": "start", "shift": [0, 0]}, **settings).frames
+    phased = pipe(
+        PROMPT, placement={"when": "start", "shift": [0, 0], "phase": 1.0}, **settings
+    ).frames
+    assert largest(plain, phased) > 1e-4
+    without = pipe(PROMPT, placement={"phase": 1.0}, seeds=0, **CALL).frames
+    assert torch.equal(without, pipe(PROMPT, seeds=0, **CALL).frames)
+
+
+def test_frames_come_in_every_type(pipe):
+    once = {**SIZE, "num_inference_steps": 2, "seeds": 0}
+    frames = pipe(PROMPT, **once).frames
+    assert frames.shape == (1, 9, 64, 64, 3)
+    assert 0 <= frames.min() <= frames.max() <= 1
+    assert pipe(PROMPT, output_type="pt", **once).frames.shape == (1, 9, 3, 64, 64)
+    assert pipe(PROMPT, output_type="pil", **once).frames[0][0].size == (64, 64)
+    sound = pipe(PROMPT, audio=True, **once).audio
+    assert sound.shape[:2] == (1, 2)
+
+
+def test_a_callback_sees_and_replaces_latents(pipe):
+    seen = []
+
+    def callback(_, step, timestep, state):
+        seen.append((step, state["latents"].shape))
+        return {"latents": torch.zeros_like(state["latents"])} if step == 2 else {}
+
+    frames = pipe(
+        PROMPT, reference=picture(), seeds=0, callback_on_step_end=callback, **CALL
+    ).frames
+    assert seen == [(i, (1, 192, 8)) for i in range(3)]
+    assert frames.abs().max() == 0
+
+
+def test_the_interval_saves_passes(pipe, monkeypatch):
+    calls = count_calls(monkeypatch, pipe.transformer)
+    guidance = ThreeStreamGuidance(3, 1.5, interval=(0.0, 0.5))
+    pipe(PROMPT, reference=picture(), guidance=guidance, seeds=0, **CALL)
+    sigmas = pipe.scheduler.sigmas[:3].tolist()
+    assert len(calls) == sum(2 if s <= 0.5 else 1 for s in sigmas) < 6
+
+
+def save_lora(pipe, path, metadata):
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    pipe.transformer.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
+    state = {
+        f"transformer.{k}": torch.full_like(v, 0.05).contiguous()
+        for k, v in get_peft_model_state_dict(pipe.transformer).items()
+    }
+    pipe.transformer.delete_adapters("default")
+    save_file(state, path, metadata={"stdrc": json.dumps(metadata)} if metadata else None)
+
+
+def test_a_lora_brings_its_placement(pipe, tmp_path, caplog):
+    path = tmp_path / "lora.safetensors"
+    save_lora(pipe, path, {"placement": {"when": "after", "gap": 0, "shift": [0, 0]}})
+    before = pipe(PROMPT, reference=picture(), placement="strata", seeds=0, **CALL).frames
+    pipe.load_lora_weights(str(path))
+    assert str(pipe.trained_placement) == "strata"
+    logging.getLogger("diffusers").propagate = True
+    with caplog.at_level(logging.WARNING):
+        after = pipe(PROMPT, reference=picture(), seeds=0, **CALL).frames
+        assert "never seen" not in caplog.text
+        pipe(PROMPT, reference=picture(), placement="tass", seeds=0, **CALL)
+    assert "'strata'" in caplog.text
+    assert "'tass'" in caplog.text
+    assert largest(before, after) > 1e-4, "the LoRA's weights act"
+    pipe.unload_lora_weights()
+    assert pipe.trained_placement is None
+    again = pipe(PROMPT, reference=picture(), placement="strata", seeds=0, **CALL).frames
+    assert largest(before, again) < 1e-6
+
+
+def test_a_checkpoint_brings_its_placement_and_size(random_checkpoint, tmp_path):
+    pipe = STDRCPipeline.from_pretrained(
+        random_checkpoint,
+        placement={"when": "start", "gap": 0, "shift": [1.0, 1.0]},
+        default_size=SIZE,
+    )
+    pipe.save_pretrained(tmp_path / "saved")
+    loaded = STDRCPipeline.from_pretrained(tmp_path / "saved")
+    loaded.set_progress_bar_config(disable=True)
+    assert str(loaded.trained_placement) == "spatial"
+    assert loaded(PROMPT, seeds=0, num_inference_steps=2).frames.shape == (1, 9, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"height": 60}, "multiple of 8 pixels, not 60; use 64"),
+        ({"width": 0}, "width must be"),
+        ({"frame_rate": 0}, "frame rate must be"),
+        ({"num_frames": 8}, r"4k\+1, not 8; use 9"),
+        ({"num_inference_steps": 0}, "At least one step"),
+        ({"num_inference_steps": 1}, "take at least 2"),
+        ({"placement": "nearby"}, "Unknown placement"),
+        ({"guidance": {"text": float("nan")}}, "finite"),
+        ({"reference": "nowhere.png"}, "no reference image"),
+        ({"reference": []}, "empty"),
+        ({"seeds": [1, 2]}, "1 samples need 1 seeds"),
+        ({"seeds": 1, "generator": torch.Generator()}, "not both"),
+        ({"prompt": None}, "Give a prompt"),
+        ({"negative_prompt": ["a", "b"]}, "one negative prompt or 1"),
+        ({"prompt": ["a", "b"], "reference": [picture()] * 3}, "one reference or 2"),
+        ({"prompt": ["a", "b"], "reference": [[picture()], [picture()] * 2]}, "same number"),
+    ],
+)
+def test_bad_arguments_say_what_is_wrong(pipe, arguments, words):
+    call = {**CALL, "prompt": PROMPT, "width": 64, **arguments}
+    with pytest.raises(STDRCError, match=words):
+        pipe(**call)
+
+
+def test_references_of_another_size_are_refused(pipe):
+    encoded = pipe.encode_reference([picture()], 64, 96)
+    with pytest.raises(STDRCError, match="another video size"):
+        pipe(PROMPT, reference_latents=encoded, seeds=0, **CALL)
+
+
+def test_other_models_are_refused(tmp_path):
+    with pytest.raises(STDRCError, match="no checkpoint"):
+        STDRCPipeline.from_pretrained(str(tmp_path / "missing"))
+    with pytest.raises(STDRCError, match="model_index"):
+        STDRCPipeline.from_pretrained(str(tmp_path))
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(STDRCError, match="StableDiffusionPipeline"):
+        STDRCPipeline.from_pretrained(str(tmp_path))
+
+
+def test_ltx23_full_size_on_the_meta_device():
+    """METHOD's numbers: 48 layers of 32 heads x 128, 121 frames at 512 x 768, 8 x 32 x 32."""
+    from stdrc.miniature.build import LTX23_TRANSFORMER, build_on_meta
+    from stdrc.positions import ReferencePlacement
+
+    transformer = build_on_meta()
+    assert len(transformer.transformer_blocks) == 48
+    assert (
+        LTX23_TRANSFORMER["num_attention_heads"] * LTX23_TRANSFORMER["attention_head_dim"] == 4096
+    )
+    video = sum(
+        p.numel()
+        for name, p in transformer.transformer_blocks[0].named_parameters()
+        if not name.startswith("audio") and "audio" not in name
+    )
+    # q, k, v, out of self- and cross-attention and a fourfold feed-forward at width 4096
+    assert video > 8 * 4096**2 + 2 * 4 * 4096**2
+    total = sum(p.numel() for p in transformer.parameters())
+    assert 18e9 < total < 23e9
+    frames, rows, columns = (121 - 1) // 8 + 1, 512 // 32, 768 // 32
+    coords = transformer.rope.prepare_video_coords(1, frames, rows, columns, "cpu", fps=24.0)
+    assert coords.shape == (1, 3, 6144, 2)
+    assert coords[0, 0].max() == pytest.approx(121 / 24.0)
+    reference = ReferencePlacement.tass().coords(
+        transformer.rope, frames=frames, height=rows, width=columns, fps=24.0
+    )
+    assert reference.shape == (1, 3, 384, 2)
+    assert reference[0, 1].min() == 512
+    assert reference[0, 2].min() == 768
+    assert reference[0, 0].min() == pytest.approx(121 / 24.0)
+    hidden = torch.empty(1, 6144 + 384, 128, device="meta")
+    assert transformer.proj_in(hidden).shape == (1, 6528, 4096)
