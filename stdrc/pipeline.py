@@ -501,7 +501,7 @@ class STDRCPipeline(LTX2Pipeline):
                     placement.phase * sources.repeat_interleave(memory.shape[1] // count),
                 ]
             )
-        call = _TransformerCall(
+        call = TransformerCall(
             self.transformer,
             text={True: prompt_embeds, False: negative_prompt_embeds},
             video_coords=video_coords,
@@ -669,7 +669,7 @@ def _guide(
 
 
 @dataclass
-class _TransformerCall:
+class TransformerCall:
     """The transformer with all that stays the same from step to step.
 
     Streams with equally many tokens share a pass; streams without the reference run without its
