@@ -118,7 +118,7 @@ def test_a_sample_id_cannot_change_its_prompt(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
         store.register_samples([Sample("s", "one")])
         store.register_samples([Sample("s", "one")])
-        with pytest.raises(BenchError, match="stands in .* with another prompt"):
+        with pytest.raises(BenchError, match=r"stands in .* with another prompt"):
             store.register_samples([Sample("s", "two")])
 
 

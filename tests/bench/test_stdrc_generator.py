@@ -1,0 +1,205 @@
+"""ST-DRC in a sweep, on random weights: what is encoded, what is loaded, which video comes out."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from bench import config as cfg
+from bench.errors import BenchError
+from bench.generator import Settings
+from bench.runner import Runner
+from bench.stdrc_generator import STDRCGenerator
+from stdrc import STDRCPipeline
+from stdrc.miniature.build import MiniatureConfig, build_components
+
+from .fakes import PixelJudge, evalset, make_config, no_report, table_of
+
+TINY = MiniatureConfig(
+    heads=2,
+    head_dim=16,
+    layers=1,
+    latent_channels=8,
+    vae_channels=(8, 16),
+    decoder_channels=(16, 16),
+    text_width=16,
+    text_layers=1,
+    text_tokens=8,
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base, and LoRAs "trained" with two placements, with and without augmentation."""
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    folder = tmp_path_factory.mktemp("weights")
+    size = {"height": 32, "width": 32, "num_frames": 5, "frame_rate": 8.0}
+    pipe = STDRCPipeline(**build_components(TINY), default_size=size)
+    pipe.save_pretrained(folder / "base")
+    for seed, name in enumerate(("tass-on", "tass-off", "overlap-on")):
+        torch.manual_seed(seed)
+        lora = LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False)
+        pipe.transformer.add_adapter(lora, adapter_name=name)
+        state = get_peft_model_state_dict(pipe.transformer, adapter_name=name)
+        pipe.save_lora_weights(
+            folder, transformer_lora_layers=state, weight_name=f"{name}.safetensors"
+        )
+        pipe.transformer.delete_adapters(name)
+    return folder
+
+
+def section(weights: Path, **changes: Any) -> dict[str, Any]:
+    variants = {
+        name: {
+            "path": str(weights / f"{name}.safetensors"),
+            "placement": name.split("-")[0],
+            "augmentation": name.split("-")[1],
+        }
+        for name in ("tass-on", "tass-off", "overlap-on")
+    }
+    base = {"kind": "stdrc", "checkpoint": str(weights / "base"), "device": "cpu"}
+    return {**base, "variants": variants, **changes}
+
+
+def make(weights: Path, **changes: Any) -> STDRCGenerator:
+    return STDRCGenerator(cfg.STDRCConfig(**section(weights, **changes)))
+
+
+def runner(config: cfg.BenchConfig, **changes: Any) -> Runner:
+    parts: dict[str, Any] = {"judge": PixelJudge(), "report": no_report}
+    return Runner(config, console=Console(file=io.StringIO()), **{**parts, **changes})
+
+
+def test_a_guidance_sweep_encodes_each_prompt_and_reference_once(
+    tmp_path: Path, weights: Path
+) -> None:
+    grid = {"text": [1.0, 2.0, 3.0, 4.0, 5.0], "reference": [0.0, 1.0, 1.5, 2.0, 3.0]}
+    config = make_config(
+        tmp_path,
+        prompts=["a man walks", "a woman smiles"],
+        generator=section(weights),
+        sweep={"base": {"steps": 2}, "grid": grid},
+    )
+    generator = make(weights)
+    calls = {"text": 0, "reference": 0}
+    whole = STDRCPipeline.encode_text, STDRCPipeline._encode_image
+
+    def text(self: Any, prompts: Any) -> Any:
+        calls["text"] += 1
+        return whole[0](self, prompts)
+
+    def image(self: Any, pixels: Any) -> Any:
+        calls["reference"] += 1
+        return whole[1](self, pixels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(STDRCPipeline, "encode_text", text)
+        patch.setattr(STDRCPipeline, "_encode_image", image)
+        summary = runner(config, generator=generator).run()
+    assert (summary.cells, summary.generated, summary.failed) == (25, 100, 0)
+    # Two prompts and the negative one; two people.
+    assert calls == generator.encoded == {"text": 3, "reference": 2}
+
+
+def test_videos_do_not_depend_on_batch_or_order(tmp_path: Path, weights: Path) -> None:
+    sweep = {
+        "base": {"steps": 2},
+        "grid": {"placement": ["overlap", "tass"], "augmentation": ["on"], "text": [1.0, 3.0]},
+    }
+    prompts = ["a man walks", "a woman smiles"]
+    first = make_config(tmp_path / "a", prompts=prompts, generator=section(weights), sweep=sweep)
+    summary = runner(first).run()
+    assert (summary.generated, summary.failed) == (16, 0)
+    turned = {**sweep, "grid": {"text": [3.0, 1.0], "placement": ["tass", "overlap"]}}
+    second = make_config(
+        tmp_path / "b",
+        prompts=prompts,
+        generator=section(weights),
+        sweep=turned,
+        engine={"batch_size": 4},
+    )
+    runner(second).run()
+    tables = [table_of(tmp_path / x / "run") for x in "ab"]
+    assert tables[0] == tables[1]
+
+
+def test_a_cell_is_the_pipeline_called_by_hand(tmp_path: Path, weights: Path) -> None:
+    samples = evalset(tmp_path, ["a man walks"])
+    generator = make(weights)
+    asked = Settings(placement="overlap", text=2.0, steps=2, seed=3)
+    resolved = generator.resolve(asked)
+    from bench.generator import with_seed
+
+    made = generator.generate(samples[:1], with_seed(resolved.settings, 3))[0]
+    pipe = STDRCPipeline.from_pretrained(weights / "base")
+    pipe.load_lora_weights(weights / "overlap-on.safetensors")
+    byhand = pipe(
+        samples[0].prompt,
+        reference=str(samples[0].references[0]),
+        placement="overlap",
+        guidance={"text": 2.0, "reference": 1.5},
+        num_inference_steps=2,
+        seeds=3,
+    ).frames[0]
+    assert np.array_equal(made, byhand)
+    assert (resolved.passes, resolved.fps, resolved.mismatch) == (6, 8.0, False)
+
+
+def test_swapping_variants_leaves_no_trace(tmp_path: Path, weights: Path) -> None:
+    samples = evalset(tmp_path, ["a man walks"])
+    generator = make(weights)
+    cells = [
+        generator.resolve(Settings(placement=p, augmentation=a, steps=2)).settings
+        for p, a in (("tass", "on"), ("tass", "off"), ("overlap", "on"), ("tass", "on"))
+    ]
+    videos = [generator.generate(samples[:1], cell)[0] for cell in cells]
+    assert np.array_equal(videos[0], videos[3])
+    assert not np.array_equal(videos[0], videos[1])
+    assert not np.array_equal(videos[0], videos[2])
+
+
+def test_a_placement_that_nothing_was_trained_with(weights: Path) -> None:
+    generator = make(weights)
+    far = Settings(placement="far", augmentation="on")
+    with pytest.raises(BenchError, match=r"No checkpoint was trained with placement 'far' and"):
+        generator.resolve(far)
+    resolved = generator.resolve(Settings(placement="far"), allow_mismatch=True)
+    assert resolved.mismatch
+    assert resolved.stage == "tass-on"
+    with pytest.raises(BenchError, match="trained with placement 'overlap' and augmentation 'off'"):
+        generator.resolve(Settings(placement="overlap", augmentation="off"))
+    with pytest.raises(BenchError, match="Did you mean 'tass-off'"):
+        generator.resolve(Settings(checkpoint="tass-of"))
+    assert generator.resolve(Settings(checkpoint="tass-off")).stage == "tass-off"
+
+
+def test_a_bare_base_has_seen_no_placement(weights: Path) -> None:
+    generator = make(weights, variants={})
+    with pytest.raises(BenchError, match="allow_mismatch"):
+        generator.resolve(Settings(placement="tass"))
+    assert generator.resolve(Settings(placement="tass"), allow_mismatch=True).mismatch
+    with pytest.raises(BenchError, match="has none; name some in generator.variants"):
+        generator.resolve(Settings(augmentation="on"), allow_mismatch=True)
+
+
+def test_two_ways_to_write_one_placement_are_one_cell(weights: Path) -> None:
+    generator = make(weights)
+    spelled = {"when": "after", "gap": 0, "shift": [1, 1]}
+    one, other = (generator.resolve(Settings(placement=p)) for p in ("tass", spelled))
+    assert one.settings == other.settings
+
+
+def test_missing_variants_and_checkpoints(tmp_path: Path, weights: Path) -> None:
+    gone = {"x": {"path": str(tmp_path / "x.safetensors")}}
+    with pytest.raises(BenchError, match=r"generator.variants.x.path: there is no checkpoint"):
+        make(weights, variants=gone).resolve(Settings())
+    with pytest.raises(BenchError, match="neither a file or folder here"):
+        make(weights, checkpoint=str(tmp_path / "none"), variants={}).resolve(Settings())
