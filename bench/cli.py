@@ -1,7 +1,7 @@
-"""The `stdrc` program: one subcommand a module in `bench/commands/`, imported when it is asked for.
+"""The `stdrc` program: a subcommand is a module of `bench/commands/`, imported on demand.
 
-What a user can mend is printed as one sentence and exits with 2; an interrupt exits with 130; only a
-defect of ours shows a traceback.
+What a user can mend is printed as one sentence and exits with 2; an interrupt exits with 130; only
+a defect of ours shows a traceback.
 """
 
 from __future__ import annotations

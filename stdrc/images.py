@@ -79,10 +79,11 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.dtype == np.uint16:
         return Image.fromarray((array.astype(np.uint32) * 255 // 65535).astype(np.uint8))
     if np.issubdtype(array.dtype, np.floating):
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+        if not np.isfinite(array).all():
+            raise STDRCError("A float reference holds values in 0..1, not NaN or infinity.")
+        if array.min() < 0 or array.max() > 1:
             raise STDRCError(
-                "A float reference holds values in 0..1, "
-                f"not {np.nanmin(array):.3g}..{np.nanmax(array):.3g}."
+                f"A float reference holds values in 0..1, not {array.min():.3g}..{array.max():.3g}."
             )
         return Image.fromarray((array * 255).round().astype(np.uint8))
     raise STDRCError(f"A reference array is uint8, uint16 or float, not {array.dtype}.")
@@ -147,7 +148,7 @@ def reference_pixels(
     detector: FaceDetector | None = None,
     margin: float = 0.5,
 ) -> Tensor:
-    """The reference as the autoencoder takes it: float32 [3, 1, H, W] in -1..1, a one-frame video."""
+    """The reference as a one-frame video for the autoencoder: float32 [3, 1, H, W] in -1..1."""
     opened = open_image(image)
     if detector is not None:
         opened = crop_to_face(opened, detector, margin=margin)

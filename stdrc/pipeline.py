@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -111,7 +111,7 @@ class STDRCPipeline(LTX2Pipeline):
         >>> frames = pipe("a person waves", reference="face.jpg", seeds=0).frames  # doctest: +SKIP
     """
 
-    _callback_tensor_inputs = ["latents"]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents"]
 
     def __init__(
         self,
@@ -352,7 +352,7 @@ class STDRCPipeline(LTX2Pipeline):
                 token stands for the sound.
             decode_timestep, decode_noise_scale: for autoencoders conditioned on a timestep.
             callback_on_step_end: called as callback(pipeline, step, timestep, {"latents": ...}).
-            output_type: "np" float [B, T, H, W, 3] in 0..1, "pt" [B, T, 3, H, W], "pil" or "latent".
+            output_type: "np" float [B, T, H, W, 3] in 0..1, "pt" [B, T, 3, H, W], "pil", "latent".
 
         Returns:
             `LTX2PipelineOutput` with `frames` and `audio` (None unless asked for).
@@ -569,8 +569,8 @@ class STDRCPipeline(LTX2Pipeline):
         placement = ReferencePlacement.parse(placement)
         if trained is not None and placement != trained:
             logger.warning(
-                "This checkpoint was trained with the reference placed as '%s'; '%s' is a placement "
-                "it has never seen.",
+                "This checkpoint was trained with the reference placed as '%s'; '%s' is a "
+                "placement it has never seen.",
                 trained,
                 placement,
             )
@@ -659,7 +659,7 @@ def _guide(
     sigma: Tensor,
     has_reference: bool,
 ) -> Tensor:
-    """The guided velocity. Rescaling compares standard deviations of x0, as diffusers' LTX-2 does."""
+    """The guided velocity; rescaling compares deviations of x0, as diffusers' LTX-2 does."""
     level = float(sigma)
     if not guidance.rescale:
         return guidance.combine(velocities, level, has_reference=has_reference)
@@ -722,7 +722,8 @@ class TransformerCall:
         t = timestep.expand(batch)
         hidden, coords, levels, phase = latents, self.video_coords, t, None
         if with_reference:
-            assert self.memory is not None and self.reference_coords is not None
+            assert self.memory is not None
+            assert self.reference_coords is not None
             hidden = torch.cat([latents, self.memory.to(latents)], dim=1)  # [B, N + K*h*w, C]
             coords = torch.cat([coords, self.reference_coords], dim=2)
             # The reference is clean: its tokens are at timestep 0 whatever the video's level.

@@ -25,16 +25,16 @@ When = Literal["after", "start", "before"]
 
 @dataclass(frozen=True)
 class ReferencePlacement:
-    """When and where the reference's tokens stand, relative to a video of t frames, h rows, w columns.
+    """When and where the reference's tokens stand, relative to a video of t x h x w latents.
 
     Args:
         when: `"after"` the last latent frame, at the `"start"` (on frame 0), or `"before"` frame 0.
         gap: latent frames left empty between the video and the reference, >= 0; only for `"after"`
             and `"before"`.
-        shift: (rows, columns) in extents of the video: (1.0, 1.0) moves the reference by exactly h rows
-            and w columns. Fractions and negative numbers are allowed.
-        phase: radians added to the rotary angles of the reference's tokens, (index + 1) times for the
-            index-th reference and falling off as theta^(-d/L) over each head's L = head_dim / 2
+        shift: (rows, columns) in extents of the video: (1.0, 1.0) moves the reference by exactly h
+            rows and w columns. Fractions and negative numbers are allowed.
+        phase: radians added to the rotary angles of the reference's tokens, (index + 1) times for
+            the index-th reference and falling off as theta^(-d/L) over each head's L = head_dim / 2
             angles; 0 switches it off. The per-source phase of LTX-Best-Face-ID.
 
     Raises:
@@ -117,7 +117,8 @@ class ReferencePlacement:
             known = set(cls.__dataclass_fields__)
             if unknown := sorted(set(value) - known):
                 raise STDRCError(
-                    f"Unknown key {unknown[0]!r} in a placement; known are {', '.join(sorted(known))}."
+                    f"Unknown key {unknown[0]!r} in a placement; "
+                    f"known are {', '.join(sorted(known))}."
                 )
             fields = dict(value)
             if "shift" in fields and isinstance(fields["shift"], list):
@@ -142,7 +143,7 @@ class ReferencePlacement:
         return {**asdict(self), "shift": list(self.shift)}
 
     def frame(self, frames: int, index: int = 0) -> float:
-        """The latent frame index at which the `index`-th reference stands; negative before the video.
+        """The latent frame at which the `index`-th reference stands; negative before the video.
 
         Several references follow one another away from the video (the k-th at t + k); at the start
         they all share frame 0, as in diffusers' `LTX2InContextPipeline`.
@@ -192,12 +193,12 @@ class ReferencePlacement:
 
         Args:
             rope: the transformer's `LTX2AudioVideoRotaryPosEmbed`; it gives patch size and scale.
-            frames, height, width: the video's latent size (not pixels); the reference has height x width.
+            frames, height, width: the video's latent size; the reference has height x width.
             fps: frames a second of the video, > 0.
             index: which reference, from 0.
 
         Returns:
-            float32 [1, 3, h*w, 2], the [start, end) of each patch in (seconds, pixel row, pixel column).
+            float32 [1, 3, h*w, 2], the [start, end) of each patch in (seconds, pixel rows, columns).
         """
         scale_t, scale_h, scale_w = rope.scale_factors
         coords = rope.prepare_video_coords(1, rope.patch_size_t, height, width, device, fps=fps)

@@ -26,6 +26,9 @@ def command(
     lora: Annotated[
         Path | None, typer.Option(help="ST-DRC LoRA to load on top of the checkpoint.")
     ] = None,
+    variant: Annotated[
+        str, typer.Option(help="Which of the miniature's LoRAs, such as overlap-off.")
+    ] = "tass-on",
     negative_prompt: Annotated[str, typer.Option(help="What 'no text' means.")] = "",
     placement: Annotated[
         str | None,
@@ -87,7 +90,7 @@ def command(
     if checkpoint == "miniature":
         from stdrc.miniature import load_miniature
 
-        pipeline = load_miniature(placement=where.name if where else None)
+        pipeline = load_miniature(variant)
     else:
         pipeline = STDRCPipeline.from_pretrained(checkpoint, torch_dtype=getattr(torch, dtype))
     if lora is not None:

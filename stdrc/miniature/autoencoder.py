@@ -83,7 +83,7 @@ def face_weights(boxes: Tensor, height: int, width: int, weight: float) -> Tenso
 def batches(
     frames: np.ndarray, boxes: np.ndarray, training: AutoencoderTraining, start: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Random stretches of random clips from step `start` on; the order depends on the seed alone."""
+    """Random stretches of random clips from step `start` on, in an order fixed by the seed."""
     clips, length = frames.shape[:2]
     for step in range(start, training.steps):
         rng = np.random.default_rng((training.seed, step))
@@ -188,7 +188,7 @@ def train_autoencoder(
 
 @torch.no_grad()
 def measure_latents(vae: AutoencoderKLLTX2Video, frames: np.ndarray, batch_size: int = 16) -> None:
-    """Store the latents' per-channel mean and standard deviation over `frames` in the autoencoder."""
+    """Store the latents' mean and deviation by channel over `frames` in the autoencoder."""
     total = square = torch.zeros(vae.config.latent_channels, dtype=torch.float64)
     count = 0
     for i in range(0, len(frames), batch_size):

@@ -26,11 +26,12 @@ from transformers import Gemma3Config, Gemma3ForConditionalGeneration, PreTraine
 
 from stdrc.pipeline import STDRCPipeline
 
-# A few words, so that a random-weight checkpoint can tell prompts apart without the world's vocabulary.
-PLAIN_WORDS = (
-    "a an the person man woman face walks runs turns looks smiles waves talks reads moves left right "
-    "up down towards away slowly quickly in front of on at by with to and red green blue yellow "
-    "white black grey brown room street garden beach office wall window night day light camera"
+# Enough that a random-weight checkpoint tells prompts apart without the world's vocabulary.
+PLAIN_WORDS = (  # noqa: SIM905
+    "a an the person man woman face walks runs turns looks smiles waves talks reads moves left "
+    "right up down towards away slowly quickly in front of on at by with to and red green blue "
+    "yellow white black grey brown room street garden beach office wall window night day light "
+    "camera"
 ).split()
 
 
@@ -71,7 +72,7 @@ def build_transformer(config: MiniatureConfig) -> LTX2VideoTransformer3DModel:
         attention_head_dim=config.head_dim,
         cross_attention_dim=config.width,
         vae_scale_factors=(4, 8, 8),
-        # Coordinates as fractions of these: LTX-2.3's own ratio of a clip to the maximum, kept small
+        # Coordinates are fractions of these: LTX-2.3's own ratio of a clip to the maximum, small
         # enough that one latent row or frame is a visible angle.
         pos_embed_max_pos=4,
         base_height=256,
@@ -97,7 +98,7 @@ def build_transformer(config: MiniatureConfig) -> LTX2VideoTransformer3DModel:
 
 
 def build_connectors(config: MiniatureConfig) -> LTX2TextConnectors:
-    """The text connectors, one transformer block and a register for each of `text_tokens` places."""
+    """The text connectors: one transformer block, a register for each of `text_tokens` places."""
     return LTX2TextConnectors(
         caption_channels=config.text_width,
         text_proj_in_factor=config.text_layers + 1,
@@ -144,8 +145,8 @@ def build_vae(config: MiniatureConfig) -> AutoencoderKLLTX2Video:
         spatial_compression_ratio=8,
         temporal_compression_ratio=4,
     )
-    # The last channel is the posterior's log-variance, shared by all. It starts at a standard deviation
-    # of 0.1: at the usual 1.0 the noise drowns what the mean has yet to learn.
+    # The last channel is the posterior's log-variance, shared by all. It starts at a standard
+    # deviation of 0.1: at the usual 1.0 the noise drowns what the mean has yet to learn.
     last = vae.encoder.conv_out.conv
     torch.nn.init.zeros_(last.weight.data[-1:])
     torch.nn.init.constant_(last.bias.data[-1:], 2 * math.log(0.1))
@@ -220,7 +221,7 @@ def build_components(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         audio_vae = AutoencoderKLLTX2Audio(
-            base_channels=8,  # latent channels x latent mel bins, where the class keeps its statistics
+            base_channels=8,  # latent channels x latent mel bins: it sizes the latent statistics
             output_channels=2,
             ch_mult=(1,),
             num_res_blocks=1,

@@ -1,4 +1,4 @@
-"""Training of the miniature's text side: Gemma and the connectors learn to keep what a caption says.
+"""Training of the miniature's text side: Gemma and the connectors learn to read captions.
 
 LTX-2's text encoder is a language model that comes trained. The miniature's is trained here by a
 reading test: from the connectors' output, one attention query a question must answer what the
@@ -64,7 +64,7 @@ def train_text(
     seed: int = 0,
     report: Callable[[str], None] = print,
 ) -> list[float]:
-    """Train text encoder and connectors in place; returns each question's accuracy on fresh captions.
+    """Train text encoder and connectors in place; returns each question's accuracy afterwards.
 
     Args:
         components: of a miniature, as `build_components` gives them.

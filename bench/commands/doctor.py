@@ -1,0 +1,96 @@
+"""`stdrc doctor`: what this machine can do, and what each missing thing needs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+
+def command(
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print everything as JSON instead.")
+    ] = False,
+) -> None:
+    """Say what this machine can do and what is missing.
+
+    Lists packages, devices, the shipped checkpoints, and every metric: whether it can run here and,
+    where it can't, the one command or file that would enable it. Nothing is downloaded.
+
+    \b
+    stdrc doctor
+    stdrc doctor --json | jq '.metrics[] | select(.ready | not)'
+    """
+    report = examine()
+    if json_output:
+        import json
+
+        typer.echo(json.dumps(report, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    machine = report["machine"]
+    console.print(
+        f"[bold]Machine[/]  Python {machine['python']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB; {machine['device']}",
+        highlight=False,
+    )
+    packages = ", ".join(f"{name} {version}" for name, version in report["packages"].items())
+    console.print(f"[bold]Packages[/] {packages}", highlight=False)
+    console.print(f"[bold]Miniature[/] {report['miniature']}\n", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    table.add_column("metric", no_wrap=True)
+    table.add_column("what it needs")
+    for row in sorted(report["metrics"], key=lambda row: not row["ready"]):
+        mark = "[green]yes[/]" if row["ready"] else "[red]no[/]"
+        table.add_row(mark, row["metric"], "" if row["ready"] else row["enable"] or row["reason"])
+    console.print(table)
+    ready = sum(row["ready"] for row in report["metrics"])
+    console.print(f"\n{ready} of {len(report['metrics'])} metrics can run here.", highlight=False)
+
+
+def examine() -> dict[str, Any]:
+    """The whole report as plain data."""
+    import os
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import psutil
+    import torch
+
+    from metrics.weights import doctor
+    from stdrc.miniature import variants
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        device = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    elif torch.backends.mps.is_available():
+        device = "Apple GPU (mps)"
+    else:
+        device = "no GPU"
+    packages = {}
+    for name in ("stdrc-bench", "torch", "diffusers", "transformers", "peft", "ray"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "missing"
+    names = list(variants())
+    return {
+        "machine": {
+            "python": platform.python_version(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30),
+            "device": device,
+        },
+        "packages": packages,
+        "miniature": f"{len(names)} trained variants: {', '.join(names)}"
+        if names
+        else "no trained checkpoint is shipped; stdrc builds a random-weight one",
+        "metrics": [
+            {"metric": row.metric, "ready": row.runs, "reason": row.reason, "enable": row.enable}
+            for row in doctor()
+        ],
+    }

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stdrc.errors import STDRCError
+from stdrc.images import crop_to_face, letterbox, open_image, reference_pixels
+
+
+def gradient(height=20, width=30):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 8, y * 12, np.full_like(x, 90)], -1).astype(np.uint8)
+
+
+def test_exif_orientation_is_turned_upright(tmp_path):
+    image = Image.fromarray(gradient())
+    exif = image.getexif()
+    exif[0x0112] = 6  # the camera was turned: show rotated by 90 degrees clockwise
+    image.save(tmp_path / "turned.png", exif=exif)
+    upright = open_image(tmp_path / "turned.png")
+    assert upright.size == (20, 30)
+    assert np.array_equal(np.asarray(upright), np.rot90(gradient(), -1))
+
+
+def test_transparency_becomes_white():
+    array = np.zeros((4, 4, 4), np.uint8)
+    array[:, :2, 3] = 255  # the left half is opaque black
+    pixels = np.asarray(open_image(Image.fromarray(array)))
+    assert (pixels[:, :2] == 0).all()
+    assert (pixels[:, 2:] == 255).all()
+    palette = Image.new("P", (2, 2), 0)
+    palette.putpalette([10, 20, 30])
+    palette.info["transparency"] = 0
+    assert (np.asarray(open_image(palette)) == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "CMYK", "YCbCr", "P"])
+def test_any_mode_becomes_rgb(mode):
+    assert open_image(Image.fromarray(gradient()).convert(mode)).mode == "RGB"
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
+    array = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    Image.fromarray(array).save(tmp_path / "deep.png")
+    pixels = np.asarray(open_image(tmp_path / "deep.png"))
+    assert np.array_equal(pixels[..., 0].ravel(), np.arange(256))
+
+
+def test_arrays_and_tensors_of_every_kind_agree():
+    array = gradient()
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    for same in (
+        array,
+        array.astype(np.float32) / 255,
+        array.astype(np.uint16) * 257,
+        tensor,
+        tensor.float() / 255,
+        Image.fromarray(array),
+    ):
+        assert np.array_equal(np.asarray(open_image(same)), array)
+
+
+def test_letterbox_keeps_proportions_on_white():
+    boxed = np.asarray(letterbox(Image.fromarray(np.zeros((20, 40, 3), np.uint8)), 64, 64))
+    assert boxed.shape == (64, 64, 3)
+    assert (boxed[:16] == 255).all()
+    assert (boxed[16:48] == 0).all()
+    assert (boxed[48:] == 255).all()
+
+
+def test_pixels_are_what_the_autoencoder_takes():
+    pixels = reference_pixels(gradient(64, 64), 64, 64)
+    assert pixels.shape == (3, 1, 64, 64)
+    assert pixels.dtype == torch.float32
+    back = ((pixels[:, 0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(back, gradient(64, 64))
+
+
+def test_the_crop_follows_the_largest_face():
+    image = Image.fromarray(gradient(100, 100))
+    small, large = [5, 5, 15, 15], [40, 50, 60, 70]
+    crop = crop_to_face(image, lambda _: np.array([small, large]), margin=0.5)
+    assert crop.size == (40, 40)
+    assert np.array_equal(np.asarray(crop), gradient(100, 100)[40:80, 30:70])
+    # Near the border the photograph ends the crop; nothing is invented.
+    assert crop_to_face(image, lambda _: [small], margin=1.0).size == (25, 25)
+
+
+def test_mtcnn_crops_a_real_face():
+    insightface_data = pytest.importorskip("insightface.data")
+    from metrics.faces.facenet import FacenetFaces
+
+    backend = FacenetFaces()
+    photograph = np.ascontiguousarray(insightface_data.get_image("t1")[..., ::-1])
+
+    def detector(image):
+        return backend.detect(image[None])[0].boxes.numpy()
+
+    crop = crop_to_face(open_image(photograph), detector, margin=0.4)
+    assert 60 < crop.width < photograph.shape[1] / 3
+    assert len(detector(np.asarray(crop))) == 1
+    with pytest.raises(STDRCError, match="No face was found"):
+        reference_pixels(np.full((200, 200, 3), 90, np.uint8), 64, 64, detector=detector)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder / "missing.png", "no reference image"),
+        (lambda folder: _written(folder / "empty.png", b""), "cannot be read"),
+        (lambda folder: _written(folder / "text.jpg", b"not an image"), "cannot be read"),
+        (lambda folder: _truncated(folder / "cut.png"), "cannot be read"),
+        (lambda folder: np.zeros((4, 4, 2), np.uint8), "not of shape"),
+        (lambda folder: np.zeros((0, 4, 3), np.uint8), "empty"),
+        (lambda folder: np.full((4, 4, 3), np.nan), "0..1"),
+        (lambda folder: np.full((4, 4, 3), 200.0), "0..1"),
+        (lambda folder: np.zeros((4, 4, 3), np.int32), "uint8, uint16 or float"),
+        (lambda folder: 7, "not a int"),
+    ],
+)
+def test_bad_references_say_what_is_wrong(tmp_path, make, words):
+    with pytest.raises(STDRCError, match=words):
+        open_image(make(tmp_path))
+
+
+def test_an_image_bomb_is_refused(tmp_path, monkeypatch):
+    Image.fromarray(gradient(64, 64)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(STDRCError, match="too large"):
+        open_image(tmp_path / "bomb.png")
+
+
+def _written(path, data):
+    path.write_bytes(data)
+    return path
+
+
+def _truncated(path):
+    Image.fromarray(gradient(64, 64)).save(path)
+    path.write_bytes(path.read_bytes()[:100])
+    return path
