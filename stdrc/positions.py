@@ -198,7 +198,7 @@ class ReferencePlacement:
             index: which reference, from 0.
 
         Returns:
-            float32 [1, 3, h*w, 2], the [start, end) of each patch in (seconds, pixel rows, columns).
+            float32 [1, 3, h*w, 2]: [start, end) of each patch in (seconds, pixel rows, columns).
         """
         scale_t, scale_h, scale_w = rope.scale_factors
         coords = rope.prepare_video_coords(1, rope.patch_size_t, height, width, device, fps=fps)

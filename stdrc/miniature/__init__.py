@@ -7,10 +7,9 @@ point of the ablation, named `<placement>-<augmentation>`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stdrc.errors import STDRCError
 
@@ -22,36 +21,27 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 DEFAULT_VARIANT = "tass-on"
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """A trained point of the ablation.
 
-    Args:
-        name: such as "tass-on".
+    Attributes:
         path: its LoRA in safetensors.
-        metadata: what training wrote: placement, augmentation, data, steps, seed, commit.
+        placement: as its metadata has it; a mapping that `ReferencePlacement.parse` takes.
+        augmentation: whether its references were perturbed in training.
     """
 
-    name: str
     path: Path
-    metadata: dict[str, Any]
-
-    @property
-    def placement(self) -> str:
-        return self.name.split("-")[0]
-
-    @property
-    def augmentation(self) -> bool:
-        return self.name.split("-")[1] == "on"
+    placement: dict[str, Any] | None
+    augmentation: bool
 
 
-def base_checkpoint() -> Path:
-    """Folder of the shipped text-to-video base.
+def checkpoint(name: str = "base") -> Path:
+    """Folder of a shipped checkpoint in diffusers format.
 
     Raises:
-        STDRCError: if this checkout ships none.
+        STDRCError: if this checkout ships none of that name.
     """
-    folder = CHECKPOINTS / "base"
+    folder = CHECKPOINTS / name
     if not (folder / "model_index.json").is_file():
         raise STDRCError(
             f"No trained miniature lies in {CHECKPOINTS}; run `make miniature`, or name another "
@@ -64,7 +54,10 @@ def variants() -> dict[str, Variant]:
     """The shipped variants by name, in alphabetical order; empty where none is trained."""
     found = {}
     for path in sorted((CHECKPOINTS / "variants").glob("*.safetensors")):
-        found[path.stem] = Variant(path.stem, path, _metadata(path))
+        stated = _metadata(path)
+        perturbed = stated.get("augmentation") or {}
+        switches = [perturbed.get(k) for k in ("colour", "pose", "layout")]
+        found[path.stem] = Variant(path, stated.get("placement"), any(switches))
     return found
 
 
@@ -97,7 +90,7 @@ def load_miniature(variant: str | None = DEFAULT_VARIANT) -> STDRCPipeline:
     """The shipped miniature with one of its LoRAs; None gives the text-to-video base."""
     from stdrc.pipeline import STDRCPipeline
 
-    pipeline = STDRCPipeline.from_pretrained(base_checkpoint())
+    pipeline = STDRCPipeline.from_pretrained(checkpoint())
     if variant is not None:
         pipeline.load_lora_weights(str(find_variant(variant).path))
     return pipeline
