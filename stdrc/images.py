@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from stdrc.errors import STDRCError
 
-ReferenceImage = str | Path | Image.Image | np.ndarray | Tensor
+ReferenceImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 #: uint8 [H, W, 3] -> face boxes [n, 4] as x0, y0, x1, y1 in pixels.
-FaceDetector = Callable[[np.ndarray], Any]
+FaceDetector: TypeAlias = Callable[[np.ndarray], Any]
 
 WHITE = (255, 255, 255)
 

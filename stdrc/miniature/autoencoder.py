@@ -147,7 +147,8 @@ def train_autoencoder(
         generator = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
         posterior = vae.encode(pixels).latent_dist
         output = vae.decode(posterior.sample(generator)).sample
-        weight = face_weights(box, *pixels.shape[-2:], training.face_weight)
+        height, width = pixels.shape[-2:]
+        weight = face_weights(box, height, width, training.face_weight)
         loss = reconstruction_loss(output, pixels, weight, training.edges)
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).mean()
         (loss + training.kl_weight * kl).backward()
@@ -210,7 +211,8 @@ def reconstruction_psnr(
     pixels = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
     output = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
     error = (output - pixels) ** 2  # [N, 3, T, H, W]
-    face = face_weights(torch.from_numpy(boxes).float(), *pixels.shape[-2:], 2.0) - 1.0
+    height, width = pixels.shape[-2:]
+    face = face_weights(torch.from_numpy(boxes).float(), height, width, 2.0) - 1.0
 
     def psnr(value: Tensor) -> float:
         return round(10 * math.log10(4.0 / max(float(value), 1e-12)), 2)
