@@ -261,7 +261,8 @@ def read_run(run: str | Path) -> Rows:
                 high=high,
             )
             for metric, backend, label, higher, low, high in connection.execute(
-                "SELECT metric, backend, label, higher_is_better, low, high FROM metrics"
+                "SELECT metric, backend, label, higher_is_better, low, high FROM metrics "
+                "ORDER BY rowid"
             )
         }
     finally:
@@ -769,6 +770,9 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
                     level=level,
                 )
             )
+    # The order of rows must not show in the table: columns stand as their meanings do.
+    stated = {pair: i for i, pair in enumerate(rows.meanings)}
+    columns.sort(key=lambda c: stated.get((c.metric, c.backend), len(stated)))
     slot = {(c.metric, c.backend): i for i, c in enumerate(columns)}
 
     # Keys of samples: sample and seed, and after pooling the other axes too.
@@ -778,12 +782,16 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
     for part in parts:
         found_codes, uniques = pd.factorize(both[part])
         code = code * max(len(uniques), 1) + found_codes
-    code, first = pd.factorize(code)
+    code, _ = pd.factorize(code)
     keys = both.iloc[np.unique(code, return_index=True)[1]].reset_index(drop=True)
-    assert len(keys) == len(first)
+    # Sorted, so that the order in which scores arrived does not show in the resampling either.
+    order = keys.sort_values(parts, kind="stable").index.to_numpy()
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    code, keys = place[code], keys.iloc[order].reset_index(drop=True)
     keys = keys.merge(rows.samples[["sample", "identity"]], on="sample", how="left")
     keys["identity"] = keys["identity"].fillna(keys["sample"])
-    clusters = pd.factorize(keys["identity"])[0]
+    clusters = pd.factorize(keys["identity"], sort=True)[0]
 
     shape = (len(columns), len(rows.entries), len(keys))
     values = np.full(shape, np.nan)

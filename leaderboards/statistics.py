@@ -156,35 +156,37 @@ def _means_of_block(
     drawn_cross = weights @ (residual * counts)
     squares = drawn_squares - 2 * shift * drawn_cross + shift**2 * drawn_count_squares
     drawn_se = np.sqrt(scale * np.maximum(squares, 0.0)) / drawn_total
-    floor = 1e-9 * se  # a draw without spread tells nothing about scale; its t is unbounded
+    # A draw of identities that are all alike has no spread to divide by, so it says nothing about
+    # t; it is left out. (Below the floor only rounding noise is left of a spread.)
+    told = drawn_se > 1e-5 * se
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(
-            drawn_se > floor, shift / drawn_se, np.sign(np.where(np.abs(shift) > floor, shift, 0))
-            * np.inf,
-        )  # fmt: skip
-    ratio[np.isnan(ratio)] = 0.0
-    ratio.sort(axis=0)
-    lower, upper = _quantiles(ratio, tail)
+        ratio = np.where(told, shift / drawn_se, np.nan)
+    ratio.sort(axis=0)  # NaN last
+    kept = told.sum(axis=0)  # [P]
+    lower, upper = _quantiles(ratio, kept, tail)
     with np.errstate(invalid="ignore"):
         low = np.where(se > 0, mean - upper * se, mean)
         high = np.where(se > 0, mean - lower * se, mean)
     exceed = np.array(
         [
-            np.searchsorted(ratio[:, p], -t[p], side="right")
-            + draws
-            - np.searchsorted(ratio[:, p], t[p], side="left")
+            np.searchsorted(ratio[: kept[p], p], -t[p], side="right")
+            + kept[p]
+            - np.searchsorted(ratio[: kept[p], p], t[p], side="left")
             for p in range(len(t))
         ]
     )
-    p_value = np.where(t == 0, 1.0, np.minimum((1 + exceed) / (draws + 1), 1.0))
+    p_value = np.where(t == 0, 1.0, np.minimum((1 + exceed) / (kept + 1), 1.0))
+    # Without any spread, a mean other than 0 is certain as far as these samples tell.
+    p_value = np.where((se == 0) & (mean != 0), 1 / (draws + 1), p_value)
     return mean, low, high, se, p_value
 
 
-def _quantiles(ordered: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
-    """Tail quantiles of ordered draws [B, P], by order statistics so that infinities stay put."""
-    draws = len(ordered)
-    below = int(np.clip(math.floor((draws + 1) * tail) - 1, 0, draws - 1))
-    return ordered[below], ordered[draws - 1 - below]
+def _quantiles(ordered: np.ndarray, kept: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
+    """Tail quantiles of the first kept [P] of ordered draws [B, P], as order statistics."""
+    below = np.clip(np.floor((kept + 1) * tail).astype(int) - 1, 0, None)
+    above = np.maximum(kept - 1 - below, 0)
+    each = np.arange(ordered.shape[1])
+    return ordered[below, each], ordered[above, each]
 
 
 def wilcoxon_p(differences: np.ndarray, clusters: np.ndarray) -> float:

@@ -27,6 +27,7 @@ class TableByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=TableByDefault,
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Rank entries, export tables, compare, collect votes.\n\n"

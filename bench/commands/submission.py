@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Build and check challenge archives.\n\n"

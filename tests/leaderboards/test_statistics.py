@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from leaderboards import LeaderboardError
+from leaderboards.statistics import (
+    cluster_means,
+    holm,
+    krippendorff_alpha,
+    paired_tests,
+    resampling_weights,
+    wilcoxon_p,
+)
+
+
+def test_interval_is_the_bootstrap_t_computed_one_draw_at_a_time() -> None:
+    rng = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(9), rng.integers(1, 5, 9))
+    values = rng.normal(0.4, 0.1, len(clusters))
+    means = cluster_means(values[:, None], clusters, draws=400, seed=5)
+
+    def mean_and_error(weights: np.ndarray) -> tuple[float, float]:
+        per_sample = weights[clusters]
+        mean = (per_sample * values).sum() / per_sample.sum()
+        sums = [weights[g] * ((values[clusters == g] - mean).sum()) ** 2 for g in range(9)]
+        return mean, math.sqrt(9 / 8 * sum(sums)) / per_sample.sum()
+
+    centre, error = mean_and_error(np.ones(9))
+    ratios = []
+    for weights in resampling_weights(9, 400, 5):
+        mean, own = mean_and_error(weights)
+        ratios.append((mean - centre) / own)
+    ratios.sort()
+    assert means.mean[0] == pytest.approx(centre)
+    assert means.se[0] == pytest.approx(error)
+    assert means.low[0] == pytest.approx(centre - ratios[-10] * error)
+    assert means.high[0] == pytest.approx(centre - ratios[9] * error)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    arrays(float, 24, elements=st.floats(-1, 1)),
+    st.floats(-5, 5),
+    st.floats(0.1, 10),
+)
+def test_interval_moves_and_scales_with_the_scores(
+    values: np.ndarray, shift: float, scale: float
+) -> None:
+    clusters = np.arange(24) // 3
+    a = cluster_means(values[:, None], clusters, draws=200)
+    b = cluster_means((values * scale + shift)[:, None], clusters, draws=200)
+    if np.std(values) < 1e-3:
+        return
+    for name in ("mean", "low", "high"):
+        expected = getattr(a, name)[0] * scale + shift
+        assert getattr(b, name)[0] == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert a.low[0] <= a.mean[0] <= a.high[0]
+
+
+def test_samples_of_one_identity_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    faces = rng.normal(0, 1, 30)
+    values = np.repeat(faces, 10) + rng.normal(0, 0.01, 300)
+    clustered = cluster_means(values[:, None], np.repeat(np.arange(30), 10))
+    naive = cluster_means(values[:, None], np.arange(300))
+    width = lambda m: m.high[0] - m.low[0]  # noqa: E731
+    assert width(clustered) > 2.5 * width(naive)
+
+
+def test_degenerate_columns() -> None:
+    clusters = np.repeat(np.arange(8), 2)
+    values = np.full((16, 4), np.nan)
+    values[:, 1] = 0.3  # no spread at all
+    values[:2, 2] = [0.1, 0.2]  # one identity only
+    values[:8, 3] = np.linspace(0, 1, 8)  # few identities
+    means = cluster_means(values, clusters)
+    assert math.isnan(means.mean[0])
+    assert means.n[0] == 0
+    assert (means.low[1], means.high[1]) == (0.3, 0.3)
+    assert means.mean[2] == pytest.approx(0.15)
+    assert math.isnan(means.low[2])
+    assert means.clusters[3] == 4
+    assert means.method.startswith("Student")
+    assert means.low[3] < 0.5 < means.high[3]
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(LeaderboardError, match="confidence"):
+        cluster_means(np.zeros((3, 1)), np.arange(3), confidence=1.5)
+    with pytest.raises(LeaderboardError, match="100 or more"):
+        cluster_means(np.zeros((3, 1)), np.arange(3), draws=3)
+
+
+def test_holm_by_hand() -> None:
+    assert holm(np.array([0.01, 0.04, 0.03, np.nan])) == pytest.approx(
+        [0.03, 0.06, 0.06, np.nan], nan_ok=True
+    )
+
+
+@given(arrays(float, st.integers(1, 8), elements=st.floats(0, 1)))
+def test_holm_keeps_order_and_never_helps(p: np.ndarray) -> None:
+    adjusted = holm(p)
+    assert (adjusted >= p - 1e-15).all()
+    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("test", ["bootstrap", "wilcoxon"])
+def test_paired_tests_see_a_real_difference_and_not_a_false_one(test: str) -> None:
+    rng = np.random.default_rng(1)
+    clusters = np.arange(40) // 2
+    differences = np.stack([rng.normal(0.1, 0.05, 40), rng.normal(0, 0.05, 40), np.zeros(40)], 1)
+    p = paired_tests(differences, clusters, test=test).p  # type: ignore[arg-type]
+    assert p[0] < 0.001
+    assert p[1] > 0.05
+    assert p[2] == 1.0
+
+
+def test_wilcoxon_takes_one_value_an_identity() -> None:
+    # Twenty samples of two identities are two pairs, which can show nothing.
+    assert wilcoxon_p(np.full(20, 0.3) + np.arange(20) / 100, np.arange(20) // 10) == 0.5
+
+
+def test_krippendorff_published_example() -> None:
+    # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), example C.
+    x = math.nan
+    ratings = np.array(
+        [
+            [1, 2, 3, 3, 2, 1, 4, 1, 2, x, x, x],
+            [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, x, 3],
+            [x, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, x],
+            [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, x],
+        ]
+    )
+    assert krippendorff_alpha(ratings) == pytest.approx(0.743, abs=5e-4)
+    assert krippendorff_alpha(ratings, "interval") == pytest.approx(0.849, abs=5e-4)
+
+
+def test_krippendorff_edges() -> None:
+    assert krippendorff_alpha(np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0]])) == 1.0
+    assert math.isnan(krippendorff_alpha(np.array([[1.0, math.nan], [math.nan, 0.0]])))
+    assert krippendorff_alpha(np.array([[0.0, 1.0], [1.0, 0.0]])) < 0
