@@ -394,38 +394,48 @@ def train_video(cache: Path, steps: int = 1800, batch: int = 32) -> VideoNet:
     return net.eval()
 
 
-def train_text(cache: Path, steps: int = 500, batch: int = 48) -> TextVideoNet:
+def train_text(cache: Path, steps: int = 1000, batch: int = 128, passes: int = 2) -> TextVideoNet:
     """Contrast between captions, worded anew each time, and clips (Radford et al., 2021).
 
-    The trunk starts from the video net's, which `train_video` has made.
+    The trunk is the video net's, which `train_video` has made, and stays as it is: each clip goes
+    through it a few times, varied, and the heads over it and the text side learn from what it saw.
     """
     torch.manual_seed(51)
     data = judge_data.clips(cache, "judges", 9000, 1)
     net = TextVideoNet(vocabulary_size())
     net.trunk.load_state_dict(load_weights(VideoNet(), "video").trunk.state_dict())
-    net = net.train()
+    net.trunk.requires_grad_(False).eval()
+    seen, labels = [], []
+    rng = np.random.default_rng(52)
+    for k in range(passes):
+        for rows in np.array_split(np.arange(len(data.frames)), len(data.frames) // 36):
+            both = [varied(data.frames[r], data.labels[r], rng) for r in rows.tolist()]
+            clips = np.stack([wear(np.ascontiguousarray(clip), rng) for clip, _ in both])
+            with torch.inference_mode():
+                seen.append(net.trunk(torch.from_numpy(clips)))
+            labels += [label for _, label in both]
+        print(f"text: looked at every clip, {k + 1} of {passes} times", flush=True)
+    hidden, table = torch.cat(seen).clone(), np.stack(labels)
 
     def loss_of(step: int) -> Tensor:
         rng = np.random.default_rng([53, step])
-        clips, captions, labels = [], [], []
-        for r in rng.choice(len(data.frames), batch, replace=False).tolist():
-            clip, label = varied(data.frames[r], data.labels[r], rng)
-            scene = ClipAttributes(
-                **{name: FIELDS[name][k] for name, k in zip(FIELDS, label.tolist())}
-            )
-            clips.append(wear(np.ascontiguousarray(clip), rng))
-            captions.append(write_caption(scene, rng))
-            labels.append(label)
-        video = net.encode_video(torch.from_numpy(np.stack(clips)))
-        text = net.encode_text(tokenize(captions))
+        rows = rng.choice(len(table), batch, replace=False)
+        captions = []
+        for label in table[rows].tolist():
+            scene = {name: FIELDS[name][k] for name, k in zip(FIELDS, label)}
+            captions.append(write_caption(ClipAttributes(**scene), rng))
+        video = F.normalize(net.video(hidden[rows]), dim=1)
+        tokens = tokenize(captions)
+        text = net.encode_text(tokens[:, : int((tokens > 0).sum(1).max())])
         logits = net.log_scale.exp().clamp(max=60) * video @ text.T
         # Two clips of the same scene are each other's match, not a negative.
-        same = (np.stack(labels)[:, None] == np.stack(labels)[None]).all(2)
+        same = (table[rows][:, None] == table[rows][None]).all(2)
         target = torch.from_numpy(same).float()
         target = target / target.sum(1, keepdim=True)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
-    fit("text", net.parameters(), steps, 1.5e-3, loss_of)
+    learned = [p for p in net.parameters() if p.requires_grad]
+    fit("text", learned, steps, 2e-3, loss_of)
     return net.eval()
 
 

@@ -257,8 +257,8 @@ seen a generated video, and say nothing about photographs.
 | text | captions and clips in one space, trained by contrast | `weights/text.safetensors` |
 | video | attributes of a clip; its hidden layer is the feature of the Frechet distance | `weights/video.safetensors` |
 
-The text judge's video side starts from the video net's weights, so the two err alike more often
-than strangers would. The identity loss of the generator uses none of these but
+The text judge looks through the video net's trunk, so the two err alike: that a caption is found and
+that its attributes are named are not independent evidence. The identity loss of the generator uses none of these but
 `stdrc/miniature/encoders/identity.safetensors`: another architecture (group norm, no alignment,
 40 x 40 crops around the box), other identities, another seed.
 

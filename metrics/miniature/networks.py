@@ -183,7 +183,7 @@ class VideoNet(nn.Module):
 class TextVideoNet(nn.Module):
     """Captions and clips in one space of 128 dimensions (trained by contrast, as CLIP is)."""
 
-    def __init__(self, vocabulary: int, width: int = 128, size: int = 128) -> None:
+    def __init__(self, vocabulary: int, width: int = 96, size: int = 128) -> None:
         super().__init__()
         self.words = nn.Embedding(vocabulary, width, padding_idx=0)
         # Convolutions over neighbouring words tell "a red hat" from "a red wall".
