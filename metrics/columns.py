@@ -87,6 +87,10 @@ class Context(Protocol):
         """A feature of a reference image, computed once however often it is asked for."""
         ...
 
+    def needed_border(self, name: str, path: str | Path) -> bool:
+        """Whether a reference's faces were only found with a border: they fill the picture."""
+        ...
+
     def of_video(self, name: str, path: str | Path, indices: Indices | None = None) -> list[Any]:
         """A feature of another video's frames; sampled evenly where no indices are given."""
         ...
@@ -513,7 +517,7 @@ class Background(Leakage):
         image = read_image(path)
         height, width = image.shape[:2]
         mask = background_mask(height, width, self.context.of_image(self.features[1], path).boxes)
-        if not mask.any():
+        if not mask.any() or self.context.needed_border(self.features[1], path):
             raise MetricsError(f"the face fills the reference {path}; it shows no background.")
         faces = self.get(video, self.features[1])
         pixels = self.get(video, "pixels")

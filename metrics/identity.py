@@ -1,7 +1,7 @@
 """Whether the face in a video is the face of the reference.
 
 The score of a frame is the cosine of its best-matching face with the reference; a frame without a
-face counts 0, so that a video can't gain by hiding the face in hard frames. Beside it stand the
+face counts 0, so that hiding the face in hard frames does not pay. Beside it stand the
 mean over frames with a face, the share of such frames, and what taking the largest face instead
 would have given. With several references, each is another person: references and the frame's
 faces are matched one to one (Hungarian algorithm) and a reference without a face counts 0.

@@ -124,7 +124,7 @@ class MetricSuite:
         self._features: dict[str, Feature] = {}
         self._models: dict[str, Any] = {}
         self._columns: dict[str, Column] = {}
-        self._images: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._images: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()
         self._videos: OrderedDict[tuple[Any, ...], list[Any]] = OrderedDict()
         names = list(dict.fromkeys(metrics)) if metrics is not None else list(METRICS)
         for name in names:
@@ -202,18 +202,37 @@ class MetricSuite:
             MetricsError: the image can't be read.
         """
         path = Path(path)
-        image = read_image(path)
-        stat = path.stat()
-        key = (name, path.resolve(), stat.st_mtime_ns, stat.st_size)
-        if key not in self._images:
-            values = self._compute([name], image[None])
-            faces = next((v for k, v in values.items() if k.startswith("faces.")), None)
-            if faces is not None and len(faces[0]) == 0:
-                values = self._compute([name], pad_grey(image)[0][None])
-            self._images[key] = values[name][0]
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise MetricsError(f"{path} can't be read ({error.strerror}).") from error
+        key = (path.resolve(), stat.st_mtime_ns, stat.st_size)
+        values = self._images.setdefault(key, {})
+        if name not in values:
+            frame = read_image(path)[None]
+            for feature in self._chain([name]):
+                if feature.name in values:
+                    continue
+                bordered = pad_grey(frame[0])[0][None] if self._bordered(feature, values) else frame
+                found = feature.compute(bordered, {k: [v] for k, v in values.items()})[0]
+                if feature.name.startswith("faces.") and len(found) == 0:
+                    values[f"bordered.{feature.name}"] = True
+                    found = feature.compute(pad_grey(frame[0])[0][None], {})[0]
+                values[feature.name] = found
             if len(self._images) > 4096:
                 self._images.popitem(last=False)
-        return self._images[key]
+        return values[name]
+
+    def needed_border(self, name: str, path: str | Path) -> bool:
+        """Whether the faces of an image were only found with a border: they fill the picture."""
+        self.of_image(name, path)
+        path = Path(path)
+        stat = path.stat()
+        return f"bordered.{name}" in self._images[(path.resolve(), stat.st_mtime_ns, stat.st_size)]
+
+    def _bordered(self, feature: Feature, values: Mapping[str, Any]) -> bool:
+        """Whether a feature stands on faces that were found in the image with a border."""
+        return any(f"bordered.{name}" in values for name in feature.requires)
 
     def of_video(self, name: str, path: str | Path, indices: Indices | None = None) -> list[Any]:
         """A feature of frames of a video that isn't scored itself, such as a target.

@@ -1,0 +1,379 @@
+"""The suite: one pass, the same numbers as by hand, and every failure in words in its own row."""
+
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metrics import MetricSuite, VideoItem, metric_info
+from metrics.columns import Column, Result, SetColumn
+from metrics.errors import MetricsError
+from metrics.faces import load_face_backend
+from metrics.faces.facenet import FacenetFaces
+from metrics.identity import identity_scores
+from metrics.registry import METRICS, MetricInfo
+from metrics.scores import Score, SetScore
+from metrics.temporal import temporal_flicker
+from metrics.video import VideoReader, read_clip
+from tests.metrics.clips import group_photo, steps, write_video
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def boxes():
+    """Boxes of the six people from left to right, found by MTCNN."""
+    found = FacenetFaces().detect(group_photo(960)[None])[0].boxes
+    return found[found[:, 0].argsort()].int().tolist()
+
+
+@pytest.fixture(scope="module")
+def photo(boxes):
+    """The left two of the six people."""
+    return group_photo(960)[:, : (boxes[1][2] + boxes[2][0]) // 2]
+
+
+@pytest.fixture(scope="module")
+def people(photo, boxes):
+    """A crop around each of the two."""
+    crops = []
+    for x0, y0, x1, y1 in boxes[:2]:
+        grow = (x1 - x0) // 2
+        crops.append(photo[max(0, y0 - grow) : y1 + grow, max(0, x0 - grow) : x1 + grow])
+    return crops
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, photo, people):
+    """Videos: one person moving, the two, nobody; references: the person, the two, nobody."""
+    root = tmp_path_factory.mktemp("videos")
+    one = cv2.resize(people[0], (160, 192))
+    moving = np.stack([np.roll(one, 2 * i, axis=1) for i in range(5)])
+    write_video(root / "one.mp4", moving)
+    two = photo[: photo.shape[0] // 2 * 2, : photo.shape[1] // 2 * 2]
+    write_video(root / "two.mp4", np.stack([two, two[:, ::-1], two]))
+    write_video(root / "black.mp4", np.zeros((5, 192, 160, 3), np.uint8))
+    Image.fromarray(people[0]).save(root / "person.png")
+    Image.fromarray(people[1]).save(root / "other.png")
+    Image.fromarray(photo).save(root / "group.png")
+    Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(root / "nobody.png")
+    return root
+
+
+def by_metric(rows, key=None):
+    return {r.metric: r for r in rows if isinstance(r, Score) and key in (None, r.key)}
+
+
+def test_scores_are_those_of_the_functions(folder):
+    pytest.importorskip("dlib")
+    names = ["identity.dlib", "identity.dlib.largest", "faces.rate.dlib", "temporal.flicker"]
+    item = VideoItem(folder / "two.mp4", "two", references=(folder / "person.png",), group="g")
+    rows = MetricSuite(names, num_frames=2).score([item])
+    assert [r.metric for r in rows] == names
+    assert {(r.key, r.group, r.status) for r in rows} == {("two", "g", "ok")}
+    found = by_metric(rows)
+
+    backend = load_face_backend("dlib")
+    clip = read_clip(folder / "two.mp4", 2)
+    faces = backend.detect(clip.frames)
+    frames = [backend.embed(backend.align(f, d)) for f, d in zip(clip.frames, faces)]
+    from metrics.video import read_image
+
+    image = read_image(folder / "person.png")
+    reference = backend.embed(backend.align(image, backend.detect(image[None])[0]))[:1]
+    expected = identity_scores(frames, reference)
+    assert found["identity.dlib"].value == pytest.approx(expected.all_frames, abs=1e-5)
+    assert found["identity.dlib.largest"].value == pytest.approx(expected.largest, abs=1e-5)
+    assert found["faces.rate.dlib"].value == expected.face_rate == 1
+    assert found["identity.dlib"].detail["differs"] == expected.differs
+    assert found["identity.dlib"].version == backend.version
+    whole = read_clip(folder / "two.mp4").frames
+    assert found["temporal.flicker"].value == pytest.approx(temporal_flicker(whole))
+
+
+def test_several_references_and_what_there_is_to_remark(folder):
+    pytest.importorskip("dlib")
+    both = (folder / "person.png", folder / "other.png")
+    items = [
+        VideoItem(folder / "two.mp4", "both", references=both),
+        VideoItem(folder / "one.mp4", "one", references=(folder / "group.png",)),
+        VideoItem(folder / "one.mp4", "none", references=(folder / "nobody.png",)),
+        VideoItem(folder / "one.mp4", "unasked"),
+        VideoItem(folder / "black.mp4", "black", references=(folder / "person.png",)),
+    ]
+    rows = MetricSuite(["identity.dlib", "identity.dlib.faces_only"], num_frames=2).score(items)
+    matched = by_metric(rows, "both")["identity.dlib"]
+    assert matched.value > 0.9  # each of the two is there
+    assert matched.detail["references"] == 2
+    remark = by_metric(rows, "one")["identity.dlib"]
+    assert (remark.status, "2 faces; the largest" in remark.reason) == ("ok", True)
+    none = by_metric(rows, "none")["identity.dlib"]
+    assert (none.status, none.value) == ("failed", None)
+    assert "no face was found in the reference" in none.reason
+    assert "needs a reference" in by_metric(rows, "unasked")["identity.dlib"].reason
+    black = by_metric(rows, "black")
+    assert black["identity.dlib"].value == 0
+    assert "no sampled frame has a face" in black["identity.dlib"].reason
+    assert black["identity.dlib.faces_only"].status == "failed"
+
+
+def test_bad_videos_fail_in_words_and_the_run_goes_on(tmp_path, folder):
+    good = folder / "one.mp4"
+    data = good.read_bytes()
+    (tmp_path / "zero.mp4").write_bytes(b"")
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
+    (tmp_path / "text.mp4").write_text("not a video")
+    Image.new("1", (12000, 12000)).save(tmp_path / "bomb.png")
+    (tmp_path / "bomb.png").rename(tmp_path / "bomb.mp4")
+    write_video(tmp_path / "single.mp4", steps(1, 192, 160))
+    (tmp_path / "wrong.avi").write_bytes(data)
+    names = ["zero.mp4", "cut.mp4", "text.mp4", "bomb.mp4", "gone.mp4", "single.mp4", "wrong.avi"]
+    items = [VideoItem(tmp_path / n, n) for n in names] + [VideoItem(good, "good")]
+    rows = MetricSuite(["faces.rate.facenet", "temporal.flicker"], num_frames=8).score(items)
+    assert len(rows) == 2 * len(items)  # every video has every row
+    status = {r.key: r.status for r in rows if r.metric == "faces.rate.facenet"}
+    assert [k for k, s in status.items() if s == "ok"] == ["single.mp4", "wrong.avi", "good"]
+    words = {r.key: r.reason for r in rows if r.metric == "temporal.flicker"}
+    assert "0 bytes" in words["zero.mp4"]
+    assert "truncated" in words["cut.mp4"]
+    assert "not a video" in words["text.mp4"]
+    assert "bomb" in words["bomb.mp4"] or "megapixels" in words["bomb.mp4"]
+    assert "No such file" in words["gone.mp4"]
+    assert "one frame" in words["single.mp4"]
+    short = by_metric(rows, "single.mp4")["faces.rate.facenet"]
+    assert "1 frame, fewer than the 8 asked" in short.reason
+    assert by_metric(rows, "good")["faces.rate.facenet"].detail["frames"] == 5
+
+
+def test_a_truncated_video_fails_whole_even_if_its_first_frames_were_seen(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
+    path = write_video(tmp_path / "a.mp4", noise, movflags="faststart")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (row,) = MetricSuite(["temporal.flicker"]).score([VideoItem(path, "a")])
+    assert row.status == "failed"
+    assert "40" in row.reason
+    assert row.value is None
+
+
+def test_one_decode_one_detection_one_embedding(folder, monkeypatch):
+    pytest.importorskip("dlib")
+    from metrics.faces.dlib import DlibFaces
+
+    seen = {"opened": 0, "detected": 0, "embedded": 0}
+    opened, detect, embed = VideoReader.__init__, DlibFaces.detect, DlibFaces.embed
+
+    def count_open(self, path):
+        seen["opened"] += 1
+        opened(self, path)
+
+    def count_detect(self, frames):
+        seen["detected"] += len(frames)
+        return detect(self, frames)
+
+    def count_embed(self, crops):
+        seen["embedded"] += len(crops)
+        return embed(self, crops)
+
+    monkeypatch.setattr(VideoReader, "__init__", count_open)
+    monkeypatch.setattr(DlibFaces, "detect", count_detect)
+    monkeypatch.setattr(DlibFaces, "embed", count_embed)
+    names = [n for n in METRICS if n.startswith(("identity.dlib", "faces.rate.dlib"))]
+    names += ["leakage.crop_ssim.dlib", "leakage.pose_difference.dlib", "temporal.flicker"]
+    item = VideoItem(folder / "one.mp4", "a", references=(folder / "person.png",))
+    rows = MetricSuite(names, num_frames=3).score([item])
+    assert all(r.status == "ok" for r in rows), [r.reason for r in rows]
+    assert seen["opened"] == 1
+    assert seen["detected"] == 3 + 1  # three frames and the reference
+    assert seen["embedded"] == 3 + 1
+
+
+def test_the_cache_spares_decoding_and_gives_the_same_numbers(folder, tmp_path, monkeypatch):
+    names = ["faces.rate.facenet", "temporal.flicker"]
+    items = [VideoItem(folder / f"{n}.mp4", n) for n in ("one", "two", "black")]
+    first = MetricSuite(names, num_frames=3, cache=tmp_path).score(items)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("decoded again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoReader, "stream", refuse)
+        assert MetricSuite(names, num_frames=3, cache=tmp_path).score(items) == first
+    # other frames are computed again and join what is there
+    more = MetricSuite(names, num_frames=5, cache=tmp_path).score(items)
+    assert more == MetricSuite(names, num_frames=5).score(items)
+    # a damaged entry counts as none
+    for file in tmp_path.rglob("*.safetensors"):
+        file.write_bytes(b"damaged")
+    assert MetricSuite(names, num_frames=3, cache=tmp_path).score(items) == first
+
+
+def test_what_shares_a_batch_does_not_change_the_scores(folder):
+    names = ["faces.rate.facenet", "temporal.flicker"]
+    items = [VideoItem(folder / f"{n}.mp4", str(i)) for i, n in enumerate(("one", "black", "one"))]
+    together = MetricSuite(names, num_frames=4).score(items)
+    alone = [r for i in items for r in MetricSuite(names, num_frames=4).score([i])]
+    assert [r.value for r in together] == [r.value for r in alone]
+    apart = MetricSuite(names, num_frames=4, batch_videos=False).score(items)
+    assert apart == alone
+
+
+def test_absent_metrics_are_rows_with_what_would_enable_them(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("STDRC_WEIGHTS", raising=False)
+    suite = MetricSuite(["identity.insightface", "temporal.flicker", "fvd.i3d"])
+    assert set(suite.absent) == {"identity.insightface", "fvd.i3d"}
+    rows = suite.score([VideoItem(folder / "one.mp4", "a")])
+    absent = by_metric(rows)["identity.insightface"]
+    assert (absent.status, absent.value) == ("absent", None)
+    assert "buffalo_l" in absent.reason
+    (sets,) = [r for r in rows if isinstance(r, SetScore)]
+    assert (sets.metric, sets.status) == ("fvd.i3d", "absent")
+
+
+def test_unknown_metrics_and_frames_are_refused_before_any_work():
+    with pytest.raises(MetricsError, match=r"temporal\.flicker"):
+        MetricSuite(["temporal.flickr"])
+    with pytest.raises(MetricsError, match="num_frames"):
+        MetricSuite(["temporal.flicker"], num_frames=0)
+    with pytest.raises(MetricsError, match="aren't at"):
+        MetricSuite(["fvd.i3d"], weights={"i3d.torchscript": "nowhere.pt"})
+
+
+# --- columns of a test's own -------------------------------------------------------------------
+
+
+class Brightness(Column):
+    def prepare(self):
+        self.want("pixels")
+
+    def score(self, video):
+        mean = float(np.mean(video.get("pixels", self.indices(video.info.count))))
+        if video.item.key == "raises":
+            raise RuntimeError("a defect")
+        return Result(float("nan") if video.item.key == "nan" else mean)
+
+
+class BrightnessDistance(SetColumn):
+    def prepare(self):
+        self.want("pixels")
+
+    def collect(self, video):
+        return float(np.mean(video.get("pixels", self.indices(video.info.count))))
+
+    def of_path(self, path):
+        return float(np.mean(self.context.of_video("pixels", path)))
+
+    def finish(self, made, real):
+        if not real:
+            raise MetricsError("no real videos")
+        return abs(float(np.mean(made)) - float(np.mean(real))), None, None
+
+
+@pytest.fixture
+def own_metrics(monkeypatch):
+    common = {"backend": "pixels", "label": "", "formula": "", "source": ""}
+    here = "tests.metrics.test_suite"
+    monkeypatch.setitem(
+        METRICS, "bright", MetricInfo(name="bright", build=f"{here}:Brightness", **common)
+    )
+    monkeypatch.setitem(
+        METRICS,
+        "bright_set",
+        MetricInfo(
+            name="bright_set",
+            build=f"{here}:BrightnessDistance",
+            level="set",
+            needs=("target",),
+            **common,
+        ),
+    )
+
+
+def test_defects_and_nan_stay_in_their_row(folder, own_metrics):
+    keys = ("fine", "raises", "nan", "fine2")
+    rows = MetricSuite(["bright", "temporal.flicker"]).score(
+        [VideoItem(folder / "one.mp4", key) for key in keys]
+    )
+    assert [r.status for r in rows if r.metric == "temporal.flicker"] == ["ok"] * 4
+    found = {r.key: r for r in rows if r.metric == "bright"}
+    assert [found[k].status for k in keys] == ["ok", "failed", "failed", "ok"]
+    assert "RuntimeError: a defect" in found["raises"].reason
+    assert "nan" in found["nan"].reason
+
+
+def test_set_metrics_compare_within_groups_and_count_what_they_used(folder, own_metrics, tmp_path):
+    one, black, gone = folder / "one.mp4", folder / "black.mp4", tmp_path / "gone.mp4"
+    items = [
+        VideoItem(one, "1", group="same", target=one),
+        VideoItem(black, "2", group="dark", target=one),
+        VideoItem(one, "3", group="dark", target=one),
+        VideoItem(gone, "4", group="dark", target=one),
+    ]
+    rows = MetricSuite(["bright_set"]).score(items)
+    same, dark = rows
+    assert (same.group, same.value, same.n) == ("same", 0, 1)
+    assert dark.n == 2
+    assert dark.value > 5
+    assert "1 video(s)" in dark.reason
+    (row,) = MetricSuite(["bright_set"]).score([VideoItem(one, "1")])
+    assert row.status == "failed"
+    (row,) = MetricSuite(["bright_set"], real=[one]).score([VideoItem(one, "1")])
+    assert (row.status, row.value) == ("ok", 0)
+
+
+def test_scores_stream_and_stopping_early_stops_the_decoder(folder):
+    def items():
+        for i in range(1000):
+            taken.append(i)
+            yield VideoItem(folder / "one.mp4", str(i))
+
+    taken: list[int] = []
+    stream = MetricSuite(["temporal.flicker"], batch_videos=False).stream(items())
+    assert next(stream).key == "0"
+    assert len(taken) < 20  # it decodes ahead by a few chunks, not by the whole list
+    stream.close()
+    time.sleep(0.05)
+    assert not [t for t in threading.enumerate() if t.name == "metrics-decode"]
+
+
+def test_an_error_of_the_callers_own_list_reaches_the_caller(folder):
+    def items():
+        yield VideoItem(folder / "one.mp4", "a")
+        raise KeyError("the caller's")
+
+    with pytest.raises(KeyError, match="the caller's"):
+        MetricSuite(["temporal.flicker"]).score(items())
+
+
+def test_memory_does_not_grow_with_length(tmp_path, monkeypatch):
+    held = []
+    original = VideoReader.stream
+
+    def small_chunks(self, indices=None, chunk=None):
+        for part, frames in original(self, indices, 4):
+            held.append(len(frames))
+            yield part, frames
+
+    monkeypatch.setattr(VideoReader, "stream", small_chunks)
+    path = write_video(tmp_path / "long.mp4", np.tile(steps(10, 32, 32), (12, 1, 1, 1)))
+    (row,) = MetricSuite(["temporal.flicker"]).score([VideoItem(path, "long")])
+    assert max(held) == 4
+    assert row.detail["frames"] == 120
+    monkeypatch.undo()
+    assert row.value == pytest.approx(temporal_flicker(read_clip(path).frames))
+
+
+def test_metric_info_is_what_the_package_exports():
+    info = metric_info("identity.dlib")
+    assert (info.backend, info.higher_is_better, info.range) == ("dlib", True, (-1.0, 1.0))
