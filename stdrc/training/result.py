@@ -161,8 +161,8 @@ def save_full(
     id it holds the trained components alone, to be passed to the base's `from_pretrained`.
 
     Args:
-        modules: "transformer" and, where trained, "connectors".
-        weights: trained parameters as `Denoiser` names them; the rest is taken from `modules`.
+        modules: "transformer" and, where trained, "connectors"; they give their configuration.
+        weights: all parameters of `modules` as `Denoiser` names them.
         dtype: what weights are stored as; none: as they are.
 
     Raises:
@@ -177,10 +177,8 @@ def save_full(
                 copy = shutil.copytree if part.is_dir() else shutil.copy2
                 copy(part, partial / part.name)
         for name, module in modules.items():
-            state = dict(module.state_dict())
-            for key, value in weights.items():
-                if key.startswith(f"{name}."):
-                    state[key.removeprefix(f"{name}.")] = value
+            prefix = f"{name}."
+            state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
             if dtype is not None:
                 state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
             target = partial / name

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from diffusers import LTX2VideoTransformer3DModel
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -199,19 +200,16 @@ class Trainer:
             if not getattr(transformer, "peft_config", None):
                 add_lora(transformer, config.lora)
             if config.precision != "fp32":
+                # The frozen base in half precision, what is trained in full.
                 half = DTYPES[config.precision]
-                for parameter in transformer.parameters():
-                    # The frozen base in half precision, what is trained in full.
-                    parameter.data = parameter.data.to(
-                        torch.float32 if parameter.requires_grad else half
-                    )
+                _cast(transformer, lambda p: torch.float32 if p.requires_grad else half)
         else:
-            transformer.to(torch.float32)
+            _cast(transformer, lambda _: torch.float32)
             for name, parameter in transformer.named_parameters():
                 parameter.requires_grad_(is_video_parameter(name))
         if config.train_connectors:
             assert connectors is not None
-            connectors.to(torch.float32)
+            _cast(connectors, lambda _: torch.float32)
             for name, parameter in connectors.named_parameters():
                 parameter.requires_grad_(is_video_parameter(name))
         else:
@@ -417,17 +415,21 @@ class Trainer:
 
     # Saving and resuming ------------------------------------------------------------------------
 
-    def weights(self) -> dict[str, Tensor]:
-        """Trained parameters by `Denoiser`'s names, on the CPU; empty but on the main process."""
+    def weights(self, *, frozen: bool = False) -> dict[str, Tensor]:
+        """Parameters by `Denoiser`'s names, on the CPU, gathered where they are sharded.
+
+        Args:
+            frozen: also those that aren't trained.
+        """
         options = StateDictOptions(
-            full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=not frozen
         )
         return dict(get_model_state_dict(self.model, options=options))
 
-    def averaged_weights(self) -> dict[str, Tensor]:
+    def averaged_weights(self, *, frozen: bool = False) -> dict[str, Tensor]:
         """The averaged parameters, or the parameters where none are averaged."""
         with self.averaged():
-            return {name: value.clone() for name, value in self.weights().items()}
+            return {name: value.clone() for name, value in self.weights(frozen=frozen).items()}
 
     def save_checkpoint(self) -> Path:
         """Write a checkpoint of the current step.
@@ -443,6 +445,7 @@ class Trainer:
             full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
         )
         moments = get_optimizer_state_dict(self.model, self._inner_optimizer, options=options)
+        rng = gather_object([_random_states(self.device)])
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             checkpoints.write_checkpoint(
@@ -456,7 +459,7 @@ class Trainer:
                     "losses": self._losses,
                     "world": self.accelerator.num_processes,
                     "scaler": scaler.state_dict() if scaler is not None else None,
-                    "rng": torch.get_rng_state().tolist(),
+                    "rng": rng,
                     "settings": self._settings(),
                 },
             )
@@ -486,17 +489,17 @@ class Trainer:
             set_model_state_dict(self.model, ema, options=options)
             self.average.copy_from(self.parameters)
         set_model_state_dict(self.model, weights, options=options)
+        # The groups alone are taken from here; every rank has them, unlike a full state.
         state_dict = get_optimizer_state_dict(
-            self.model, self._inner_optimizer,
-            options=StateDictOptions(
-                full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
-            ),
-        )  # fmt: skip
+            self.model,
+            self._inner_optimizer,
+            options=StateDictOptions(ignore_frozen_params=True),
+        )
         state_dict["state"] = moments
         set_optimizer_state_dict(self.model, self._inner_optimizer, state_dict, options=options)
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(torch.tensor(state["rng"], dtype=torch.uint8))
+        _set_random_states(state["rng"][self.accelerator.process_index], self.device)
         self.step, self.skipped = int(state["step"]), int(state["skipped"])
         self._losses = list(state["losses"])
 
@@ -541,7 +544,7 @@ class Trainer:
 
     def _finish(self, log: RunLog) -> Path:
         config = self.config
-        weights = self.averaged_weights()
+        weights = self.averaged_weights(frozen=config.mode == "full")
         result = config.output / (LORA_NAME if config.mode == "lora" else CHECKPOINT_NAME)
         if self.accelerator.is_main_process:
             about = describe(
@@ -563,6 +566,25 @@ class Trainer:
             log.say(f"done: {result}")
         self.accelerator.wait_for_everyone()
         return result
+
+
+def _random_states(device: torch.device) -> dict[str, list[int]]:
+    """The global generators, which only a LoRA's dropout draws from."""
+    states = {"cpu": torch.get_rng_state().tolist()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device).tolist()
+    return states
+
+
+def _set_random_states(states: Mapping[str, list[int]], device: torch.device) -> None:
+    torch.set_rng_state(torch.tensor(states["cpu"], dtype=torch.uint8))
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(torch.tensor(states["cuda"], dtype=torch.uint8), device)
+
+
+def _cast(module: nn.Module, dtype: Callable[[nn.Parameter], torch.dtype]) -> None:
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype(parameter))
 
 
 def _optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -140,7 +140,7 @@ class Colour(torch.nn.Module):
 
 def test_identity_loss_reaches_the_prediction_and_nothing_frozen() -> None:
     torch.manual_seed(0)
-    small = MiniatureConfig(latent_channels=4, vae_channels=(8, 16), decoder_channels=(8, 16))
+    small = MiniatureConfig(latent_channels=4, vae_channels=(8, 16), decoder_channels=(16, 16))
     vae = build_vae(small).eval()
     encoder = Colour()
     loss = IdentityLoss(vae, encoder, IdentityConfig(weight=1.0, max_sigma=0.5, frames=3))

@@ -27,7 +27,7 @@ BOX = [20.0, 16.0, 52.0, 48.0]
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = MiniatureConfig(
         heads=2, head_dim=16, layers=1, latent_channels=8, vae_channels=(16, 32),
-        decoder_channels=(16, 32), text_width=16, text_layers=1, text_tokens=16,
+        decoder_channels=(16, 16), text_width=16, text_layers=1, text_tokens=16,
     )  # fmt: skip
     return build_random(tmp_path_factory.mktemp("base") / "ltx", small)
 
@@ -275,6 +275,30 @@ def test_consisid_portrait(base: Path, tmp_path: Path, media: Path) -> None:
         assert file.keys()
     assert about["data"]["clips"] == run.clip.windows
     assert about["data"]["references"] > 3  # other frames of the person, plain and augmented
+
+
+def test_command_line(base: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from bench.cli import main
+
+    file = folder.parent / "run.yaml"
+    file.write_text(json.dumps(config(base, folder).model_dump(mode="json")))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["train", str(file), *arguments])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    code, _, err = call("--set", "step=1")
+    assert code == 2
+    assert "unknown key 'step'" in err.replace("\n", " ")
+    code, out, _ = call("--set", "steps=1")
+    assert code == 0
+    assert out.strip().endswith("pytorch_lora_weights.safetensors")
+    code, _, err = call("--set", "steps=1")
+    assert code == 2
+    assert "--resume" in err
+    assert call("--set", "steps=2", "--resume")[0] == 0
 
 
 def test_dry_run_trains_nothing(base: Path, folder: Path) -> None:

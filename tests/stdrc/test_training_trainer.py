@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,48 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path: Path, changes: dict) 
         assert len(whole) > 10
         for key in whole:
             assert torch.equal(whole[key], cut[key]), (name, key)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_batch_and_resume_exactly(tmp_path: Path) -> None:
+    """DDP over gloo: every rank its own clips, one result; interrupted or not."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        """
+import sys, torch
+from pathlib import Path
+from tests.stdrc.training_tiny import tiny_config, tiny_data, tiny_transformer
+from stdrc.training import Trainer
+
+torch.set_num_threads(1)
+output, steps = Path(sys.argv[1]), int(sys.argv[2])
+config = tiny_config(
+    output, steps=steps, mode=sys.argv[3], ema={"decay": 0.9}, accumulation=2,
+    lora={"rank": 2, "dropout": 0.2},
+)
+trainer = Trainer(config, tiny_data(12), transformer=tiny_transformer())
+assert trainer.accelerator.num_processes == 2
+trainer.fit(resume=True)
+"""
+    )
+
+    def run(output: Path, steps: int, mode: str) -> None:
+        root = Path(__file__).parents[2]
+        subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone",
+             str(script), str(output), str(steps), mode],
+            check=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, timeout=600,
+        )  # fmt: skip
+
+    for mode in ("full", "lora"):
+        run(tmp_path / mode / "whole", 4, mode)
+        run(tmp_path / mode / "cut", 2, mode)
+        run(tmp_path / mode / "cut", 4, mode)
+        for name in ("weights", "ema", "optimizer"):
+            file = f"checkpoints/step-0000004/{name}.safetensors"
+            whole = load_file(tmp_path / mode / "whole" / file)
+            cut = load_file(tmp_path / mode / "cut" / file)
+            assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path: Path) -> None:
