@@ -161,9 +161,11 @@ class STDRCConfig(Model):
         default={}, description="Trained variants by name; the miniature brings its own."
     )
     train: Literal["refuse", "missing"] = Field(
-        default="refuse", description="What to do about a variant that has no checkpoint."
+        default="refuse", description="A variant without a checkpoint is refused, or trained."
     )
-    train_config: Path | None = Field(default=None, description="Settings for `train: missing`.")
+    train_config: Path | None = Field(
+        default=None, description="The `stdrc train` file for `train: missing`."
+    )
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1'.")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: int = Field(default=1, ge=1, description="CPU threads of one generating worker.")

@@ -15,6 +15,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,14 @@ class Settings:
 
     def axes(self) -> dict[str, Any]:
         """What is set, as plain data; everything but the seed, which makes no new cell."""
-        axes = {name: value for name in _AXES if (value := getattr(self, name)) is not None}
-        for name, value in sorted(self.args.items()):
-            axes[f"args.{name}"] = value
+        axes = {n: value for n, value in zip(_AXES, _VALUES(self)) if value is not None}
+        for name in sorted(self.args):
+            axes[f"args.{name}"] = self.args[name]
         return axes
 
 
 _AXES = tuple(f.name for f in fields(Settings) if f.name not in ("args", "seed"))
+_VALUES = attrgetter(*_AXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ class DiffusersGenerator(Generator):
         device = pick_device(self.config.device)
         if self._pipe is None:
             dtype = getattr(torch, self.config.dtype)
-            pipe = DiffusionPipeline.from_pretrained(self.config.checkpoint, torch_dtype=dtype)
+            pipe = DiffusionPipeline.from_pretrained(self.config.checkpoint, dtype=dtype)
             self._pipe = pipe.to(device)
         names = {"steps": "num_inference_steps", "text": "guidance_scale"}
         shared = ("height", "width", "num_frames", "negative_prompt")
@@ -333,7 +335,10 @@ def _hub_snapshot(repo: str) -> Path:
 
 def canonical(value: Any) -> str:
     """Plain data as one JSON text: sorted keys, no spaces, so that equal data hash alike."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODE(value)
+
+
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def with_seed(settings: Settings, seed: int) -> Settings:

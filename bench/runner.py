@@ -31,7 +31,7 @@ from bench.errors import BenchError
 from bench.evalset import EvalSet, load_evalset
 from bench.generator import Generator, make_generator
 from bench.progress import CellProgress, Progress
-from bench.scoring import Item, Judge, Scorer, make_judge
+from bench.scoring import Item, Judge, Scorer, judge_fingerprint, make_judge
 from bench.store import Store, duration
 from bench.sweep import Job, Plan, Task, plan
 
@@ -149,7 +149,28 @@ class Runner:
     def _run(
         self, store: Store, started: float, generate: bool, retry_failed: bool, fresh: bool
     ) -> Summary:
-        planned, judge = self.plan, self.judge
+        planned = self.plan
+        complete = self._fingerprint()
+        if not (retry_failed or fresh) and store.meta("complete") == complete:
+            store.adopt()
+            counts = store.counts()
+            if not counts.get("pending") and (self.folder / "leaderboard").is_dir():
+                videos = planned.in_shard()
+                return Summary(
+                    folder=self.folder,
+                    cells=len(planned.cells),
+                    videos=videos,
+                    generated=0,
+                    adopted=0,
+                    failed=counts.get("failed", 0),
+                    scored=0,
+                    seconds=time.monotonic() - started,
+                )
+        store.set_meta("complete", "")
+        judge = self.judge
+        if judge.absent:
+            text = f"{len(judge.absent)} metrics cannot run here; 'stdrc doctor' says why"
+            self.console.print(text, highlight=False)
         store.write_manifest(self.manifest())
         store.register_cells(planned.cells)
         store.register_samples(planned.samples)
@@ -179,6 +200,7 @@ class Runner:
             store.set_meta("reported", "0")
             page = self._report(self.folder)
             store.set_meta("reported", "1")
+        store.set_meta("complete", complete)
         counts = store.counts()
         return Summary(
             folder=self.folder,
@@ -191,6 +213,20 @@ class Runner:
             seconds=time.monotonic() - started,
             report=page,
         )
+
+    def _fingerprint(self) -> str:
+        """What the finished run folder follows from; equal, and there is nothing to do."""
+        digest = hashlib.sha256(json.dumps(packages(), sort_keys=True).encode())
+        for cell in self.plan.cells:
+            digest.update(f"{cell.digest} {cell.label}\n".encode())
+        for job in self.plan.jobs():
+            for task in job.tasks:
+                digest.update(task.key.encode())
+        if self._judge is None:
+            digest.update(judge_fingerprint(self.config.metrics).encode())
+        else:
+            digest.update(repr(self.judge.columns).encode())
+        return digest.hexdigest()
 
     def _work(
         self,
@@ -342,8 +378,6 @@ class Runner:
                 f"{mismatched} cells run a placement on a checkpoint trained with another; "
                 "they are marked in every table"
             )
-        if absent := self.judge.absent:
-            lines.append(f"{len(absent)} metrics cannot run here; 'stdrc doctor' says why")
         status = store.statuses() if store is not None else {}
         keys = [t.key for job in planned.jobs() for t in job.tasks]
         left = sum(status.get(key, "pending") == "pending" for key in keys)

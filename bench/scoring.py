@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import config as cfg
+from bench.generator import canonical
 from bench.store import Column
 
 
@@ -53,6 +55,23 @@ def make_judge(config: cfg.Metrics, cache: Path) -> Judge:
     from bench.suite_judge import SuiteJudge
 
     return SuiteJudge(config, cache)
+
+
+def judge_fingerprint(config: cfg.Metrics) -> str:
+    """What the metrics' columns depend on, without loading any of them.
+
+    The names that can run here, and the metrics' code: if neither changed since a run was complete,
+    its scores are what they would be now.
+    """
+    import metrics
+    from metrics.registry import METRICS, availability
+
+    names = list(METRICS) if config.names == "all" else list(config.names)
+    present = [n for n in names if n not in METRICS or not availability(METRICS[n], {})[0]]
+    digest = hashlib.sha256(canonical([present, config.num_frames, config.device]).encode())
+    for path in sorted(Path(metrics.__path__[0]).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 _END = object()

@@ -8,10 +8,13 @@ for the whole sweep.
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from bench.generator import (
 )
 
 STEPS = 30  # the pipeline's own default
+_WITHOUT = {"no-colour": "colour", "no-pose": "pose", "no-layout": "layout"}
 
 
 @dataclass(frozen=True)
@@ -55,59 +59,66 @@ class STDRCGenerator(Generator):
     def __init__(self, config: cfg.STDRCConfig) -> None:
         self.config = config
         self.encoded = {"text": 0, "reference": 0}
+        self.may_train = True  # False while a plan is only looked at
         self._pipe: Any = None
+        self._pipe_of = ""
         self._loaded: Variant | None = None
         self._text: dict[str, Any] = {}
         self._references: dict[tuple[Any, ...], Any] = {}
         self._resolved: dict[str, tuple[Variant, str]] = {}
+        self._hashes: dict[str, dict[str, str]] = {}
 
     # What there is -------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def base(self) -> str:
         """Folder or hub id of the base checkpoint."""
-        if not hasattr(self, "_base"):
-            if self.config.checkpoint == "miniature":
-                from stdrc import miniature
+        if self.config.checkpoint != "miniature":
+            return self.config.checkpoint
+        from stdrc import miniature
 
-                self._base = str(miniature.checkpoint("base"))
-            else:
-                self._base = self.config.checkpoint
-            self._base_hash = checkpoint_hash(self._base)
-        return self._base
+        return str(miniature.checkpoint("base"))
 
-    @property
+    @cached_property
     def variants(self) -> dict[str, Variant]:
         """Trained variants by name; the base alone if there are none."""
-        if not hasattr(self, "_variants"):
-            found: dict[str, Variant] = {}
-            if self.config.checkpoint == "miniature":
-                from stdrc import miniature
+        found: dict[str, Variant] = {}
+        if self.config.checkpoint == "miniature":
+            from stdrc import miniature
 
-                for name, (path, placement, augmentation) in miniature.variants().items():
-                    switch = {True: "on", False: "off"}.get(augmentation, augmentation)
-                    found[name] = Variant(name, Path(path), placement_key(placement), switch)
-            for name, given in self.config.variants.items():
-                if not given.path.exists():
-                    raise BenchError(
-                        f"generator.variants.{name}.path: there is no checkpoint {given.path}."
-                    )
-                found[name] = Variant(
-                    name, given.path, placement_key(given.placement), given.augmentation
+            for name, shipped in miniature.variants().items():
+                placement = placement_key(shipped.placement) if shipped.placement else None
+                switch = "on" if shipped.augmentation else "off"
+                found[name] = Variant(name, shipped.path, placement, switch)
+        for name, given in self.config.variants.items():
+            if not given.path.exists():
+                raise BenchError(
+                    f"generator.variants.{name}.path: there is no checkpoint {given.path}."
                 )
-            if not found:
-                index = Path(self.base) / "model_index.json"
-                stated = json.loads(index.read_text()).get("placement") if index.is_file() else None
-                placement = placement_key(stated) if stated else None
-                found["base"] = Variant("base", None, placement, None)
-            self._variants = found
-        return self._variants
+            found[name] = Variant(
+                name, given.path, placement_key(given.placement), given.augmentation
+            )
+        if not found:
+            index = Path(self.base) / "model_index.json"
+            stated = json.loads(index.read_text()).get("placement") if index.is_file() else None
+            found["base"] = Variant("base", None, placement_key(stated) if stated else None, None)
+        return found
 
-    def _default_size(self) -> dict[str, Any]:
+    @cached_property
+    def default_size(self) -> dict[str, Any]:
+        """The base's statement; without one LTX-2's own defaults, as the pipeline has them."""
         index = Path(self.base) / "model_index.json"
         stated = json.loads(index.read_text()).get("default_size") if index.is_file() else None
-        # Without a statement: LTX-2's own defaults, as the pipeline has them.
         return {"height": 512, "width": 768, "num_frames": 121, "frame_rate": 24.0} | (stated or {})
+
+    def _weights(self, variant: Variant) -> dict[str, str]:
+        """What was hashed -> its hash, once a variant."""
+        if variant.name not in self._hashes:
+            found = {"base": checkpoint_hash(self.base), "dtype": self.config.dtype}
+            if variant.path is not None:
+                found[variant.name] = checkpoint_hash(variant.path)
+            self._hashes[variant.name] = found
+        return self._hashes[variant.name]
 
     def pick(self, settings: Settings, *, allow_mismatch: bool) -> tuple[Variant, str]:
         """(variant, canonical placement) for settings.
@@ -140,7 +151,7 @@ class STDRCGenerator(Generator):
                 trained[0].augmentation if settings.checkpoint else "on"
             )
             variants = [v for v in trained if v.augmentation == wanted]
-        elif settings.augmentation is not None:
+        elif settings.augmentation is not None and self.config.train == "refuse":
             raise BenchError(
                 f"augmentation {settings.augmentation!r} picks a trained variant, and the "
                 f"checkpoint {self.config.checkpoint} has none; name some in generator.variants."
@@ -148,6 +159,9 @@ class STDRCGenerator(Generator):
         for variant in variants:
             if variant.placement == placement:
                 return variant, placement
+        if self.config.train == "missing" and settings.checkpoint is None:
+            variant = self._train(placement, settings.augmentation or "on")
+            return variant, placement
         if not variants or not allow_mismatch:
             augmentation = f" and augmentation {settings.augmentation!r}" if trained else ""
             there = ", ".join(
@@ -163,9 +177,49 @@ class STDRCGenerator(Generator):
         variants.sort(key=lambda v: v.placement != preferred)
         return variants[0], placement
 
+    def _train(self, placement: str, augmentation: str) -> Variant:
+        """The variant of a placement and an augmentation, trained now unless it was before.
+
+        Raises:
+            BenchError: without a training config, or for an augmentation it cannot be told.
+        """
+        if self.config.train_config is None:
+            raise BenchError(
+                "generator.train is 'missing', and generator.train_config names no training file."
+            )
+        from stdrc.training import TrainConfig, train
+
+        wanted = [f"placement={placement}"]
+        if augmentation == "off":
+            wanted.append("augmentation=off")
+        elif augmentation in _WITHOUT:
+            wanted.append(f"augmentation.{_WITHOUT[augmentation]}=false")
+        elif augmentation != "on":
+            raise BenchError(
+                f"augmentation {augmentation!r} is nothing that can be trained; it is 'on', 'off', "
+                f"{', '.join(map(repr, _WITHOUT))}."
+            )
+        settings = TrainConfig.load(self.config.train_config, wanted)
+        name = f"{re.sub(r'[^a-z0-9.]+', '-', placement).strip('-')}-{augmentation}"
+        settings = settings.model_copy(update={"output": settings.output.parent / name})
+        done = settings.output / "result.txt"
+        if done.is_file():
+            path = settings.output / done.read_text().strip()
+        else:
+            if not self.may_train:
+                raise BenchError(
+                    f"The variant {name} has to be trained before there is a plan; run without "
+                    "--plan, or train it with 'stdrc train'."
+                )
+            path = Path(str(train(settings, resume=settings.output.is_dir())))
+            done.write_text(os.path.relpath(path, settings.output))
+        variant = Variant(name, path, placement, augmentation)
+        self.variants[name] = variant
+        return variant
+
     def resolve(self, settings: Settings, *, allow_mismatch: bool = False) -> Resolved:
         variant, placement = self.pick(settings, allow_mismatch=allow_mismatch)
-        size = self._default_size()
+        size = self.default_size
         filled = replace(
             settings,
             placement=_plain(placement),
@@ -182,9 +236,6 @@ class STDRCGenerator(Generator):
             frame_rate=settings.frame_rate or float(size["frame_rate"]),
             negative_prompt=settings.negative_prompt or "",
         )
-        weights = {"base": self._base_hash, "dtype": self.config.dtype}
-        if variant.path is not None:
-            weights[variant.name] = checkpoint_hash(variant.path)
         assert filled.text is not None
         assert filled.reference is not None
         assert filled.order is not None
@@ -193,7 +244,7 @@ class STDRCGenerator(Generator):
         )
         return Resolved(
             filled,
-            weights,
+            self._weights(variant),
             mismatch=variant.placement != placement,
             passes=(filled.steps or STEPS) * streams,
             fps=filled.frame_rate or 24.0,
@@ -207,16 +258,24 @@ class STDRCGenerator(Generator):
 
         from stdrc import STDRCPipeline
 
-        if self._pipe is None:
+        whole = variant.path is not None and variant.path.is_dir()
+        base = str(variant.path) if whole else self.base
+        if self._pipe_of != base:
+            # A mismatch is said once, by the plan and in the tables, not once a video.
+            logging.getLogger("stdrc.pipeline").setLevel(logging.ERROR)
             torch.set_num_threads(self.config.threads)
+            self._pipe = None  # the old one's memory first
             dtype = getattr(torch, self.config.dtype)
-            pipe = STDRCPipeline.from_pretrained(self.base, torch_dtype=dtype)
+            pipe = STDRCPipeline.from_pretrained(base, dtype=dtype)
             self._pipe = pipe.to(pick_device(self.config.device))
             self._pipe.set_progress_bar_config(disable=True)
+            self._pipe_of, self._loaded = base, None
+            self._text.clear()  # another checkpoint may encode in another way
+            self._references.clear()
         if self._loaded != variant:
             if self._loaded is not None and self._loaded.path is not None:
                 self._pipe.unload_lora_weights()
-            if variant.path is not None:
+            if variant.path is not None and not whole:
                 self._pipe.load_lora_weights(variant.path)
             self._loaded = variant
         return self._pipe

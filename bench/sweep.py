@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench import config as cfg
 from bench.errors import BenchError
 from bench.evalset import EvalSet, Sample
-from bench.generator import Generator, Settings, canonical, sha256_file, with_seed
+from bench.generator import Generator, Resolved, Settings, canonical, sha256_file, with_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,10 @@ def expand(sweep: cfg.Sweep) -> Iterator[dict[str, Any]]:
 
 def settings_of(axes: Mapping[str, Any]) -> Settings:
     """Axis values as `Settings`; `args.NAME` goes to the pipeline's other arguments."""
+    if not any(name.startswith("args.") for name in axes):
+        return Settings(**axes)
     own = {k: v for k, v in axes.items() if not k.startswith("args.")}
-    args = {k[5:]: v for k, v in axes.items() if k.startswith("args.")}
-    return Settings(**own, args=args) if args else Settings(**own)
+    return Settings(**own, args={k[5:]: v for k, v in axes.items() if k.startswith("args.")})
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,10 @@ class Plan:
     def videos(self) -> int:
         """Videos of the whole sweep, all shards together."""
         return len(self.cells) * len(self.samples) * len(self.seeds)
+
+    def in_shard(self) -> int:
+        """Videos of this shard."""
+        return sum(len(job.tasks) for job in self.jobs())
 
     @property
     def passes(self) -> int:
@@ -151,14 +156,9 @@ class Plan:
 
 def varied_axes(axes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Names of the axes that do not have the same value everywhere."""
-    first: dict[str, str] = {}
-    varied: dict[str, None] = {}
     names = dict.fromkeys(name for a in axes for name in a)
-    for a in axes:
-        for name in names:
-            value = repr(a.get(name))
-            if first.setdefault(name, value) != value:
-                varied[name] = None
+    first = axes[0] if axes else {}
+    varied = {name for name in names if any(a.get(name) != first.get(name) for a in axes)}
     return tuple(name for name in names if name in varied)
 
 
@@ -191,7 +191,7 @@ def plan(
     if hasattr(generator, "number"):
         generator.number(samples)
     identity = [generator.name, generator.version, config.video.crf]
-    cells: dict[str, Cell] = {}
+    found: dict[str, tuple[Resolved, dict[str, Any]]] = {}
     problems: dict[str, None] = {}
     for axes in expand(config.sweep):
         try:
@@ -203,28 +203,29 @@ def plan(
             continue
         shown = resolved.settings.axes()
         text = canonical([identity, shown, dict(resolved.weights), resolved.fps])
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if digest not in cells:
-            cells[digest] = Cell(
-                id=digest[:16],
-                digest=digest,
-                label="",
-                settings=resolved.settings,
-                axes=shown,
-                weights=resolved.weights,
-                mismatch=resolved.mismatch,
-                passes=resolved.passes,
-                fps=resolved.fps,
-                stage=resolved.stage,
-            )
+        found.setdefault(hashlib.sha256(text.encode()).hexdigest(), (resolved, shown))
     if problems:
         raise BenchError("\n".join(problems))
-    if not cells:
+    if not found:
         raise BenchError("The sweep has no cell left; 'exclude' leaves out all of them.")
-    names = varied_axes([cell.axes for cell in cells.values()])
-    labelled = tuple(replace(c, label=_label(c, names, generator.name)) for c in cells.values())
+    names = varied_axes([shown for _, shown in found.values()])
+    cells = tuple(
+        Cell(
+            id=digest[:16],
+            digest=digest,
+            label=_label(shown, names, generator.name),
+            settings=resolved.settings,
+            axes=shown,
+            weights=resolved.weights,
+            mismatch=resolved.mismatch,
+            passes=resolved.passes,
+            fps=resolved.fps,
+            stage=resolved.stage,
+        )
+        for digest, (resolved, shown) in found.items()
+    )
     return Plan(
-        cells=labelled,
+        cells=cells,
         samples=samples,
         seeds=tuple(dict.fromkeys(config.sweep.seeds)),
         batch_size=config.engine.batch_size,
@@ -234,8 +235,8 @@ def plan(
     )
 
 
-def _label(cell: Cell, names: Sequence[str], generator: str) -> str:
-    words = [_word(name, cell.axes[name]) for name in names if name in cell.axes]
+def _label(axes: Mapping[str, Any], names: Sequence[str], generator: str) -> str:
+    words = [_word(name, axes[name]) for name in names if name in axes]
     return " ".join(words) or generator
 
 

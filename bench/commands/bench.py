@@ -117,6 +117,8 @@ def run(
         wait=None if wait else 0,
         console=console,
     )
+    if plan and hasattr(runner.generator, "may_train"):
+        runner.generator.may_train = False
     known = (runner.folder / "store.sqlite").is_file()
     store = Store(runner.folder) if known and not wait else None
     try:

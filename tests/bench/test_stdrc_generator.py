@@ -203,3 +203,55 @@ def test_missing_variants_and_checkpoints(tmp_path: Path, weights: Path) -> None
         make(weights, variants=gone).resolve(Settings())
     with pytest.raises(BenchError, match="neither a file or folder here"):
         make(weights, checkpoint=str(tmp_path / "none"), variants={}).resolve(Settings())
+
+
+def test_a_missing_variant_is_trained_once(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    import stdrc.training
+
+    settings = tmp_path / "train.yaml"
+    settings.write_text(f"base: {weights / 'base'}\noutput: out/any\ndata: [data]\n")
+    trained: list[Any] = []
+
+    def train(config: Any, **_: Any) -> Path:
+        trained.append(config)
+        config.output.mkdir(parents=True)
+        path = config.output / "lora.safetensors"
+        shutil.copy(weights / "tass-off.safetensors", path)
+        return path
+
+    monkeypatch.setattr(stdrc.training, "train", train)
+    changes = {"train": "missing", "train_config": str(settings)}
+    wanted = Settings(placement={"when": "after", "gap": 2}, augmentation="no-pose")
+    looking = make(weights, **changes)
+    looking.may_train = False
+    with pytest.raises(BenchError, match="has to be trained before there is a plan"):
+        looking.resolve(wanted)
+    for _ in range(2):  # the second process finds what the first one trained
+        generator = make(weights, **changes)
+        resolved = generator.resolve(wanted)
+        assert not resolved.mismatch
+        assert generator.resolve(Settings(placement="tass")).stage == "tass-on"
+    (config,) = trained
+    assert config.reference_placement().gap == 2
+    assert (config.augmentation.pose, config.augmentation.colour) == (False, True)
+    with pytest.raises(BenchError, match=r"train_config names no training file"):
+        make(weights, train="missing").resolve(wanted)
+
+
+def test_a_whole_checkpoint_is_a_variant_too(tmp_path: Path, weights: Path) -> None:
+    samples = evalset(tmp_path, ["a man walks"])
+    variants = {
+        "whole": {"path": str(weights / "base"), "placement": "far"},
+        "tass-on": {"path": str(weights / "tass-on.safetensors"), "placement": "tass"},
+    }
+    generator = make(weights, variants=variants)
+    cells = [
+        generator.resolve(Settings(placement=p, steps=2)).settings for p in ("tass", "far", "tass")
+    ]
+    videos = [generator.generate(samples[:1], cell)[0] for cell in cells]
+    assert np.array_equal(videos[0], videos[2])
+    assert not np.array_equal(videos[0], videos[1])

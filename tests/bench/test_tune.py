@@ -46,7 +46,7 @@ class Eyes(PixelJudge):
 
 
 def config(folder: Path, **changes: Any) -> Any:
-    tune = {"objective": "identity", "subject_to": "text", "tolerance": 0.05, "trials": 40}
+    tune = {"objective": "identity", "subject_to": "text", "tolerance": 0.05, "trials": 20}
     return make_config(folder, sweep={}, tune={**tune, "step": 1.0, **changes})
 
 
@@ -57,7 +57,7 @@ def search(run: Any, **changes: Any) -> Any:
 
 
 def test_the_best_identity_that_keeps_the_text(tmp_path: Path) -> None:
-    choice = search(config(tmp_path))
+    choice = search(config(tmp_path), limit=1)
     assert (choice.best.text, choice.best.reference) == (3.0, 2.0)
     assert choice.best.feasible
     assert any(not t.feasible and t.objective > choice.best.objective for t in choice.trials)
@@ -67,9 +67,9 @@ def test_the_best_identity_that_keeps_the_text(tmp_path: Path) -> None:
 
 
 def test_a_search_again_costs_nothing(tmp_path: Path) -> None:
-    first = search(config(tmp_path), trials=8)
+    first = search(config(tmp_path), trials=5, limit=1)
     generator, judge = Landscape(), Eyes()
-    again = search(config(tmp_path), trials=8, generator=generator, judge=judge)
+    again = search(config(tmp_path), trials=5, limit=1, generator=generator, judge=judge)
     assert again == first
     assert generator.batches == []
     assert judge.scored == []
