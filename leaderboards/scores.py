@@ -111,12 +111,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Summary:
-    """A number that stands for a whole set of videos, with the interval it came with, if any."""
+    """A number that stands for a whole set of videos, with the interval it came with, if any.
+
+    n: how many videos it stands for; planned: how many it was meant to, failed ones included.
+    """
 
     value: float
     low: float = math.nan
     high: float = math.nan
     n: int | None = None
+    planned: int | None = None
 
 
 @dataclass
@@ -124,9 +128,9 @@ class Rows:
     """Scores as they were read, before columns are formed and checked.
 
     `scores` has the columns entry, sample, seed, metric, backend, version, value (NaN where a video
-    has no score); `summaries` has entry, metric, backend, version, value, low, high, n, level;
-    `videos` has entry, sample, seed, video, status, path, reason; `failures` has entry, sample,
-    seed, metric, reason; `samples` has sample, identity, prompt, refs (a list of paths).
+    has no score); `summaries` has entry, metric, backend, version, value, low, high, n, planned,
+    level; `videos` has entry, sample, seed, video, status, path, reason; `failures` has entry,
+    sample, seed, metric, reason; `samples` has sample, identity, prompt, refs (a list of paths).
     """
 
     entries: list[Entry]
@@ -169,7 +173,18 @@ class Scores:
 
 
 _SCORES = ["entry", "sample", "seed", "metric", "backend", "version", "value"]
-_SUMMARIES = ["entry", "metric", "backend", "version", "value", "low", "high", "n", "level"]
+_SUMMARIES = [
+    "entry",
+    "metric",
+    "backend",
+    "version",
+    "value",
+    "low",
+    "high",
+    "n",
+    "planned",
+    "level",
+]
 _VIDEOS = ["entry", "sample", "seed", "video", "status", "path", "reason"]
 _FAILURES = ["entry", "sample", "seed", "metric", "reason"]
 _SAMPLES = ["sample", "identity", "prompt", "refs"]
@@ -281,7 +296,9 @@ def read_run(run: str | Path) -> Rows:
     scores = scores.assign(value=scores["value"].astype(float).mask(bad))
     gone = sets["status"].eq("absent")
     absent |= dict(zip(sets.loc[gone, "metric"], sets.loc[gone, "reason"].fillna("")))
-    sets = sets[sets["status"].eq("ok") & sets["value"].notna()].assign(level="set")
+    sets = sets[sets["status"].eq("ok") & sets["value"].notna()].assign(
+        level="set", planned=sets["n"]
+    )
     return Rows(
         entries=entries,
         scores=scores[_SCORES].reset_index(drop=True),
@@ -373,8 +390,8 @@ def read_table(
     to it, and columns called `axis:<name>` are axes. `leaderboard.csv` reads back.
 
     entry: name of the only entry, where the table has no such column. backend: what measured the
-    columns that do not say. directions: metric to True/"higher" or False/"lower". ranges: metric to
-    (lowest, highest).
+    columns that do not say. directions: metric to True/"higher", False/"lower" or "none". ranges:
+    metric to (lowest, highest).
 
     Raises LeaderboardError naming the column, and the line where there is one.
     """
@@ -403,22 +420,26 @@ def read_table(
     long = _melt(frame, name, found) if wide else frame
     long = _tidy(long, name, backend)
 
-    stated = {
-        metric: value if isinstance(value, bool) else str(value).lower() == "higher"
-        for metric, value in (directions or {}).items()
-    }
+    words: dict[str, bool | None] = {"higher": True, "lower": False, "none": None}
+    stated: dict[str, bool | None] = {}
     for metric, value in (directions or {}).items():
-        if not isinstance(value, bool) and str(value).lower() not in {"higher", "lower"}:
+        if not isinstance(value, bool) and str(value).lower() not in words:
             raise LeaderboardError(
-                f"the direction of {metric!r} is {value!r}: give 'higher' or 'lower'."
+                f"the direction of {metric!r} is {value!r}: give 'higher', 'lower' or 'none'."
             )
+        stated[metric] = value if isinstance(value, bool) else words[str(value).lower()]
+    if wide:  # our own export ranks every column but those without a direction
+        ranked = {c[:-5] for c in frame.columns if c.endswith("_rank")}
+        for metric in ranked & set(long["metric"].unique()) - set(stated):
+            if (frame[f"{metric}_rank"] == 0).all():
+                stated[metric] = None
     if "higher_is_better" in long.columns:
         marked = long.dropna(subset=["higher_is_better"]).drop_duplicates("metric")
         found |= {m: bool(h) for m, h in zip(marked["metric"], marked["higher_is_better"])}
     meanings: dict[tuple[str, str], Column] = {}
     for metric, measured in long[["metric", "backend"]].drop_duplicates().itertuples(index=False):
         higher = stated.get(metric, found.get(metric, known_direction(metric)))
-        if higher is None:
+        if higher is None and metric not in stated:
             raise LeaderboardError(
                 f"{name}: nothing says whether a higher {metric!r} is better; end the header in "
                 "' ^' or ' v', or pass directions={...: 'higher'}."
@@ -503,7 +524,7 @@ def _melt(frame: pd.DataFrame, name: str, found: dict[str, bool]) -> pd.DataFram
         part = frame[about].copy()
         part["metric"] = plain
         part["value"] = frame[column]
-        for suffix in ("low", "high", "n", "backend", "version"):
+        for suffix in ("low", "high", "n", "failed", "backend", "version"):
             if f"{plain}_{suffix}" in frame.columns:
                 part[suffix] = frame[f"{plain}_{suffix}"]
         if "n" not in part and "n" in frame.columns and "sample" not in frame.columns:
@@ -521,7 +542,7 @@ def _tidy(long: pd.DataFrame, name: str, backend: str) -> pd.DataFrame:
     if "seed" not in long:
         long["seed"] = 0
     long["seed"] = pd.to_numeric(long["seed"]).fillna(0).astype(int)
-    for column in ("value", "low", "high", "n"):
+    for column in ("value", "low", "high", "n", "failed"):
         if column not in long:
             long[column] = math.nan
         if long[column].dtype.kind in "fiu":
@@ -540,6 +561,7 @@ def _tidy(long: pd.DataFrame, name: str, backend: str) -> pd.DataFrame:
         long = long[long["status"].fillna("ok") != "absent"].copy()
         long.loc[long["status"].fillna("ok") != "ok", "value"] = math.nan
     long.loc[~np.isfinite(long["value"].to_numpy(float)), "value"] = math.nan
+    long["planned"] = long["n"] + long["failed"].fillna(0)
     long["level"] = "summary"
     return long
 
@@ -824,8 +846,10 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
         if index is None or (row["entry"], row["metric"]) in dropped:
             continue
         low, high = (float(row[end]) if pd.notna(row[end]) else math.nan for end in ("low", "high"))
-        n = int(row["n"]) if pd.notna(row["n"]) else None
-        summaries[position[row["entry"]], index] = Summary(float(row["value"]), low, high, n)
+        n, planned_n = (int(row[c]) if pd.notna(row[c]) else None for c in ("n", "planned"))
+        summaries[position[row["entry"]], index] = Summary(
+            float(row["value"]), low, high, n, planned_n
+        )
     problems += _sample_sets(rows, columns, values, planned, summaries, keys)
     if problems and on_mixed == "refuse":
         raise LeaderboardError(" ".join(problems))
@@ -904,7 +928,9 @@ def _sample_sets(
                 planned[c, e] = False
         else:
             sizes = {
-                e: s.n for (e, index), s in summaries.items() if index == c and s.n is not None
+                e: s.planned
+                for (e, index), s in summaries.items()
+                if index == c and s.planned is not None
             }
             if len(set(sizes.values())) < 2:
                 continue
