@@ -82,6 +82,7 @@ class STDRCGenerator(Generator):
     @cached_property
     def variants(self) -> dict[str, Variant]:
         """Trained variants by name; the base alone if there are none."""
+        checkpoint_hash(self.base)  # says so first if the base is not here
         found: dict[str, Variant] = {}
         if self.config.checkpoint == "miniature":
             from stdrc import miniature

@@ -103,8 +103,8 @@ def test_a_guidance_sweep_encodes_each_prompt_and_reference_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(STDRCPipeline, "encode_text", text)
         patch.setattr(STDRCPipeline, "_encode_image", image)
-        summary = runner(config, generator=generator).run()
-    assert (summary.cells, summary.generated, summary.failed) == (25, 100, 0)
+        summary = runner(config, generator=generator, limit=3).run()
+    assert (summary.cells, summary.generated, summary.failed) == (25, 75, 0)
     # Two prompts and the negative one; two people.
     assert calls == generator.encoded == {"text": 3, "reference": 2}
 
@@ -174,9 +174,9 @@ def test_a_placement_that_nothing_was_trained_with(weights: Path) -> None:
     resolved = generator.resolve(Settings(placement="far"), allow_mismatch=True)
     assert resolved.mismatch
     assert resolved.stage == "tass-on"
-    with pytest.raises(BenchError, match="trained with placement 'overlap' and augmentation 'off'"):
+    with pytest.raises(BenchError, match="placement 'overlap' and augmentation 'off'"):
         generator.resolve(Settings(placement="overlap", augmentation="off"))
-    with pytest.raises(BenchError, match="Did you mean 'tass-off'"):
+    with pytest.raises(BenchError, match=r"Did you mean 'tass-off'"):
         generator.resolve(Settings(checkpoint="tass-of"))
     assert generator.resolve(Settings(checkpoint="tass-off")).stage == "tass-off"
 
@@ -186,7 +186,7 @@ def test_a_bare_base_has_seen_no_placement(weights: Path) -> None:
     with pytest.raises(BenchError, match="allow_mismatch"):
         generator.resolve(Settings(placement="tass"))
     assert generator.resolve(Settings(placement="tass"), allow_mismatch=True).mismatch
-    with pytest.raises(BenchError, match="has none; name some in generator.variants"):
+    with pytest.raises(BenchError, match=r"has none; name some in generator.variants"):
         generator.resolve(Settings(augmentation="on"), allow_mismatch=True)
 
 
@@ -236,7 +236,7 @@ def test_a_missing_variant_is_trained_once(
         assert not resolved.mismatch
         assert generator.resolve(Settings(placement="tass")).stage == "tass-on"
     (config,) = trained
-    assert config.reference_placement().gap == 2
+    assert config.reference_placement.gap == 2
     assert (config.augmentation.pose, config.augmentation.colour) == (False, True)
     with pytest.raises(BenchError, match=r"train_config names no training file"):
         make(weights, train="missing").resolve(wanted)
