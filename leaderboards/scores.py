@@ -254,11 +254,12 @@ def read_run(run: str | Path) -> Rows:
             "s.status, s.reason FROM scores s JOIN videos v ON v.video = s.video",
             connection,
         )
+        # The share of sampled frames with a face, as the identity metrics' details count them.
         rates = connection.execute(
-            "SELECT v.cell, AVG(r.rate) FROM videos v JOIN "
-            "(SELECT video, MIN(json_extract(detail, '$.face_rate')) AS rate FROM scores "
-            " WHERE detail LIKE '%face_rate%' GROUP BY video) r ON r.video = v.video "
-            "WHERE r.rate IS NOT NULL GROUP BY v.cell"
+            "SELECT v.cell, AVG(r.rate) FROM videos v JOIN (SELECT video, "
+            "AVG(1.0 * json_extract(detail, '$.frames_with_face') / json_extract(detail, '$.frames')) "
+            "AS rate FROM scores WHERE metric LIKE 'identity.%' AND detail LIKE '%frames_with_face%' "
+            "GROUP BY video) r ON r.video = v.video WHERE r.rate IS NOT NULL GROUP BY v.cell"
         ).fetchall()
         sets = pd.read_sql_query(
             "SELECT cell AS entry, metric, backend, version, value, low, high, n, status, reason "

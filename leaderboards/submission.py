@@ -243,7 +243,8 @@ def _inspect(source: Path | IO[bytes], limits: Limits) -> VideoFacts:
         if not width or not height or max(width, height) > limits.side:
             raise _Unplayable(f"is {width} x {height}; at most {limits.side} a side is allowed")
         mp4 = "mp4" in container.format.name.split(",") and _brand_is_mp4(container)
-        stream.thread_type = "AUTO"
+        if width * height > 640 * 480:  # for less, starting threads costs more than they save
+            stream.thread_type = "AUTO"
         # "explode" turns damage that FFmpeg would conceal into an error.
         context.options = {"err_detect": "explode"}
         frames, last, step = 0, 0.0, 0.0

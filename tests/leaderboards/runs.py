@@ -152,7 +152,7 @@ def make_run(
             )
             for m, (metric, backend, *_rest) in enumerate(METRICS):
                 value = float(base[m] + shared[k, m] + rng.normal(0, 0.02))
-                detail = json.dumps({"face_rate": 0.9}) if m == 0 else "{}"
+                detail = json.dumps({"frames": 10, "frames_with_face": 9}) if m == 0 else "{}"
                 db.execute(
                     "INSERT INTO scores VALUES (?, ?, ?, '1', ?, 'ok', '', ?)",
                     (key, metric, backend, value, detail),

@@ -191,7 +191,9 @@ def test_open_a_sample_and_play_two_videos(page: Any, run: Path) -> None:
     assert page.execute_script("return arguments[0].naturalWidth", reference) == 96
     shown = page.find_elements("css selector", "#videos video")
     assert len(shown) >= 2
-    page.find_element("id", "play").click()
+    play = page.find_element("id", "play")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", play)
+    play.click()
     deadline = time.monotonic() + 20
     playing: list[Any] = []
     while time.monotonic() < deadline and len(playing) < len(shown):
