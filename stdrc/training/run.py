@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
 from stdrc.errors import STDRCError
@@ -20,7 +18,7 @@ from stdrc.training.encoding import prepare
 from stdrc.training.objectives import IdentityEncoder
 from stdrc.training.result import weights_fingerprint
 from stdrc.training.samples import strip_sampler
-from stdrc.training.trainer import DTYPES, Trainer
+from stdrc.training.trainer import DTYPES, Trainer, make_accelerator
 
 
 def train(
@@ -46,12 +44,7 @@ def train(
     Raises:
         STDRCError: whatever a user can mend: settings, data, disk, a loss that isn't finite.
     """
-    accelerator = Accelerator(
-        mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
-        cpu=not torch.cuda.is_available(),
-        # The main process encodes a whole data set while the others wait.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=48))],
-    )
+    accelerator = make_accelerator(config)
     say = _Teller(accelerator.is_main_process)
     half = DTYPES[config.precision]
     if data is None:

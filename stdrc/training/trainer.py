@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from diffusers import LTX2VideoTransformer3DModel
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -72,6 +74,20 @@ def learning_rate(step: int, total: int, config: OptimizerConfig) -> float:
     return config.lr * (config.final + (1 - config.final) * left)
 
 
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Where a run computes: what `accelerate launch` set up, else the GPU, else the CPU."""
+    precision = {"fp32": "no"}.get(config.precision, config.precision)
+    # accelerate keeps its precision for the life of the process; a second run may want another.
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        AcceleratorState._reset_state()
+    return Accelerator(
+        mixed_precision=precision,
+        cpu=not torch.cuda.is_available(),
+        # The main process encodes a whole data set while the others wait.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=48))],
+    )
+
+
 class Trainer:
     """Trains a transformer on encoded clips.
 
@@ -112,10 +128,7 @@ class Trainer:
         self.config, self.data = config, data
         self.base_hash, self.sampler, self.on_step = base_hash, sampler, on_step
         self.placement = config.reference_placement
-        self.accelerator = accelerator or Accelerator(
-            mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
-            cpu=not torch.cuda.is_available(),
-        )
+        self.accelerator = accelerator or make_accelerator(config)
         self.device = self.accelerator.device
         self._check(transformer, connectors, vae, identity_encoder)
 

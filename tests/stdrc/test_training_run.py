@@ -263,7 +263,7 @@ def test_consisid_portrait(base: Path, tmp_path: Path, media: Path) -> None:
         [
             f"base={base}", f"output={tmp_path / 'run'}", f"data=[{root}]", "steps=2",
             "clip.frames=9", "clip.height=96", "clip.width=64", "lora.rank=4", "sample_every=0",
-            "batch_size=2", "accumulation=1", "augmentation.variants=2", "precision=fp32",
+            "batch_size=2", "accumulation=1", "augmentation.variants=2",
             "gradient_checkpointing=true",
         ],
     )  # fmt: skip

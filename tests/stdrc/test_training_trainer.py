@@ -73,7 +73,7 @@ def test_every_trained_parameter_gets_a_gradient(tmp_path: Path, mode: str) -> N
 
 def test_loss_falls(tmp_path: Path) -> None:
     seen: list[float] = []
-    config = tiny_config(tmp_path, steps=60, optimizer={"lr": 1e-2, "warmup": 5}, batch_size=6)
+    config = tiny_config(tmp_path, steps=40, optimizer={"lr": 1e-2, "warmup": 5}, batch_size=6)
     Trainer(
         config, tiny_data(), transformer=tiny_transformer(),
         on_step=lambda _, numbers: seen.append(numbers["loss"]),
@@ -155,15 +155,13 @@ trainer.fit(resume=True)
             check=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, timeout=600,
         )  # fmt: skip
 
-    for mode in ("full", "lora"):
-        run(tmp_path / mode / "whole", 4, mode)
-        run(tmp_path / mode / "cut", 2, mode)
-        run(tmp_path / mode / "cut", 4, mode)
-        for name in ("weights", "ema", "optimizer"):
-            file = f"checkpoints/step-0000004/{name}.safetensors"
-            whole = load_file(tmp_path / mode / "whole" / file)
-            cut = load_file(tmp_path / mode / "cut" / file)
-            assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    run(tmp_path / "whole", 4, "lora")
+    run(tmp_path / "cut", 2, "lora")
+    run(tmp_path / "cut", 4, "lora")
+    for name in ("weights", "ema", "optimizer"):
+        file = f"checkpoints/step-0000004/{name}.safetensors"
+        whole, cut = load_file(tmp_path / "whole" / file), load_file(tmp_path / "cut" / file)
+        assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path: Path) -> None:
