@@ -56,6 +56,17 @@ class WorldSet(EvalSetBase):
     seed: int = 0
 
 
+class PhotographSet(EvalSetBase):
+    """People cut from the photograph that the insightface package ships, times given prompts."""
+
+    kind: Literal["photograph"]
+    people: int = Field(default=2, ge=1, le=6, description="The first so many, from the left.")
+    prompts: list[str] = Field(
+        default=["a person smiles in front of a green wall", "a person walks left at night"],
+        min_length=1,
+    )
+
+
 class IPVG2025Set(EvalSetBase):
     """`idNNN/{image.png|image.webp, prompt1.txt ..}` folders."""
 
@@ -130,7 +141,8 @@ class HubSet(EvalSetBase):
 
 
 EvalSetConfig = Annotated[
-    WorldSet
+    PhotographSet
+    | WorldSet
     | IPVG2025Set
     | IPVG2026FacialSet
     | IPVG2026SequentialSet
@@ -156,7 +168,10 @@ class STDRCConfig(Model):
     """The ST-DRC pipeline, on the shipped miniature or on any LTX-2 checkpoint."""
 
     kind: Literal["stdrc"]
-    checkpoint: str = Field(default="miniature", description="'miniature', a folder, or a hub id.")
+    checkpoint: str = Field(
+        default="miniature",
+        description="'miniature', 'random' (its untrained twin), a folder, or a hub id.",
+    )
     variants: dict[str, VariantConfig] = Field(
         default={}, description="Trained variants by name; the miniature brings its own."
     )
@@ -422,7 +437,7 @@ def _anchor(config: BenchConfig, base: Path) -> BenchConfig:
                 update[name] = {k: fix(v) for k, v in value.items()}
         if isinstance(model, STDRCConfig | DiffusersConfig):
             local = base / model.checkpoint
-            if model.checkpoint != "miniature" and local.exists():
+            if model.checkpoint not in ("miniature", "random") and local.exists():
                 update["checkpoint"] = str(local)
         return model.model_copy(update=update) if update else model
 

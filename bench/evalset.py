@@ -601,7 +601,42 @@ def _world(config: cfg.WorldSet, problems: list[str], cache: Path) -> Iterator[S
         )
 
 
+def _photograph(config: cfg.PhotographSet, problems: list[str], cache: Path) -> Iterator[Sample]:
+    folder = cache / f"photograph-{config.people}"
+
+    def fill(part: Path) -> None:
+        from insightface.data import get_image
+        from PIL import Image
+
+        from metrics.faces.facenet import FacenetFaces
+        from stdrc.images import crop_to_face
+
+        pixels = get_image("t1", to_rgb=True)
+        boxes = FacenetFaces().detect(pixels[None])[0].boxes.numpy()
+        boxes = boxes[boxes[:, 0].argsort()][: config.people]
+        part.mkdir(parents=True)
+        for person, box in enumerate(boxes, start=1):
+            crop = crop_to_face(Image.fromarray(pixels), lambda _, box=box: box, margin=0.6)
+            crop.save(part / f"person{person}.png")
+
+    _write_once(folder, fill)
+    for person in range(1, config.people + 1):
+        reference = folder / f"person{person}.png"
+        if not reference.is_file():
+            problems.append(f"photograph: only {person - 1} of {config.people} faces were found")
+            return
+        for number, prompt in enumerate(config.prompts, start=1):
+            yield Sample(
+                id=f"person{person}/prompt{number}",
+                prompt=prompt,
+                references=(reference,),
+                identity=f"person{person}",
+                source=f"photograph, person {person}",
+            )
+
+
 _READERS: dict[type, Any] = {
+    cfg.PhotographSet: _photograph,
     cfg.WorldSet: _world,
     cfg.IPVG2025Set: _ipvg2025,
     cfg.IPVG2026FacialSet: _facial,

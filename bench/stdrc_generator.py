@@ -73,11 +73,12 @@ class STDRCGenerator(Generator):
     @cached_property
     def base(self) -> str:
         """Folder or hub id of the base checkpoint."""
-        if self.config.checkpoint != "miniature":
+        if self.config.checkpoint not in ("miniature", "random"):
             return self.config.checkpoint
         from stdrc import miniature
 
-        return str(miniature.checkpoint("base"))
+        trained = self.config.checkpoint == "miniature"
+        return str(miniature.checkpoint("base") if trained else miniature.random_checkpoint())
 
     @cached_property
     def variants(self) -> dict[str, Variant]:
