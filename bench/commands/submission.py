@@ -37,7 +37,7 @@ class _Scorer:
     def __init__(self, metrics: Sequence[str]) -> None:
         self.metrics = list(metrics)
 
-    def __call__(self, paths: Sequence[Path]) -> list[Mapping[str, float]]:
+    def __call__(self, paths: Sequence[Path]) -> Sequence[Mapping[str, float]]:
         from metrics.suite import MetricSuite, VideoItem
 
         items = [VideoItem(path, key=str(n)) for n, path in enumerate(paths)]
