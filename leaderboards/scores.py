@@ -257,8 +257,8 @@ def read_run(run: str | Path) -> Rows:
         # The share of sampled frames with a face, as the identity metrics' details count them.
         rates = connection.execute(
             "SELECT v.cell, AVG(r.rate) FROM videos v JOIN (SELECT video, AVG(1.0 * "
-            "json_extract(detail, '$.frames_with_face') / json_extract(detail, '$.frames')) AS rate "
-            "FROM scores WHERE metric LIKE 'identity.%' AND detail LIKE '%frames_with_face%' "
+            "json_extract(detail, '$.frames_with_face') / json_extract(detail, '$.frames')) AS rate"
+            " FROM scores WHERE metric LIKE 'identity.%' AND detail LIKE '%frames_with_face%' "
             "GROUP BY video) r ON r.video = v.video WHERE r.rate IS NOT NULL GROUP BY v.cell"
         ).fetchall()
         sets = pd.read_sql_query(
