@@ -1,10 +1,11 @@
 """Reading videos: any file or folder of images as uint8 RGB frames, by index or as a stream.
 
 `probe` opens a file with PyAV and reads its header and first frame, so that whatever is wrong with
-the file is said in words before anything large is allocated. Frames are then taken from decord,
-whose batched reads decode each group of pictures once; PyAV takes over for what decord can't do
-(rotation metadata, GIFs, containers without an index) and what it fails on. `VideoReader.stream`
-holds one chunk of frames at a time, so memory doesn't grow with a video's length.
+the file is said in words before anything large is allocated. A few frames of many are then taken
+from decord, whose batched reads decode each group of pictures once. PyAV does what decord can't
+(rotation metadata, GIFs, containers without an index), what it fails on, and reading from end to
+end, where decord's memory grows by each frame. `VideoReader.stream` holds one chunk of frames at a
+time, so memory doesn't grow with a video's length.
 """
 
 from __future__ import annotations
@@ -40,8 +41,11 @@ Frames = NDArray[np.uint8]
 MAX_PIXELS = 8192 * 4608
 """Largest frame or image that is read: 8K with room to spare; more is a decompression bomb."""
 
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 32 << 20
 """Size of the chunks of frames in which a video is streamed."""
+
+_SPARSE = 4
+"""From one frame in so many on, PyAV decodes all in order rather than decord those wanted."""
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _IMAGE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
@@ -293,7 +297,7 @@ class VideoReader:
 
         Args:
             indices: which frames, ascending and unique; all by default.
-            chunk: frames in a chunk; by default what fits into 64 MiB.
+            chunk: frames in a chunk; by default what fits into 32 MiB.
 
         Yields:
             ``(indices [n], frames uint8 [n, H, W, 3])``.
@@ -304,7 +308,8 @@ class VideoReader:
         wanted = np.arange(len(self)) if indices is None else np.asarray(indices, dtype=np.int64)
         size = chunk or self.info.chunk_frames()
         done = 0
-        if self._decord is not None:
+        # decord is quick at frames far apart, but read from end to end it keeps what it decodes.
+        if self._decord is not None and len(wanted) * _SPARSE < len(self):
             import decord
 
             for start in range(0, len(wanted), size):
@@ -317,7 +322,7 @@ class VideoReader:
                 yield part, frames
             if done == len(wanted):
                 return
-            self._decord = None
+            self._decord = None  # it failed on this file
         for part, frames in _chunks(self._decode(wanted[done:]), size):
             yield part, frames
 
