@@ -258,7 +258,7 @@ class STDRCGenerator(Generator):
     def _pipeline(self, variant: Variant) -> Any:
         import torch
 
-        from stdrc import STDRCPipeline
+        from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 
         whole = variant.path is not None and variant.path.is_dir()
         base = str(variant.path) if whole else self.base
@@ -268,6 +268,7 @@ class STDRCGenerator(Generator):
             torch.set_num_threads(self.config.threads)
             self._pipe = None  # the old one's memory first
             dtype = getattr(torch, self.config.dtype)
+            hide_loading_bars()
             pipe = STDRCPipeline.from_pretrained(base, dtype=dtype)
             self._pipe = pipe.to(pick_device(self.config.device))
             self._pipe.set_progress_bar_config(disable=True)

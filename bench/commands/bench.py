@@ -23,6 +23,7 @@ class RunByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=RunByDefault,
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Run a sweep: plan, generate, score, report. The same command again goes on where it "
@@ -165,7 +166,12 @@ def _say(console: Any, summary: Any) -> None:
         )
     page = summary.report or summary.folder / "leaderboard" / "index.html"
     if page.is_file():
-        console.print(f"leaderboard: {page}", markup=False, soft_wrap=True)
+        from leaderboards.report import load
+
+        console.print(load(summary.folder).to_terminal(console.width))
+        tables = sorted(page.parent.glob("ablation_*.csv")) + sorted(page.parent.glob("*.tex"))
+        for path in (page.parent / "leaderboard.csv", *tables, page):
+            console.print(str(path), markup=False, soft_wrap=True)
 
 
 @app.command()
