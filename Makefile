@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup bench test test-slow lint format miniature leaderboard ablations submission clean help
+.PHONY: setup bench test test-slow lint format leaderboard ablations submission clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -22,8 +22,19 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-bench: $(STAMP)  ## run the suite's experiment on the shipped miniature; ends in a leaderboard
-	$(BIN)/stdrc bench bench/configs/quick.yaml
+bench: $(STAMP)  ## run a small sweep from generation to leaderboard
+	$(BIN)/stdrc bench bench/configs/first.yaml
+
+RUN ?= runs/first
+
+leaderboard: $(STAMP)  ## rank a run again and write its page: make leaderboard RUN=runs/first
+	$(BIN)/stdrc leaderboard report $(RUN)
+
+ablations: $(STAMP)  ## write a run's ablation tables as CSV and LaTeX
+	$(BIN)/stdrc leaderboard ablations $(RUN)
+
+submission: $(STAMP)  ## pack a challenge archive: make submission RUN=... ENTRY=... FORMAT=... EVAL=...
+	$(BIN)/stdrc submission pack $(RUN) --entry "$(ENTRY)" --format $(FORMAT) --eval $(EVAL)
 
 test: $(STAMP)  ## run the fast, offline tests
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"

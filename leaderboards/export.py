@@ -373,8 +373,13 @@ def ablation_frame(table: Ablation) -> pd.DataFrame:
 # --------------------------------------------------------------------------- terminal
 
 
-def terminal_table(board: Leaderboard, title: str | None = None) -> Table:
-    """The leaderboard for `rich`: best bold, ties with the best marked, notes as the caption."""
+def terminal_table(board: Leaderboard, title: str | None = None, width: int | None = None) -> Table:
+    """The leaderboard for `rich`: best bold, ties with the best marked, notes as the caption.
+
+    Args:
+        width: characters a line; columns that do not fit are left out and counted in the caption.
+            None shows every column.
+    """
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -383,12 +388,24 @@ def terminal_table(board: Leaderboard, title: str | None = None) -> Table:
     groups = board.tie_groups() if any(c.sign for c in board.columns) else []
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     table.add_column("#", justify="right", style="dim")
-    table.add_column("Entry", overflow="fold")
-    for column in board.columns:
+    # Names wrap between words and are never squeezed to a letter a line by the numbers beside them.
+    words = [len(word) for e in board.entries for word in f"{e.label} *".split()]
+    entry = min(max(words, default=5), 24)
+    table.add_column("Entry", overflow="fold", min_width=entry)
+    # Each column beside its gap of two: as wide as its longest word, or a number with its interval.
+    needs = [
+        2 + max(7, *(len(word) for word in f"{c.title} {c.backend or ''}".split()))
+        for c in board.columns
+    ]
+    shown = list(range(len(board.columns)))
+    if width is not None:
+        room = width - entry - 30  # what stands left and right of the metrics
+        shown = [i for i in shown if sum(needs[: i + 1]) <= room] or shown[:1]
+    for column in (board.columns[i] for i in shown):
         head = escape(f"{column.title} {column.arrow}".rstrip())
         if column.backend:
             head += f"\n[dim]{escape(column.backend)}[/dim]"
-        table.add_column(head, justify="right", no_wrap=True)
+        table.add_column(head, justify="right", min_width=needs[board.columns.index(column)] - 2)
     table.add_column("Rank\nsum", justify="right")
     if groups:
         table.add_column("Tie", justify="right")
@@ -399,12 +416,12 @@ def terminal_table(board: Leaderboard, title: str | None = None) -> Table:
         table.add_column("Faces", justify="right")
     for i, entry in enumerate(board.entries):
         row = [str(board.places[i]), escape(entry.label) + (" *" if entry.mismatch else "")]
-        for c in range(len(board.columns)):
+        for c in shown:
             cell = board.cell(i, c)
             places = decimals(board, c)
             text = cell_text(cell, places, "none")
             if not math.isnan(cell.mean) and not math.isnan(cell.half_width):
-                wide = f" [dim]±{cell.half_width:.{places}f}[/dim]"
+                wide = f"\n[dim]±{cell.half_width:.{places}f}[/dim]"
             else:
                 wide = ""
             style = "bold green" if cell.best else "green" if cell.tied else ""
@@ -420,6 +437,10 @@ def terminal_table(board: Leaderboard, title: str | None = None) -> Table:
             row.append(_percent(board.face_rates[i]))
         table.add_row(*row)
     lines = []
+    if hidden := len(board.columns) - len(shown):
+        lines.append(
+            f"{hidden} more metrics do not fit here; leaderboard.csv and the page hold all."
+        )
     if np.isfinite(board.lows).any():
         lines.append(
             f"± half of the {100 * board.confidence:g} % interval, {board.interval_method}. Green: "

@@ -587,11 +587,11 @@ class Leaderboard:
         out["entry"] = out["entry"].map(labels)
         return out[["entry", "sample", "seed", "what", "reason"]].fillna({"reason": ""})
 
-    def to_terminal(self) -> Table:
-        """The table for a terminal, as a `rich.table.Table`."""
+    def to_terminal(self, width: int | None = None) -> Table:
+        """The table for a terminal of `width` characters, as a `rich.table.Table`."""
         from leaderboards.export import terminal_table
 
-        return terminal_table(self)
+        return terminal_table(self, width=width)
 
     def __repr__(self) -> str:
         return f"Leaderboard({len(self.entries)} entries x {len(self.columns)} columns)"

@@ -126,8 +126,8 @@ class STDRCPipeline(LTX2Pipeline):
         processor=None,
         prompt_enhancer=None,
         duration_head=None,
-        placement: Mapping[str, Any] | None = None,
-        default_size: Mapping[str, float] | None = None,
+        placement=None,
+        default_size=None,
     ):
         super().__init__(
             scheduler,
@@ -644,6 +644,15 @@ class STDRCPipeline(LTX2Pipeline):
         if output_type == "latent":
             return sound
         return self.vocoder(vae.decode(sound.to(vae.dtype), return_dict=False)[0])
+
+
+def hide_loading_bars() -> None:
+    """Silence the bars drawn while weights load; sampling keeps its own."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def read_lora_metadata(path: str | Path) -> dict[str, Any]:

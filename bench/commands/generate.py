@@ -80,13 +80,14 @@ def command(
 
     import torch
 
-    from stdrc.pipeline import STDRCPipeline
+    from stdrc.pipeline import STDRCPipeline, hide_loading_bars
     from stdrc.video_io import write_video
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
     if dtype not in ("bfloat16", "float32", "float16"):
         raise STDRCError(f"--dtype is bfloat16, float16 or float32, not {dtype}.")
+    hide_loading_bars()
     if checkpoint == "miniature":
         from stdrc.miniature import load_miniature
 

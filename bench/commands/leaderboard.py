@@ -115,7 +115,7 @@ def table(
         sys.stdout.write(to_json(board).decode())
         return
     console = _console()
-    console.print(board.to_terminal())
+    console.print(board.to_terminal(console.width))
     if weights:
         console.print("Weighted normalised score (0 to 1):")
         try:
@@ -192,7 +192,8 @@ def report(run: Run) -> None:
     from leaderboards.report import load, write_report
 
     board = load(run)
-    _console().print(board.to_terminal())
+    console = _console()
+    console.print(board.to_terminal(console.width))
     for path in write_report(run, board):
         typer.echo(path)
 

@@ -7,6 +7,8 @@ point of the ablation, named `<placement>-<augmentation>`.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,6 +49,31 @@ def checkpoint(name: str = "base") -> Path:
             f"No trained miniature lies in {CHECKPOINTS}; run `make miniature`, or name another "
             "checkpoint."
         )
+    return folder
+
+
+def random_checkpoint() -> Path:
+    """Folder of a miniature with random weights, built once in the user's cache.
+
+    For looking at the whole road without a trained checkpoint: its videos are noise, and nothing
+    about identity can be read off them. `STDRC_CACHE` names another cache than ~/.cache/stdrc.
+    """
+    cache = Path(os.environ.get("STDRC_CACHE", "~/.cache/stdrc")).expanduser()
+    folder = cache / "random-miniature-1"
+    if not (folder / "model_index.json").is_file():
+        from stdrc.miniature.build import build_components
+        from stdrc.pipeline import STDRCPipeline, hide_loading_bars
+
+        hide_loading_bars()
+        size = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
+        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        STDRCPipeline(**build_components(), default_size=size).save_pretrained(part)
+        try:
+            part.rename(folder)
+        except OSError:
+            if not (folder / "model_index.json").is_file():
+                raise
+            shutil.rmtree(part)  # another process was first, with the same weights
     return folder
 
 
