@@ -390,8 +390,8 @@ def terminal_table(board: Leaderboard, title: str | None = None, width: int | No
     table.add_column("#", justify="right", style="dim")
     # Names wrap between words and are never squeezed to a letter a line by the numbers beside them.
     words = [len(word) for e in board.entries for word in f"{e.label} *".split()]
-    entry = min(max(words, default=5), 24)
-    table.add_column("Entry", overflow="fold", min_width=entry)
+    name_width = min(max(words, default=5), 24)
+    table.add_column("Entry", overflow="fold", min_width=name_width)
     # Each column beside its gap of two: as wide as its longest word, or a number with its interval.
     needs = [
         2 + max(7, *(len(word) for word in f"{c.title} {c.backend or ''}".split()))
@@ -399,7 +399,7 @@ def terminal_table(board: Leaderboard, title: str | None = None, width: int | No
     ]
     shown = list(range(len(board.columns)))
     if width is not None:
-        room = width - entry - 30  # what stands left and right of the metrics
+        room = width - name_width - 30  # what stands left and right of the metrics
         shown = [i for i in shown if sum(needs[: i + 1]) <= room] or shown[:1]
     for column in (board.columns[i] for i in shown):
         head = escape(f"{column.title} {column.arrow}".rstrip())

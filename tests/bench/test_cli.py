@@ -87,7 +87,7 @@ def test_bad_input_is_one_sentence_and_exit_2(
     monkeypatch.chdir(tmp_path)
     arguments = ["generate", "-p", "a person", "-c", str(checkpoint), "--steps", "2", "-q"]
     arguments += ["--height", "64", "--width", "64", "--frames", "9", *extra]
-    code, out, err = run(*arguments, capsys=capsys)
+    code, _, err = run(*arguments, capsys=capsys)
     sentence = err.strip().splitlines()[-1]
     assert code == 2
     assert sentence.startswith("stdrc: ")

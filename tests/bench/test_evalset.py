@@ -296,3 +296,12 @@ def test_a_set_needs_samples() -> None:
         EvalSet([], name="x")
     with pytest.raises(BenchError, match="the prompt is empty"):
         EvalSet([Sample("1", "")], name="x")
+
+
+def test_people_of_the_shipped_photograph(tmp_path: Path) -> None:
+    config = cfg.PhotographSet(kind="photograph", people=2, prompts=["a", "b", "c"])
+    samples = list(load_evalset(config, cache=tmp_path))
+    assert [s.id for s in samples[2:4]] == ["person1/prompt3", "person2/prompt1"]
+    crops = {s.references[0] for s in samples}
+    assert len(crops) == 2
+    assert all(min(Image.open(path).size) > 60 for path in crops)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -145,3 +146,14 @@ def test_krippendorff_edges() -> None:
     assert krippendorff_alpha(np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0]])) == 1.0
     assert math.isnan(krippendorff_alpha(np.array([[1.0, math.nan], [math.nan, 0.0]])))
     assert krippendorff_alpha(np.array([[0.0, 1.0], [1.0, 0.0]])) < 0
+
+
+@pytest.mark.parametrize("test", ["bootstrap", "wilcoxon"])
+def test_false_positives_keep_to_their_rate(test: Literal["bootstrap", "wilcoxon"]) -> None:
+    """Of 400 comparisons without a difference about 5 % are called one, within chance."""
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(16), 4)
+    people = rng.normal(0, 0.1, (16, 400))[clusters]
+    differences = people + rng.normal(0, 0.1, (64, 400))
+    p = paired_tests(differences, clusters, test=test, draws=499).p
+    assert 0.015 <= (p < 0.05).mean() <= 0.095

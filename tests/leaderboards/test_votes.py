@@ -23,7 +23,7 @@ def published_votes() -> pd.DataFrame:
     plan = {
         ("ghl", "XuanYuan"): (528, 70),
         ("ghl", "Wislab"): (660, 70),
-        ("XuanYuan", "Wislab"): (676, 73),
+        ("XuanYuan", "Wislab"): (674, 73),
     }
     for (a, b), (wins, draws) in plan.items():
         for k in range(1000):
@@ -34,7 +34,7 @@ def published_votes() -> pd.DataFrame:
 
 def test_published_points_give_the_published_order() -> None:
     table = vote_points(published_votes())
-    assert table["points"].to_dict() == {"ghl": 1258.0, "XuanYuan": 1149.5, "Wislab": 592.5}
+    assert table["points"].to_dict() == {"ghl": 1258.0, "XuanYuan": 1147.5, "Wislab": 594.5}
     assert list(bradley_terry(published_votes()).index) == ["ghl", "XuanYuan", "Wislab"]
 
 
