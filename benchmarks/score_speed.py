@@ -4,7 +4,8 @@
 
 The slow side restates how the scripts go about it: one script a metric, each opening the video
 again and seeking every frame with OpenCV, detecting again, one frame a forward pass, and for
-ConsisID's "FID" two 2048 x 2048 covariances and an eigendecomposition a frame. Both sides run the
+ConsisID's "FID" two 2048 x 2048 covariances and an eigendecomposition a frame (with `--sqrtm`
+scipy's matrix root, which other scripts call there). Both sides run the
 same networks with the same weights: MTCNN detects, IR-101 and Inception-v3 are random (their
 published weights aren't downloadable everywhere; the time doesn't depend on them), dlib is real.
 The values of both sides are compared too. `--memory` scores a looped ten-minute video instead and
@@ -27,6 +28,7 @@ import av
 import cv2
 import numpy as np
 import psutil
+import scipy.linalg
 import torch
 from PIL import Image
 from torchvision import transforms
@@ -107,8 +109,11 @@ def linspace(path: Path, number: int) -> np.ndarray:
 class Published:
     """One method a script; each does all of its work itself."""
 
-    def __init__(self, analyser: Analyser, ir101: torch.nn.Module, inception: Any) -> None:
+    def __init__(
+        self, analyser: Analyser, ir101: torch.nn.Module, inception: Any, sqrtm: bool
+    ) -> None:
         self.analyser, self.ir101, self.inception = analyser, ir101, inception
+        self.sqrtm = sqrtm
         self.dlib = load_face_backend("dlib")
         self.mtcnn = load_face_backend("facenet")
 
@@ -144,11 +149,13 @@ class Published:
         found = self.inception(transforms.ToTensor()(image)[None])
         return found.repeat(2, 1)
 
-    @staticmethod
-    def fid(real: torch.Tensor, fake: torch.Tensor) -> float:
+    def fid(self, real: torch.Tensor, fake: torch.Tensor) -> float:
         a, b = torch.cov(real.T), torch.cov(fake.T)
-        values, vectors = torch.linalg.eigh(a.mm(b))
-        root = (vectors * values.clamp(min=0).sqrt()).mm(vectors.T)
+        if self.sqrtm:
+            root = torch.from_numpy(np.real(scipy.linalg.sqrtm(a.mm(b).numpy())))
+        else:
+            values, vectors = torch.linalg.eigh(a.mm(b))
+            root = (vectors * values.clamp(min=0).sqrt()).mm(vectors.T)
         gap = (real.mean(0) - fake.mean(0)).square().sum()
         return float(gap + torch.trace(a + b - 2 * root))
 
@@ -226,7 +233,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
     return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
-def speed(video: Path, reference: Path, videos: int, folder: Path) -> None:
+def speed(video: Path, reference: Path, videos: int, sqrtm: bool, folder: Path) -> None:
     torch.manual_seed(0)
     ir101 = ImprovedResNet().eval()
     inception = inception_v3(weights=None, init_weights=False, transform_input=True).eval()
@@ -243,7 +250,7 @@ def speed(video: Path, reference: Path, videos: int, folder: Path) -> None:
     Suite.analyser = Analyser()
     suite = Suite(METRICS, weights=weights)
     assert not suite.absent, suite.absent
-    published = Published(Suite.analyser, ir101, inception)
+    published = Published(Suite.analyser, ir101, inception, sqrtm)
     image = read_image(reference)
     items = [VideoItem(video, str(i), references=(reference,)) for i in range(videos)]
     rows, wall, cpu = timed(lambda: suite.score(items))
@@ -258,7 +265,7 @@ def speed(video: Path, reference: Path, videos: int, folder: Path) -> None:
         total_wall, total_cpu = total_wall + script_wall, total_cpu + script_cpu
         print(f"  script {name}: {script_wall:.1f} s, {script_cpu:.1f} s of CPU")
         for metric, value in slow.items():
-            print(f"    {metric:22} script {value:.6f}  suite {fast[metric]:.6f}")
+            print(f"    {metric:22} script {value:.6g}  suite {fast[metric]:.6g}")
     print(f"scripts, 1 video: {total_wall:.1f} s, {total_cpu:.1f} s of CPU")
     print(
         f"ratio a video: {total_wall * videos / wall:.1f} by the clock, "
@@ -322,6 +329,9 @@ def main() -> None:
     parser.add_argument("video", type=Path)
     parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--videos", type=int, default=1, help="how often the suite scores it")
+    parser.add_argument(
+        "--sqrtm", action="store_true", help="scipy's matrix root in the script's FID, as in FVD's"
+    )
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -331,7 +341,8 @@ def main() -> None:
         if arguments.memory:
             memory(arguments.video, arguments.reference, arguments.minutes, Path(folder))
         else:
-            speed(arguments.video, arguments.reference, arguments.videos, Path(folder))
+            videos, sqrtm = arguments.videos, arguments.sqrtm
+            speed(arguments.video, arguments.reference, videos, sqrtm, Path(folder))
 
 
 if __name__ == "__main__":
