@@ -5,11 +5,11 @@
 The slow side restates how the scripts go about it: one script a metric, each opening the video
 again and seeking every frame with OpenCV, detecting again, one frame a forward pass, and for
 ConsisID's "FID" two 2048 x 2048 covariances and an eigendecomposition a frame (with `--sqrtm`
-scipy's matrix root, which other scripts call there). Both sides run the
-same networks with the same weights: MTCNN detects, IR-101 and Inception-v3 are random (their
-published weights aren't downloadable everywhere; the time doesn't depend on them), dlib is real.
-The values of both sides are compared too. `--memory` scores a looped ten-minute video instead and
-reports the memory above what the models and a short video take.
+scipy's matrix root, which other scripts call there). Both sides run the same networks with the
+same weights: MTCNN detects, IR-101 and Inception-v3 are random (their published weights aren't
+downloadable everywhere; the time doesn't depend on them), dlib is real. The values of both sides
+are compared too. `--memory` scores the video and a loop of it ten minutes long instead, and reports
+the memory of each above the models.
 """
 
 from __future__ import annotations
