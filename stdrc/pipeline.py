@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,7 @@ from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.images import FaceDetector, ReferenceImage, reference_pixels
 from stdrc.positions import ReferencePlacement, source_phases
+from stdrc.timesteps import shared_timesteps
 
 logger = logging.get_logger(__name__)
 
@@ -730,18 +732,21 @@ class TransformerCall:
         batch = copies * len(latents)
         t = timestep.expand(batch)
         hidden, coords, levels, phase = latents, self.video_coords, t, None
+        groups: list[tuple[Tensor, int]] = []
         if with_reference:
             assert self.memory is not None
             assert self.reference_coords is not None
-            hidden = torch.cat([latents, self.memory.to(latents)], dim=1)  # [B, N + K*h*w, C]
+            memory = self.memory.to(latents)
+            hidden = torch.cat([latents, memory], dim=1)  # [B, N + K*h*w, C]
             coords = torch.cat([coords, self.reference_coords], dim=2)
             # The reference is clean: its tokens are at timestep 0 whatever the video's level.
-            noisy = torch.arange(hidden.shape[1], device=latents.device) < tokens
-            levels = t[:, None] * noisy
+            groups = [(t[:, None], tokens), (torch.zeros_like(t)[:, None], memory.shape[1])]
+            levels = torch.cat([time.expand(-1, count) for time, count in groups], dim=1)
             phase = self.phase
         with (
             self.transformer.cache_context("reference" if with_reference else "plain"),
             source_phases(self.transformer.rope, phase),
+            shared_timesteps(self.transformer, groups) if groups else nullcontext(),
         ):
             video, audio = self.transformer(
                 hidden_states=torch.cat([hidden] * copies).to(dtype),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from diffusers import LTX2Pipeline, LTX2VideoTransformer3DModel
 from torch import Tensor, nn
 
 from stdrc.positions import ReferencePlacement, source_phases
+from stdrc.timesteps import shared_timesteps
 
 # What a video-only pass with isolated modalities never reaches on its way to the video's velocity.
 _NOT_VIDEO = re.compile(r"(^|[._])(audio|a2v|v2a|av_cross_attn)[._]|video_to_audio|audio_to_video")
@@ -106,7 +106,7 @@ class Denoiser(nn.Module):
             if config.use_prompt_embeddings
             else config.audio_cross_attention_dim
         )
-        with _shared_timesteps(self.transformer, groups), _phases(self.transformer, phase):
+        with shared_timesteps(self.transformer, groups), _phases(self.transformer, phase):
             velocity = self.transformer(
                 hidden_states=sequence,
                 audio_hidden_states=silence,
@@ -167,38 +167,3 @@ def sequence_coords(
 def _phases(transformer: nn.Module, phase: Tensor | None) -> Iterator[None]:
     with source_phases(transformer.rope, phase):
         yield
-
-
-@contextmanager
-def _shared_timesteps(transformer: nn.Module, groups: list[tuple[Tensor, int]]) -> Iterator[None]:
-    """Embed each distinct timestep once, then copy it to its tokens.
-
-    The model embeds a timestep per token though a sample has two, the video's and the reference's
-    0. At the miniature's size that is a tenth of a step. Same numbers, fewer of them.
-    """
-
-    def fewer(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        distinct = torch.cat([time for time, _ in groups], dim=1).flatten()  # [B * groups]
-        return (distinct, *args[1:]), kwargs
-
-    def spread(_: nn.Module, __: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        batch = groups[0][0].shape[0]
-        spread_out = []
-        for values in output:
-            values = values.view(batch, len(groups), -1)
-            tokens = [
-                values[:, i : i + 1].expand(-1, count, -1) for i, (_, count) in enumerate(groups)
-            ]
-            spread_out.append(torch.cat(tokens, dim=1).flatten(0, 1))  # [B * tokens, D]
-        return spread_out[0], spread_out[1]
-
-    embed = transformer.time_embed
-    handles = [
-        embed.register_forward_pre_hook(fewer, with_kwargs=True),
-        embed.register_forward_hook(spread),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
