@@ -350,3 +350,42 @@ def test_features_of_two_models_are_refused():
         clip_score(torch.zeros(3), torch.zeros(3))
     with pytest.raises(MetricsError, match="no video"):
         CLIPScore(None).compute()
+
+
+def test_quirk_consisid_clip_score_exchanges_red_and_blue(clip_folder, tmp_path):
+    """`consisid.clip_score` from end to end against a plain loop over int(i*n/16), in BGR."""
+    from metrics.scores import VideoItem
+    from metrics.suite import MetricSuite
+    from metrics.video import read_clip
+
+    colours = np.linspace(40, 220, 20).astype(np.uint8)
+    folder = tmp_path / "video"
+    folder.mkdir()
+    for i, colour in enumerate(colours):  # red above, a changing blue below: the order matters
+        frame = np.zeros((48, 48, 3), np.uint8)
+        frame[:24, :, 0], frame[24:, :, 2] = 250, colour
+        Image.fromarray(frame).save(folder / f"{i:03d}.png")
+    suite = MetricSuite(["consisid.clip_score"], weights={"clip.vit_b32": clip_folder})
+    assert suite.absent == {}
+    item = VideoItem(folder, key="video", prompt=PROMPT)
+    (score,) = [s for s in suite.stream([item]) if s.metric == "consisid.clip_score"]
+
+    frames = read_clip(folder).frames
+    network = CLIPModel.from_pretrained(clip_folder).eval()
+    processor = CLIPProcessor.from_pretrained(clip_folder)
+    tokens = processor(text=[PROMPT], return_tensors="pt", padding=True)
+
+    def slow(bgr: bool) -> float:
+        values = []
+        for i in range(16):
+            frame = frames[int(i * len(frames) / 16)]
+            image = Image.fromarray(np.ascontiguousarray(frame[..., ::-1]) if bgr else frame)
+            pixels = processor(images=image, return_tensors="pt").pixel_values
+            with torch.no_grad():
+                output = network(pixel_values=pixels, **tokens)
+            values.append(100 * float((output.image_embeds @ output.text_embeds.T).squeeze()))
+        return float(np.mean(values))
+
+    assert score.status == "ok"
+    assert score.value == pytest.approx(slow(bgr=True), abs=1e-3)
+    assert abs(slow(bgr=True) - slow(bgr=False)) > 0.05, "the exchange shows on these frames"
