@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup bench test test-slow lint format leaderboard ablations submission clean help
+.PHONY: setup bench test test-slow lint format miniature leaderboard ablations submission clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ ablations: $(STAMP)  ## write a run's ablation tables as CSV and LaTeX
 
 submission: $(STAMP)  ## pack a challenge archive: make submission RUN=... ENTRY=... FORMAT=... EVAL=...
 	$(BIN)/stdrc submission pack $(RUN) --entry "$(ENTRY)" --format $(FORMAT) --eval $(EVAL)
+
+miniature: $(STAMP)  ## train the miniature from nothing: a night on two cores
+	$(BIN)/python -m bench.make_miniature
 
 test: $(STAMP)  ## run the fast, offline tests
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"

@@ -66,9 +66,8 @@ def root() -> None:
 
     \b
     A first look, without a GPU or a download:
-      stdrc generate --prompt "a person smiles in front of a green wall" \\
-        --reference face.png -o out.mp4
-      stdrc bench bench/configs/quick.yaml
+      stdrc generate -c random -p "a person smiles" -r face.png -o out.mp4
+      stdrc bench bench/configs/first.yaml
     """
 
 

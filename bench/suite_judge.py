@@ -53,7 +53,7 @@ class SuiteJudge:
         return Column(
             metric=name,
             backend=info.backend,
-            version=self._suite._columns[name].version,
+            version=self._suite.version(name),
             label=info.label,
             higher_is_better=info.higher_is_better,
             low=low,

@@ -761,7 +761,8 @@ class TransformerCall:
                 video_coords=coords.expand(batch, -1, -1, -1),
                 audio_coords=self.sound_coords.expand(batch, -1, -1, -1),
                 isolate_modalities=self.isolate,
-                use_cross_timestep=True,
+                # New with LTX-2.3: 2.0 modulates across modalities by each one's own timestep.
+                use_cross_timestep=bool(self.transformer.config.cross_attn_mod),
                 attention_kwargs=self.attention_kwargs,
                 return_dict=False,
                 **self.sizes,

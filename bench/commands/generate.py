@@ -20,7 +20,8 @@ def command(
         typer.Option(
             "--checkpoint",
             "-c",
-            help="Folder or hub id in diffusers format, or 'miniature', the one that is shipped.",
+            help="Folder or hub id in diffusers format; 'miniature', the one that is shipped, or "
+            "'random', its untrained twin.",
         ),
     ] = "miniature",
     lora: Annotated[
@@ -93,6 +94,10 @@ def command(
 
         pipeline = load_miniature(variant)
     else:
+        if checkpoint == "random":
+            from stdrc.miniature import random_checkpoint
+
+            checkpoint = str(random_checkpoint())
         pipeline = STDRCPipeline.from_pretrained(checkpoint, torch_dtype=getattr(torch, dtype))
     if lora is not None:
         if not lora.exists():

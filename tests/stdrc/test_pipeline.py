@@ -364,3 +364,57 @@ def test_ltx23_full_size_on_the_meta_device():
     assert reference[0, 0].min() == pytest.approx(121 / 24.0)
     hidden = torch.empty(1, 6144 + 384, 128, device="meta")
     assert transformer.proj_in(hidden).shape == (1, 6528, 4096)
+
+
+def test_ltx20_checkpoints_run_as_in_diffusers():
+    """LTX-2.0: one text projection, caption projections, interleaved rotary, no gates."""
+    from diffusers import LTX2VideoTransformer3DModel
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors
+
+    from stdrc.miniature.build import MiniatureConfig, build_components
+
+    config = MiniatureConfig(
+        layers=1, latent_channels=8, vae_channels=(16, 32), decoder_channels=(32, 32), text_width=32
+    )
+    components = build_components(config)
+    torch.manual_seed(0)
+    components["transformer"] = LTX2VideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        cross_attention_dim=32,
+        vae_scale_factors=(4, 8, 8),
+        audio_in_channels=8,
+        audio_out_channels=8,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=8,
+        audio_cross_attention_dim=16,
+        num_layers=1,
+        caption_channels=32,
+    ).eval()
+    components["connectors"] = LTX2TextConnectors(
+        caption_channels=32,
+        text_proj_in_factor=config.text_layers + 1,
+        video_connector_num_attention_heads=2,
+        video_connector_attention_head_dim=16,
+        video_connector_num_layers=1,
+        video_connector_num_learnable_registers=32,
+        audio_connector_num_attention_heads=2,
+        audio_connector_attention_head_dim=16,
+        audio_connector_num_layers=1,
+        audio_connector_num_learnable_registers=32,
+        connector_rope_base_seq_len=32,
+    ).eval()
+    pipe = STDRCPipeline(**components)
+    theirs = LTX2Pipeline(**pipe.components)
+    for each in (pipe, theirs):
+        each.set_progress_bar_config(disable=True)
+    old = {**PLAIN, "use_cross_timestep": False}
+    expected = theirs(PROMPT, generator=seeded(), guidance_scale=3.0, **old, **CALL)
+    ours = pipe(
+        PROMPT, generator=seeded(), guidance=ThreeStreamGuidance(3.0, 0.0), audio=True, **CALL
+    )
+    assert largest(expected.frames, ours.frames) < 1e-4
+    with_reference = pipe(PROMPT, reference=picture(), seeds=0, **CALL).frames
+    assert torch.isfinite(with_reference).all()
