@@ -2,7 +2,8 @@
 
 Detector, embedder, video net and text-video net go to ``metrics/miniature/weights``; the encoder
 of the generator's identity loss, which is none of them, to ``stdrc/miniature/encoders``. None of
-them ever sees a generated video. Everything is seeded; one core needs about half an hour.
+them ever sees a generated video. Everything is seeded; one core needs about half an hour,
+after six minutes of rendering.
 """
 
 from __future__ import annotations

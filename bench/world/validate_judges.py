@@ -305,6 +305,8 @@ Strengths:
 ## Limits
 - One face a frame, of the size and pose that the world draws; frames are looked at 64 x 64 and
   clips as nine frames.
+- Expressions are a few pixels of mouth and brow, and the video net names them worst of all; no metric
+  is built on them.
 - The video net was also taught to estimate blur, noise, disorder, freezing and changes of person.
   That its Frechet distance notices them is by design, not a discovery.
 - Distances depend on the number of clips; compare only at equal numbers.
