@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.errors import BenchError
 from bench.world import World, vocabulary
 from bench.world.attributes import ClipAttributes, write_caption
 from metrics.miniature import words
@@ -241,7 +240,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], help="key=value for both trainings")
     given = parser.parse_args(arguments)
     if given.clips < 20:
-        raise BenchError(f"--clips must be at least 20, not {given.clips}.")
+        parser.error(f"--clips must be at least 20, not {given.clips}")
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     plan = Plan(

@@ -178,6 +178,11 @@ class STDRCPipeline(LTX2Pipeline):
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except (OSError, ValueError) as error:
+            if not folder.exists():
+                raise STDRCError(
+                    f"The checkpoint {name} is not on this machine and could not be fetched; "
+                    f"download it with 'hf download {name}', or give a folder."
+                ) from error
             reason = str(error).strip().splitlines()[0]
             raise STDRCError(f"The checkpoint {name} cannot be loaded: {reason}") from error
 

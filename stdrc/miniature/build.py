@@ -42,7 +42,7 @@ class MiniatureConfig:
     Args:
         heads, head_dim, layers: of the transformer; its width is heads * head_dim.
         latent_channels: of the video autoencoder.
-        vae_channels: of the autoencoder's two stages.
+        vae_channels, decoder_channels: of the autoencoder's two stages.
         text_width, text_layers: of the Gemma-3 text encoder.
         text_tokens: longest prompt in tokens, and the number of the connectors' registers.
     """

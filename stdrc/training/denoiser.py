@@ -7,8 +7,6 @@ that DDP and FSDP have one module to wrap. It adds no parameter and changes no w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from diffusers import LTX2Pipeline, LTX2VideoTransformer3DModel
@@ -106,7 +104,10 @@ class Denoiser(nn.Module):
             if config.use_prompt_embeddings
             else config.audio_cross_attention_dim
         )
-        with shared_timesteps(self.transformer, groups), _phases(self.transformer, phase):
+        with (
+            shared_timesteps(self.transformer, groups),
+            source_phases(self.transformer.rope, phase),
+        ):
             velocity = self.transformer(
                 hidden_states=sequence,
                 audio_hidden_states=silence,
@@ -161,9 +162,3 @@ def sequence_coords(
             ]
         )
     return torch.cat([video, reference], dim=2), phase
-
-
-@contextmanager
-def _phases(transformer: nn.Module, phase: Tensor | None) -> Iterator[None]:
-    with source_phases(transformer.rope, phase):
-        yield

@@ -325,6 +325,8 @@ def test_references_of_another_size_are_refused(pipe):
 def test_other_models_are_refused(tmp_path):
     with pytest.raises(STDRCError, match="no checkpoint"):
         STDRCPipeline.from_pretrained(str(tmp_path / "missing"))
+    with pytest.raises(STDRCError, match="hf download nobody/nothing"):
+        STDRCPipeline.from_pretrained("nobody/nothing")
     with pytest.raises(STDRCError, match="model_index"):
         STDRCPipeline.from_pretrained(str(tmp_path))
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
