@@ -11,7 +11,9 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache, cached_property
@@ -263,8 +265,6 @@ class STDRCGenerator(Generator):
         whole = variant.path is not None and variant.path.is_dir()
         base = str(variant.path) if whole else self.base
         if self._pipe_of != base:
-            # A mismatch is said once, by the plan and in the tables, not once a video.
-            logging.getLogger("stdrc.pipeline").setLevel(logging.ERROR)
             torch.set_num_threads(self.config.threads)
             self._pipe = None  # the old one's memory first
             dtype = getattr(torch, self.config.dtype)
@@ -335,27 +335,49 @@ class STDRCGenerator(Generator):
         if samples[0].references:
             encoded = [self._encode_references(pipe, s, height, width) for s in samples]
             references = _to(EncodedReference.cat(encoded), device)
-        return pipe(
-            prompt_embeds=_to(EncodedText.cat(texts), device),
-            negative_prompt_embeds=_to(negative, device),
-            reference_latents=references,
-            placement=_plain(placement),
-            guidance=ThreeStreamGuidance(
-                text=settings.text,  # type: ignore[arg-type]  # resolved: none is None
-                reference=settings.reference,  # type: ignore[arg-type]
-                order=settings.order,  # type: ignore[arg-type]
-                rescale=settings.rescale,  # type: ignore[arg-type]
-                interval=settings.interval,  # type: ignore[arg-type]
-            ),
-            height=height,
-            width=width,
-            num_frames=settings.num_frames,
-            frame_rate=settings.frame_rate,
-            num_inference_steps=settings.steps,
-            seeds=[settings.seed] * len(samples),
-            output_type="np",
-            **settings.args,
-        ).frames
+        guidance = ThreeStreamGuidance(
+            text=settings.text,  # type: ignore[arg-type]  # resolved: none is None
+            reference=settings.reference,  # type: ignore[arg-type]
+            order=settings.order,  # type: ignore[arg-type]
+            rescale=settings.rescale,  # type: ignore[arg-type]
+            interval=settings.interval,  # type: ignore[arg-type]
+        )
+        with _quiet_pipeline():
+            return pipe(
+                prompt_embeds=_to(EncodedText.cat(texts), device),
+                negative_prompt_embeds=_to(negative, device),
+                reference_latents=references,
+                placement=_plain(placement),
+                guidance=guidance,
+                height=height,
+                width=width,
+                num_frames=settings.num_frames,
+                frame_rate=settings.frame_rate,
+                num_inference_steps=settings.steps,
+                seeds=[settings.seed] * len(samples),
+                output_type="np",
+                **settings.args,
+            ).frames
+
+
+@contextmanager
+def _quiet_pipeline() -> Iterator[None]:
+    """Within it, this thread's pipeline does not warn of a mismatch.
+
+    The plan says it once, and the tables do; the pipeline would say it once a video. Other threads
+    and later calls by the user are heard.
+    """
+    thread = threading.get_ident()
+
+    def let_through(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING or record.thread != thread
+
+    logger = logging.getLogger("stdrc.pipeline")
+    logger.addFilter(let_through)
+    try:
+        yield
+    finally:
+        logger.removeFilter(let_through)
 
 
 def placement_key(value: Any) -> str:

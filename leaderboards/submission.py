@@ -566,7 +566,9 @@ def reencode(source: Path, target: Path, crf: int = 10) -> None:
             out.codec_context.flags |= (
                 0x00800000  # AV_CODEC_FLAG_BITEXACT: no version in the stream
             )
-            out.options = {"crf": str(crf), "preset": "slow", "x264-params": "threads=1"}
+            # cpu-independent: x264's macroblock tree in AVX-512 differs from call to call.
+            x264 = "threads=1:cpu-independent=1"
+            out.options = {"crf": str(crf), "preset": "slow", "x264-params": x264}
             for number, frame in enumerate(read.decode(stream)):
                 pixels = frame.to_ndarray(format="rgb24")[: out.height, : out.width]
                 even = np.ascontiguousarray(pixels, dtype=np.uint8)

@@ -1,7 +1,8 @@
 """Frames to H.264 in MP4, the same bytes for the same frames.
 
-One x264 thread, no creation time and no library banner in the container, so that a video's hash
-says whether two runs agree; a file appears under its final name only when it is complete.
+One x264 thread, only those of its algorithms that give the same on every CPU, no creation time and
+no library banner in the container, so that a video's hash says whether two runs agree; a file
+appears under its final name only when it is complete.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ import av
 import numpy as np
 
 from stdrc.errors import STDRCError
+
+#: With AVX-512, x264's macroblock tree spreads the bits over the same frames differently from call
+#: to call, even in one thread. This switch makes it take its portable form, as fast at our sizes.
+X264_REPEATABLE = "cpu-independent=1"
 
 
 def to_uint8(frames: Any) -> np.ndarray:
@@ -67,7 +72,9 @@ def encode_video(frames: Any, fps: float, crf: int = 12) -> bytes:
     bitexact = {"fflags": "+bitexact"}
     with av.open(buffer, "w", format="mp4", container_options=bitexact) as container:
         stream = container.add_stream(
-            "libx264", rate=Fraction(fps).limit_denominator(100_000), options={"crf": str(crf)}
+            "libx264",
+            rate=Fraction(fps).limit_denominator(100_000),
+            options={"crf": str(crf), "x264-params": X264_REPEATABLE},
         )
         stream.height, stream.width = array.shape[1:3]
         stream.pix_fmt = "yuv420p"

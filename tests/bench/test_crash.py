@@ -16,13 +16,16 @@ import pytest
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.runner import Runner
+from bench.runner import Runner, write_report
 from bench.store import Store
 
 from .fakes import DrawnGenerator, PixelJudge, make_config, no_report, table_of
 
-PROMPTS = [f"square number {i}" for i in range(15)]
-VIDEOS = 2 * 15 * 4  # identities, prompts, cells
+# The moments of the 20 kills add up to 1.8 s and 17 videos that are waited for: some 200 videos at
+# `DELAY` each on a machine where nothing else takes time. The sweep is longer than that.
+PROMPTS = [f"square number {i}" for i in range(40)]
+VIDEOS = 2 * 40 * 4  # identities, prompts, cells
+DELAY = 0.01
 IN_FLIGHT = 5  # the queue between the threads, and one in the hands of each
 
 
@@ -30,7 +33,7 @@ def work(folder: str, log: str) -> None:
     """One process' attempt at the run."""
     runner = Runner(
         make_config(Path(folder), prompts=PROMPTS),
-        generator=DrawnGenerator(delay=0.01, log=Path(log)),
+        generator=DrawnGenerator(delay=DELAY, log=Path(log)),
         judge=PixelJudge(delay=0.003),
         report=no_report,
         console=Console(file=io.StringIO()),
@@ -42,6 +45,11 @@ def finished(folder: Path) -> dict[str, tuple[int, int]]:
     """Complete videos: name -> (inode, time of last change)."""
     files = (folder / "run" / "videos").glob("??/*.mp4")
     return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in files}
+
+
+def begun(log: Path) -> int:
+    """How many videos were begun so far, killed ones and all."""
+    return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +70,20 @@ def test_twenty_kills_change_nothing(tmp_path: Path, processes: Any) -> None:
     log = tmp_path / "rough.log"
     seen: dict[str, tuple[int, int]] = {}
     for kill in range(20):
+        logged = begun(log)
         child = processes.Process(target=work, args=(str(rough), str(log)))
         child.start()
-        if kill % 2:  # in the middle of the work: after a few more videos
+        if kill % 3 == 0:  # in the start, or soon after it on a fast machine
+            time.sleep(moments.uniform(0, 0.2))
+        elif kill % 3 == 1:  # just after a video: its row, its scores, the next one's file
             wanted = len(seen) + moments.randint(1, 3)
             while len(finished(rough)) < wanted and child.is_alive():
                 time.sleep(0.001)
             time.sleep(moments.uniform(0, 0.02))
-        else:  # anywhere, the start included
-            time.sleep(moments.uniform(0, 0.3))
+        else:  # anywhere in the work, however long the start took
+            while begun(log) == logged and child.is_alive():
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0, 0.2))
         assert child.is_alive(), "the run was over before it could be killed"
         os.kill(child.pid, signal.SIGKILL)
         child.join()
@@ -84,6 +97,13 @@ def test_twenty_kills_change_nothing(tmp_path: Path, processes: Any) -> None:
     assert {name: final[name] for name in seen} == seen
     assert len(final) == VIDEOS
     assert table_of(rough / "run") == table_of(calm / "run")
+    for folder in (calm, rough):
+        write_report(folder / "run")
+    tables = sorted(p.name for p in (calm / "run" / "leaderboard").glob("*.csv"))
+    assert "leaderboard.csv" in tables
+    for name in tables:
+        calm_table, rough_table = (f / "run" / "leaderboard" / name for f in (calm, rough))
+        assert rough_table.read_bytes() == calm_table.read_bytes(), name
     assert not list((rough / "run").rglob("*.part"))
     # The calm run generated each video once; the rough one again only what a kill interrupted
     # before its file was complete: at most what is in flight between the threads, a kill.

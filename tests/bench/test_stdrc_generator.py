@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.generator import Settings
 from bench.runner import Runner
 from bench.stdrc_generator import STDRCGenerator
-from stdrc import STDRCPipeline
+from stdrc import ReferencePlacement, STDRCPipeline
 from stdrc.miniature.build import MiniatureConfig, build_components
 
 from .fakes import PixelJudge, evalset, make_config, no_report, table_of
@@ -131,6 +131,31 @@ def test_videos_do_not_depend_on_batch_or_order(tmp_path: Path, weights: Path) -
     assert tables[0] == tables[1]
 
 
+def test_a_mismatch_is_not_said_once_a_video_but_to_the_next_user(
+    tmp_path: Path,
+    weights: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained = property(lambda _: ReferencePlacement.overlap())
+    monkeypatch.setattr(STDRCPipeline, "trained_placement", trained)
+    samples = evalset(tmp_path, ["a man walks"])
+    generator = make(weights)
+    asked = Settings(placement="strata", steps=2)
+    resolved = generator.resolve(asked, allow_mismatch=True)
+    assert resolved.mismatch
+    from bench.generator import with_seed
+
+    with caplog.at_level("WARNING"):
+        generator.generate(samples[:1], with_seed(resolved.settings, 3))
+        assert "never seen" not in caplog.text
+        # The same process goes on, in a notebook or a service, with a pipeline of its own.
+        pipe = STDRCPipeline.from_pretrained(weights / "base")
+        reference = str(samples[0].references[0])
+        pipe("a man", reference=reference, placement="strata", num_inference_steps=2, seeds=3)
+    assert "never seen" in caplog.text
+
+
 def test_a_cell_is_the_pipeline_called_by_hand(tmp_path: Path, weights: Path) -> None:
     samples = evalset(tmp_path, ["a man walks"])
     generator = make(weights)
@@ -236,7 +261,7 @@ def test_a_missing_variant_is_trained_once(
         assert not resolved.mismatch
         assert generator.resolve(Settings(placement="tass")).stage == "tass-on"
     (config,) = trained
-    assert config.reference_placement.gap == 2
+    assert config.reference_placements[0].gap == 2
     assert (config.augmentation.pose, config.augmentation.colour) == (False, True)
     with pytest.raises(BenchError, match=r"train_config names no training file"):
         make(weights, train="missing").resolve(wanted)
