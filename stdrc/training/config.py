@@ -72,9 +72,9 @@ class LoraConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """AdamW, or Adafactor where the optimizer's memory counts."""
+    """AdamW; Adafactor where its memory counts; Muon (with AdamW) from random weights on."""
 
-    name: Literal["adamw", "adafactor"] = "adamw"
+    name: Literal["adamw", "adafactor", "muon"] = "adamw"
     lr: float = Field(default=2e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = Field(default=1e-8, gt=0)
@@ -120,7 +120,9 @@ class NoiseConfig(Section):
 
 
 class IdentityConfig(Section):
-    """1 - cos between the faces of the decoded prediction and of the true clip."""
+    """Identity objectives: 1 - cos between the faces of the decoded prediction and of the true clip
+    (`weight`), and between what the model's inner features say of the face and the true face
+    (`alignment`)."""
 
     weight: float = Field(default=0.0, ge=0)
     max_sigma: float = Field(default=0.5, gt=0, le=1, description="only below this noise level")
@@ -128,6 +130,17 @@ class IdentityConfig(Section):
     samples: int = Field(default=4, ge=1, description="samples a batch that are decoded")
     margin: float = Field(
         default=0.2, ge=0, description="added to the face box on each side, in box sizes"
+    )
+    alignment: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of 1 - cos between the true face and what a small head reads of it "
+        "from the features of face and reference tokens; the head is thrown away after",
+    )
+    layer: int | None = Field(
+        default=None,
+        ge=0,
+        description="block whose output the head reads; none: two thirds of the way",
     )
     encoder: str | None = Field(
         default=None,
@@ -171,6 +184,11 @@ class TrainConfig(Section):
     layout: Literal["auto", "trainer", "consisid"] = "auto"
     clip: ClipConfig = ClipConfig()
     placement: Any = "tass"
+    mixed_placements: list[Any] = Field(
+        default=[],
+        description="further placements: each step takes one of these or `placement` at random, "
+        "for a base from which placements are then trained apart",
+    )
     augmentation: AugmentationConfig = AugmentationConfig()
     mode: Literal["lora", "full"] = "lora"
     train_connectors: bool = False
@@ -187,6 +205,9 @@ class TrainConfig(Section):
     ema: EmaConfig | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
+    compile: bool = Field(
+        default=False, description="torch.compile the transformer's blocks; pays off in long runs"
+    )
     checkpoint_every: int = Field(default=500, ge=0, description="0: only at the end")
     keep_checkpoints: int = Field(default=2, ge=1)
     save_dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -219,10 +240,23 @@ class TrainConfig(Section):
             return None
         return ReferencePlacement.parse(value).to_dict()
 
+    @field_validator("mixed_placements")
+    @classmethod
+    def _placements(cls, value: list[Any]) -> list[Any]:
+        return [ReferencePlacement.parse(v).to_dict() for v in value]
+
+    @model_validator(mode="after")
+    def _mixed_with_one(self) -> TrainConfig:
+        if self.mixed_placements and self.placement is None:
+            raise ValueError("mixed_placements needs a placement; it is none")
+        return self
+
     @property
-    def reference_placement(self) -> ReferencePlacement | None:
-        """The placement, or None for plain text-to-video without a reference."""
-        return None if self.placement is None else ReferencePlacement.parse(self.placement)
+    def reference_placements(self) -> list[ReferencePlacement]:
+        """Every placement of the run; empty for plain text-to-video."""
+        if self.placement is None:
+            return []
+        return [ReferencePlacement.parse(p) for p in (self.placement, *self.mixed_placements)]
 
     @property
     def cache_folder(self) -> Path:

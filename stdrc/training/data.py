@@ -74,6 +74,8 @@ class Batch:
     face: Tensor | None  # [B, F, H, W] share of a token inside the face box
     clips: Tensor  # [B] row numbers
     boxes: Tensor | None  # [B, frames, 4] pixels, NaN where there is no face
+    identities: Tensor | None = None  # [B, E] unit, zero where there is no face
+    placement: int = 0  # which of the run's placements
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
@@ -99,6 +101,8 @@ class TrainingData:
         face: [N, F, H, W] in 0..1, the share of each token's pixels inside the face box.
         boxes: [N, frames, 4] face boxes in pixels of the clip, NaN where there is none; for the
             identity loss.
+        identities: [N, E] unit embeddings of each clip's true face, zero where it has none; for
+            `identity.alignment`.
         fps: frames a second.
         description: what goes into the result's metadata under "data".
 
@@ -116,6 +120,7 @@ class TrainingData:
     choices: Sequence[Sequence[int]] | None = None
     face: Tensor | None = None
     boxes: Tensor | None = None
+    identities: Tensor | None = None
     description: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -136,7 +141,8 @@ class TrainingData:
                 f"text_mask has {len(self.text_mask)} rows; it needs {len(self.text) + 1}, one a "
                 "caption and a last one for the negative prompt."
             )
-        for name, tensor in (("face", self.face), ("boxes", self.boxes)):
+        rows = (("face", self.face), ("boxes", self.boxes), ("identities", self.identities))
+        for name, tensor in rows:
             if tensor is not None and len(tensor) != count:
                 raise STDRCError(f"{name} has {len(tensor)} rows for {count} clips.")
 
@@ -259,7 +265,19 @@ class BatchSource:
             face=None if data.face is None else data.face.index_select(0, clips),
             clips=clips,
             boxes=None if data.boxes is None else data.boxes.index_select(0, clips),
+            identities=(
+                None if data.identities is None else data.identities.index_select(0, clips)
+            ),
+            placement=self._placement(number),
         )
+
+    def _placement(self, number: int) -> int:
+        """Which placement; one for a whole micro-batch, the same on every rank."""
+        count = len(self.config.mixed_placements) + 1
+        if count == 1:
+            return 0
+        generator = seeded(self.config.seed, "placement", number)
+        return int(torch.randint(count, (1,), generator=generator))
 
     def _text(self, captions: Tensor, dropped: Tensor) -> tuple[Tensor, Tensor | None]:
         data = self.data

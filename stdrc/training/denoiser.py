@@ -1,12 +1,14 @@
 """The trained module: LTX-2's transformer called on noisy video tokens and clean reference tokens.
 
 It is a thin `nn.Module` around diffusers' transformer (and connectors, where they are trained), so
-that DDP and FSDP have one module to wrap. It adds no parameter and changes no weight's name.
+that DDP and FSDP have one module to wrap. It changes no weight's name, and adds parameters only
+where a head for the identity alignment is asked for.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 from diffusers import LTX2Pipeline, LTX2VideoTransformer3DModel
@@ -46,6 +48,7 @@ class Denoiser(nn.Module):
         transformer: diffusers' LTX-2.x transformer.
         connectors: only where they are trained; the text then comes from before them.
         padding_side: the tokenizer's, which LTX-2.0 connectors need to know.
+        head, layer: reads the features after block `layer`, for the identity alignment.
     """
 
     def __init__(
@@ -54,13 +57,22 @@ class Denoiser(nn.Module):
         connectors: nn.Module | None = None,
         *,
         padding_side: str = "left",
+        head: nn.Module | None = None,
+        layer: int = 0,
     ) -> None:
         super().__init__()
         self.transformer = transformer
         self.connectors = connectors
         self.padding_side = padding_side
+        self.head = head
+        self._features: Tensor | None = None
+        if head is not None:
+            transformer.transformer_blocks[layer].register_forward_hook(self._keep_features)
         # `sigma`-modulated prompts came with 2.3; so did the cross-timestep they need.
         self.is_23 = bool(transformer.config.cross_attn_mod)
+
+    def _keep_features(self, _block: nn.Module, _inputs: Any, outputs: Any) -> None:
+        self._features = outputs[0]  # the second are the audio's
 
     def forward(
         self,
@@ -71,7 +83,7 @@ class Denoiser(nn.Module):
         reference: Tensor | None,
         coords: Tensor,
         phase: Tensor | None = None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         """
         Args:
             video: [B, N, D] noisy video tokens.
@@ -83,7 +95,8 @@ class Denoiser(nn.Module):
             phase: [N + R] per-token rotary phase of the placement, or None.
 
         Returns:
-            [B, N, D] velocity, noise minus clean.
+            [B, N, D] velocity, noise minus clean; and what the head, where there is one, reads from
+            the tokens' features, [B, N + R, E].
         """
         batch, tokens, _ = video.shape
         if self.connectors is not None:
@@ -126,7 +139,10 @@ class Denoiser(nn.Module):
                 use_cross_timestep=self.is_23,
                 return_dict=False,
             )[0]
-        return velocity[:, :tokens]
+        read = None
+        if self.head is not None:
+            read, self._features = self.head(self._features), None
+        return velocity[:, :tokens], read
 
 
 def sequence_coords(

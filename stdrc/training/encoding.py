@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from stdrc.augmentation import ReferenceAugmentation
 from stdrc.errors import STDRCError
@@ -42,10 +43,11 @@ from stdrc.training.folder import (
     read_frames,
     window_frames,
 )
-from stdrc.training.objectives import face_coverage
+from stdrc.training.objectives import IdentityEncoder, face_coverage, face_crops
 from stdrc.training.result import weights_fingerprint
 
 VERSION = 1  # raised when an encoding's numbers change
+IDENTITY_FRAMES = 3  # of a clip, spread over it, whose embeddings are averaged
 
 
 class EncodingCache:
@@ -110,13 +112,18 @@ class _Window:
 
 
 def prepare(
-    config: TrainConfig, pipe: STDRCPipeline, *, say: Callable[[str], None] = lambda _: None
+    config: TrainConfig,
+    pipe: STDRCPipeline,
+    *,
+    encoder: IdentityEncoder | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> TrainingData:
     """Read, check and encode the folders in `config.data`.
 
     Args:
         config: the run.
         pipe: with its VAE, text encoder, tokenizer and connectors, on the device to encode on.
+        encoder: for `identity.alignment`: embeds the true faces.
         say: told in a line what is being done.
 
     Returns:
@@ -128,7 +135,7 @@ def prepare(
     """
     cache = EncodingCache(config.cache_folder)
     try:
-        return _Preparation(config, pipe, cache, say).run()
+        return _Preparation(config, pipe, cache, encoder, say).run()
     finally:
         cache.close()
 
@@ -139,11 +146,14 @@ class _Preparation:
         config: TrainConfig,
         pipe: STDRCPipeline,
         cache: EncodingCache,
+        encoder: IdentityEncoder | None,
         say: Callable[[str], None],
     ) -> None:
         self.config, self.pipe, self.cache, self.say = config, pipe, cache, say
+        self.encoder = encoder
         self.problems: list[Problem] = []
-        self.vae_hash = weights_fingerprint(pipe.vae)
+        # Latents don't know the decoder, which may still be in training.
+        self.vae_hash = weights_fingerprint(pipe.vae, skip="decoder.")
         self.size = {"height": config.clip.height, "width": config.clip.width}
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
             config.cache.dtype
@@ -193,6 +203,7 @@ class _Preparation:
                 "all at one."
             )
         face, box_rows = self._faces(boxes, latents[0])
+        identities = self._identities(entries, kept, boxes)
         self.say(f"{len(kept)} clips, {len(references)} references, {len(text)} captions encoded")
         return TrainingData(
             latents=self._rows(latents, "latents"),
@@ -204,6 +215,7 @@ class _Preparation:
             choices=choices,
             face=face,
             boxes=box_rows,
+            identities=identities,
             fps=kept[0].fps,
             description={
                 "folders": [folder.name for folder in self.config.data],
@@ -242,7 +254,7 @@ class _Preparation:
         wrong = check_clip(entry, info, config.clip)
         for name, needs in (
             ("face_weight", config.face_weight > 1),
-            ("identity", config.identity.weight > 0),
+            ("identity", config.identity.weight > 0 or config.identity.alignment > 0),
             ("a reference cut from its frames", bool(config.placement) and not entry.references),
         ):
             if needs and entry.boxes is None:
@@ -337,7 +349,8 @@ class _Preparation:
         self, boxes: Sequence[Tensor | None], latent: Path
     ) -> tuple[Tensor | None, Tensor | None]:
         config = self.config
-        if config.face_weight <= 1 and config.identity.weight <= 0:
+        identity = config.identity
+        if config.face_weight <= 1 and identity.weight <= 0 and identity.alignment <= 0:
             return None, None
         rows = torch.stack([box for box in boxes if box is not None])
         _, frames, height, width = load_file(latent)["latents"].shape
@@ -352,6 +365,54 @@ class _Preparation:
             ]
         )  # fmt: skip
         return face, rows
+
+    def _identities(
+        self,
+        entries: Sequence[ClipEntry],
+        windows: Sequence[_Window],
+        boxes: Sequence[Tensor | None],
+    ) -> Tensor | None:
+        """[N, E]: the true face of each clip, a unit mean over a few of its frames."""
+        config = self.config
+        if not config.identity.alignment:
+            return None
+        if not isinstance(self.encoder, nn.Module):
+            raise STDRCError(
+                "identity.alignment needs an encoder that is a torch.nn.Module: its weights name "
+                "the embeddings that are kept. Set identity.encoder, or pass identity_encoder=."
+            )
+        size = int(getattr(self.encoder, "crop_size", 112))
+        encoder = self.encoder.to(self.pipe.vae.device).eval()
+        weights = weights_fingerprint(encoder)
+        paths = [
+            self.cache.path(
+                kind="identity",
+                clip=window.latent.stem,
+                encoder=weights,
+                margin=config.identity.margin,
+                frames=IDENTITY_FRAMES,
+            )
+            for window in windows
+        ]
+        missing = [i for i, path in enumerate(paths) if not self.cache.has(path)]
+        if missing:
+            self.say(f"embedding the faces of {len(missing)} of {len(paths)} clips")
+        for i in missing:
+            window, box = windows[i], boxes[i]
+            assert box is not None
+            seen = (~box.isnan().any(dim=1)).nonzero().flatten()
+            at = seen[torch.linspace(0, len(seen) - 1, min(IDENTITY_FRAMES, len(seen))).long()]
+            entry = entries[window.entry]
+            frames = read_frames(entry.video, window.frames)
+            clip, _ = frame_to_clip(frames, _boxes_at(entry, window), config.clip)
+            with torch.no_grad():
+                crops = face_crops(
+                    clip[:, at].transpose(0, 1), box[at], size, config.identity.margin
+                )
+                found = encoder(crops.to(self.pipe.vae.device)).float()
+            mean = F.normalize(F.normalize(found, dim=1).sum(dim=0), dim=0)
+            self.cache.put(paths[i], {"identity": mean.cpu()})
+        return torch.stack([load_file(path)["identity"] for path in paths])
 
     # References ---------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from diffusers import LTX2Pipeline
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from stdrc.errors import STDRCError
@@ -47,6 +47,49 @@ def flow_matching_loss(velocity: Tensor, target: Tensor, weight: Tensor | None =
     if weight is None:
         return error.mean(dim=1)
     return (error * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+class IdentityHead(nn.Module):
+    """Reads a face embedding off a block's features, token by token; only training has it.
+
+    Args:
+        width: of the features.
+        size: of the embedding.
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.hidden = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(2 * width, size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, N, width] -> unit embeddings [B, N, size]."""
+        return F.normalize(self.out(F.silu(self.hidden(self.norm(features)))), dim=-1)
+
+
+def identity_alignment_loss(found: Tensor, true: Tensor, face: Tensor) -> Tensor:
+    """1 - cos between what tokens say of the face and the true face.
+
+    The velocity's error says little about who is seen: identity is a few percent of it, and a model
+    learns to read its reference late. Here every token that shows the face has to know whose it is,
+    which at high noise only the reference can tell. The idea is REPA's (arXiv 2410.06940), with a
+    face encoder in place of a general one.
+
+    Args:
+        found: [B, N + R, E] unit embeddings by token, the R tokens of a reference last.
+        true: [B, E] unit embeddings of the clips' true faces.
+        face: [B, N] share of each video token inside the face box, its weight.
+
+    Returns:
+        [B]; where there is a reference, the mean of the video's and the reference's part.
+    """
+    cosine = torch.einsum("bne,be->bn", found.float(), true)
+    tokens = face.shape[1]
+    loss = 1 - (cosine[:, :tokens] * face).sum(dim=1) / face.sum(dim=1).clamp_min(1e-6)
+    if cosine.shape[1] > tokens:
+        loss = (loss + 1 - cosine[:, tokens:].mean(dim=1)) / 2
+    return loss
 
 
 def face_coverage(

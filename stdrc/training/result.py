@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import LTX2VideoTransformer3DModel
 from peft import LoraConfig as PeftLoraConfig
 from peft import get_peft_model_state_dict
@@ -64,14 +65,16 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def weights_fingerprint(module: nn.Module) -> str:
+def weights_fingerprint(module: nn.Module, *, skip: str | None = None) -> str:
     """A hash of a module's weights: names, shapes and up to 1,024 evenly spread values of each.
 
     Reading billions of weights whole takes minutes, and two checkpoints that differ at all differ
-    in nearly every tensor. 16 hexadecimal digits.
+    in nearly every tensor. Names that start with `skip` don't count. 16 hexadecimal digits.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
+        if skip is not None and name.startswith(skip):
+            continue
         flat = tensor.detach().reshape(-1)
         picked = flat[:: max(1, len(flat) // 1024)].float().cpu().numpy()
         digest.update(f"{name}{tuple(tensor.shape)}".encode() + picked.tobytes())
@@ -79,22 +82,35 @@ def weights_fingerprint(module: nn.Module) -> str:
 
 
 def describe(
-    config: TrainConfig, *, step: int, data: Mapping[str, Any], base_hash: str | None
+    config: TrainConfig,
+    *,
+    step: int,
+    data: Mapping[str, Any],
+    base_hash: str | None,
+    processes: int = 1,
 ) -> dict:
     """What a result says about itself; plain data."""
+    base = Path(config.base)
     return {
-        "placement": config.placement,
+        # A run of several placements was made for none in particular.
+        "placement": None if config.mixed_placements else config.placement,
+        "mixed_placements": (
+            [config.placement, *config.mixed_placements] if config.mixed_placements else []
+        ),
         "augmentation": config.augmentation.model_dump(mode="json"),
         "data": dict(data),
         "steps": step,
         "seed": config.seed,
         "commit": git_commit(),
-        "base": config.base,
+        # A result is given away; where a folder lay is nobody's business.
+        "base": base.name if base.is_dir() else config.base,
         "base_hash": base_hash,
         "mode": config.mode,
+        "lora": config.lora.model_dump(mode="json") if config.mode == "lora" else None,
         "clip": config.clip.model_dump(mode="json"),
         "batch_size": config.batch_size,
         "accumulation": config.accumulation,
+        "processes": processes,
         "optimizer": config.optimizer.model_dump(mode="json"),
         "dropout": config.dropout.model_dump(mode="json"),
         "noise": config.noise.model_dump(mode="json"),
@@ -109,11 +125,14 @@ def save_lora(
     transformer: LTX2VideoTransformer3DModel,
     weights: Mapping[str, Tensor],
     about: Mapping[str, Any],
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write a LoRA in diffusers' layout.
 
     Args:
         weights: trained parameters as `Denoiser` names them ("transformer.…lora_A.default.weight").
+        dtype: of the file.
 
     Raises:
         STDRCError: the weights aren't finite, or the disk won't take them.
@@ -128,7 +147,7 @@ def save_lora(
     scale = peft.lora_alpha / peft.r
     # The scale goes into B, since not every loader reads where alpha would be written.
     tensors = {
-        prefix + name: tensor * scale if "lora_B" in name else tensor
+        prefix + name: (tensor * scale if "lora_B" in name else tensor).to(dtype)
         for name, tensor in adapter.items()
     }
     metadata = {

@@ -47,8 +47,11 @@ def train(
     accelerator = make_accelerator(config)
     say = _Teller(accelerator.is_main_process)
     half = DTYPES[config.precision]
+    encoder = identity_encoder
+    if encoder is None and (config.identity.weight or config.identity.alignment):
+        encoder = load_identity_encoder(config.identity.encoder, accelerator.device)
     if data is None:
-        data = _prepare(config, accelerator, say)
+        data = _prepare(config, accelerator, encoder, say)
     # Full training keeps its weights in float32; a frozen base is loaded as it is used.
     dtype = half if config.mode == "lora" else torch.float32
     wants_vae = bool(config.identity.weight or config.sample_every)
@@ -58,15 +61,12 @@ def train(
         unused["vae"] = None
     if not wants_connectors:
         unused["connectors"] = None
-    pipe = STDRCPipeline.from_pretrained(config.base, torch_dtype=dtype, **unused)
+    pipe = STDRCPipeline.from_pretrained(config.base, dtype=dtype, **unused)
     if wants_vae:
         pipe.vae.to(accelerator.device)
     sampler = None
     if config.sample_every:
         sampler = strip_sampler(config, data, pipe)
-    encoder = identity_encoder
-    if encoder is None and config.identity.weight:
-        encoder = load_identity_encoder(config.identity.encoder, accelerator.device)
     trainer = Trainer(
         config,
         data,
@@ -89,7 +89,9 @@ def train(
     return trainer.fit(resume=resume)
 
 
-def _prepare(config: TrainConfig, accelerator: Accelerator, say: _Teller) -> TrainingData:
+def _prepare(
+    config: TrainConfig, accelerator: Accelerator, encoder: IdentityEncoder | None, say: _Teller
+) -> TrainingData:
     """Encode on the main process; the others read what it left in the cache."""
     dtype = DTYPES[config.precision]
 
@@ -97,12 +99,12 @@ def _prepare(config: TrainConfig, accelerator: Accelerator, say: _Teller) -> Tra
         pipe = STDRCPipeline.from_pretrained(
             config.base,
             # Latents are what everything after is made of: the autoencoder runs in full precision.
-            torch_dtype={"vae": torch.float32, "default": dtype},
+            dtype={"vae": torch.float32, "default": dtype},
             transformer=None,
             audio_vae=None,
             vocoder=None,
         ).to(accelerator.device)
-        return prepare(config, pipe, say=speak)
+        return prepare(config, pipe, encoder=encoder, say=speak)
 
     if accelerator.num_processes == 1:
         return encode(say)
@@ -123,7 +125,7 @@ def load_identity_encoder(name: str | None, device: torch.device) -> IdentityEnc
     """
     if name is None:
         raise STDRCError(
-            "identity.weight > 0 needs identity.encoder: 'miniature', or a TorchScript file."
+            "The identity objectives need identity.encoder: 'miniature', or a TorchScript file."
         )
     if name == "miniature":
         from stdrc.miniature.identity_encoder import load_identity_encoder as load_miniature

@@ -38,10 +38,13 @@ from stdrc.training.denoiser import Denoiser, is_video_parameter, pack, sequence
 from stdrc.training.ema import WeightAverage
 from stdrc.training.objectives import (
     IdentityEncoder,
+    IdentityHead,
     IdentityLoss,
     add_noise,
     flow_matching_loss,
+    identity_alignment_loss,
 )
+from stdrc.training.optimizer import make_optimizer
 from stdrc.training.progress import RunLog
 from stdrc.training.result import (
     CHECKPOINT_NAME,
@@ -56,6 +59,7 @@ from stdrc.training.result import (
 _FREE_TO_CHANGE = {
     "output", "log_dir", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every",
     "save_dtype", "samples", "cache", "on_nan", "max_skipped", "on_bad_data", "data", "base",
+    "compile",
 }  # fmt: skip
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -127,7 +131,6 @@ class Trainer:
     ) -> None:
         self.config, self.data = config, data
         self.base_hash, self.sampler, self.on_step = base_hash, sampler, on_step
-        self.placement = config.reference_placement
         self.accelerator = accelerator or make_accelerator(config)
         self.device = self.accelerator.device
         self._check(transformer, connectors, vae, identity_encoder)
@@ -143,8 +146,8 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         denoiser = self._prepare_modules(transformer, connectors, padding_side)
-        trained = [p for p in denoiser.parameters() if p.requires_grad]
-        optimizer = _optimizer(trained, config.optimizer)
+        trained = [(name, p) for name, p in denoiser.named_parameters() if p.requires_grad]
+        optimizer = make_optimizer(trained, config.optimizer)
         self.model, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
         self.transformer = transformer
         self.connectors = connectors
@@ -164,7 +167,10 @@ class Trainer:
             "device": self.device,
         }  # fmt: skip
         self._alone = sequence_coords(transformer, placement=None, **shape)
-        self._together = sequence_coords(transformer, placement=self.placement, **shape)
+        self._together = [
+            sequence_coords(transformer, placement=placement, **shape)
+            for placement in config.reference_placements
+        ]
         self.step = 0
         self.skipped = 0
         self._losses: list[float] = []
@@ -197,6 +203,10 @@ class Trainer:
                 )
             if data.boxes is None:
                 raise STDRCError("identity.weight > 0 needs face boxes, and the data has none.")
+        if config.identity.alignment and (data.identities is None or data.face is None):
+            raise STDRCError(
+                "identity.alignment > 0 needs face boxes and embeddings, and the data has none."
+            )
         channels = data.latent_shape[0]
         patch = transformer.config.patch_size**2 * transformer.config.patch_size_t
         if channels * patch != transformer.config.in_channels:
@@ -229,8 +239,26 @@ class Trainer:
             connectors = None
         if config.gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
+        if config.compile:
+            # Block by block: all blocks share what is compiled for one.
+            transformer.compile_repeated_blocks()
         transformer.train()
-        return Denoiser(transformer, connectors, padding_side=side)
+        head, layer = self._identity_head(transformer)
+        return Denoiser(transformer, connectors, padding_side=side, head=head, layer=layer)
+
+    def _identity_head(
+        self, transformer: LTX2VideoTransformer3DModel
+    ) -> tuple[IdentityHead | None, int]:
+        """The head of the identity alignment, and the block that it reads."""
+        identity, blocks = self.config.identity, len(transformer.transformer_blocks)
+        if not identity.alignment:
+            return None, 0
+        layer = identity.layer if identity.layer is not None else 2 * blocks // 3 - 1
+        if not 0 <= layer < blocks:
+            raise STDRCError(f"identity.layer is {layer}; this model has blocks 0 to {blocks - 1}.")
+        assert self.data.identities is not None
+        width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+        return IdentityHead(width, self.data.identities.shape[1]), layer
 
     # One step -----------------------------------------------------------------------------------
 
@@ -244,7 +272,7 @@ class Trainer:
         noisy = add_noise(batch.latents, batch.noise, batch.sigmas)
         target = pack(batch.noise - batch.latents, self.transformer)
         video = pack(noisy, self.transformer)
-        velocity = self._velocity(batch, video)
+        velocity, alignment = self._velocity(batch, video)
         weight = None
         if self.config.face_weight > 1:
             assert batch.face is not None
@@ -254,6 +282,9 @@ class Trainer:
         per_sample = flow_matching_loss(velocity, target, weight)
         loss = per_sample.mean()
         parts = {"flow": float(loss.detach())}
+        if alignment is not None:
+            parts["alignment"] = float(alignment.detach())
+            loss = loss + self.config.identity.alignment * alignment
         if self.identity is not None:
             assert batch.boxes is not None
             clean_guess = (
@@ -270,17 +301,19 @@ class Trainer:
                 loss = loss + self.config.identity.weight * identity
         return loss, parts
 
-    def _velocity(self, batch: Batch, video: Tensor) -> Tensor:
+    def _velocity(self, batch: Batch, video: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Velocity [B, N, D], and the batch's identity alignment loss where it is asked for."""
         k = batch.with_reference
         mask = batch.text_mask
-        outputs = []
+        outputs: list[tuple[Tensor, Tensor | None]] = []
         if k:
             assert batch.reference is not None
             outputs.append(
                 self.model(
                     video[:k], batch.sigmas[:k], batch.text[:k],
                     None if mask is None else mask[:k],
-                    pack(batch.reference, self.transformer), *self._together,
+                    pack(batch.reference, self.transformer),
+                    *self._together[batch.placement],
                 )
             )  # fmt: skip
         if k < len(video):
@@ -290,7 +323,19 @@ class Trainer:
                     None if mask is None else mask[k:], None, *self._alone,
                 )
             )  # fmt: skip
-        return torch.cat(outputs)
+        velocity = torch.cat([found for found, _ in outputs])
+        if not self.config.identity.alignment:
+            return velocity, None
+        assert batch.identities is not None
+        assert batch.face is not None
+        face = pack(batch.face[:, None], self.transformer).mean(dim=2)
+        losses, start = [], 0
+        for found, read in outputs:
+            rows = slice(start, start + len(found))
+            assert read is not None
+            losses.append(identity_alignment_loss(read, batch.identities[rows], face[rows]))
+            start += len(found)
+        return velocity, torch.cat(losses).mean()
 
     def _optimizer_step(self, batches: list[Batch]) -> dict[str, float] | None:
         """Numbers of the step, or None where it was skipped because they weren't finite."""
@@ -561,11 +606,16 @@ class Trainer:
         result = config.output / (LORA_NAME if config.mode == "lora" else CHECKPOINT_NAME)
         if self.accelerator.is_main_process:
             about = describe(
-                config, step=self.step, data=self.data.description, base_hash=self.base_hash
+                config,
+                step=self.step,
+                data=self.data.description,
+                base_hash=self.base_hash,
+                processes=self.accelerator.num_processes,
             )
             about["clip"] = self._clip_shape()
             if config.mode == "lora":
-                save_lora(result, self.transformer, weights, about)
+                dtype = DTYPES[config.save_dtype]
+                save_lora(result, self.transformer, weights, about, dtype=dtype)
             else:
                 modules: dict[str, nn.Module] = {"transformer": self.transformer}
                 if config.train_connectors:
@@ -598,16 +648,3 @@ def _set_random_states(states: Mapping[str, list[int]], device: torch.device) ->
 def _cast(module: nn.Module, dtype: Callable[[nn.Parameter], torch.dtype]) -> None:
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype(parameter))
-
-
-def _optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    if config.name == "adafactor":
-        return torch.optim.Adafactor(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(
-        parameters,
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        foreach=True,
-    )

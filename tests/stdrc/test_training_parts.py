@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stdrc.errors import STDRCError
 from stdrc.miniature.build import MiniatureConfig, build_vae
+from stdrc.positions import NAMED_PLACEMENTS
 from stdrc.training import TrainConfig
 from stdrc.training.config import EmaConfig, IdentityConfig, NoiseConfig
 from stdrc.training.ema import WeightAverage
@@ -216,7 +217,7 @@ def test_overrides_and_relative_paths(tmp_path: Path) -> None:
     )
     assert config.optimizer.lr == 1e-5
     assert not config.augmentation.active
-    assert config.reference_placement is None
+    assert config.reference_placements == []
     assert config.lora.targets == ["ff"]
     assert config.output == tmp_path / "out"
     assert config.data == [tmp_path / "clips"]
@@ -232,7 +233,12 @@ def test_shipped_settings_are_valid(name: str) -> None:
     folder = Path(__file__).parents[2] / "configs"
     config = TrainConfig.load(folder / f"train_{name}.yaml")
     assert config.output.is_relative_to(folder)
-    assert (config.placement is None) == (name == "miniature_base")
+    trained = [str(p) for p in config.reference_placements]
+    if name == "miniature_base":  # favours none of the points that are trained on top of it
+        assert trained[0] == "tass"
+        assert sorted(trained) == sorted(NAMED_PLACEMENTS)
+    else:
+        assert len(trained) == 1
 
 
 def test_a_config_survives_its_own_dump(tmp_path: Path) -> None:

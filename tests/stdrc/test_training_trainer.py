@@ -22,6 +22,7 @@ from stdrc.positions import ReferencePlacement
 from stdrc.training import Trainer, checkpoint
 from stdrc.training.data import BatchSource
 from stdrc.training.denoiser import Denoiser, pack, sequence_coords
+from stdrc.training.optimizer import make_optimizer
 from stdrc.training.trainer import learning_rate
 
 from .training_tiny import tiny_config, tiny_data, tiny_transformer
@@ -37,7 +38,7 @@ def test_denoiser_is_the_plain_transformer_call() -> None:
     reference = pack(torch.randn(3, 4, 1, 3, 3, generator=g), model)
     text, sigmas = torch.randn(3, 5, 16, generator=g), torch.tensor([0.1, 0.5, 0.9])
     with torch.no_grad():
-        ours = Denoiser(model)(video, sigmas, text, None, reference, coords)
+        ours, _ = Denoiser(model)(video, sigmas, text, None, reference, coords)
         time = torch.cat([sigmas[:, None].expand(3, 18), torch.zeros(3, 9)], dim=1) * 1000
         plain = model(
             hidden_states=torch.cat([video, reference], dim=1),
@@ -97,8 +98,9 @@ def _run(output: Path, kill_at: int | None, **changes: object) -> None:
         {"mode": "full", "accumulation": 2},
         {"mode": "lora", "lora": {"rank": 2, "dropout": 0.2}},
         {"mode": "full", "optimizer": {"name": "adafactor", "lr": 1e-3, "schedule": "cosine"}},
+        {"mode": "full", "optimizer": {"name": "muon", "lr": 1e-2, "warmup": 2}},
     ],
-    ids=["full", "lora with dropout", "adafactor"],
+    ids=["full", "lora with dropout", "adafactor", "muon"],
 )
 def test_killed_and_resumed_equals_never_stopped(tmp_path: Path, changes: dict) -> None:
     fork = multiprocessing.get_context("fork")
@@ -122,6 +124,47 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path: Path, changes: dict) 
         assert len(whole) > 10
         for key in whole:
             assert torch.equal(whole[key], cut[key]), (name, key)
+
+
+def test_muon_takes_the_blocks_matrices_and_adamw_the_rest(tmp_path: Path) -> None:
+    """The combined optimizer does what PyTorch's two do on their own."""
+    ours, theirs = tiny_transformer(), tiny_transformer()
+    config = tiny_config(tmp_path, optimizer={"name": "muon", "lr": 1e-2}).optimizer
+    combined = make_optimizer(list(ours.named_parameters()), config)
+    matrices, others = [], []
+    for name, parameter in theirs.named_parameters():
+        hidden = name.startswith("transformer_blocks.") and name.endswith(".weight")
+        (matrices if hidden and parameter.ndim == 2 else others).append(parameter)
+    assert len(matrices) > 10
+    assert len(others) > 10
+    rate = {"lr": config.lr, "weight_decay": config.weight_decay}
+    apart = [
+        torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **rate),
+        torch.optim.AdamW(others, betas=config.betas, eps=config.eps, **rate),
+    ]
+    for step in range(3):
+        for model in (ours, theirs):
+            generator = torch.Generator().manual_seed(step)
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+        for optimizer in (combined, *apart):
+            optimizer.step()
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_as_plain_ones(tmp_path: Path) -> None:
+    losses: dict[bool, list[float]] = {}
+    for compiled in (False, True):
+        found = losses[compiled] = []
+        Trainer(
+            tiny_config(tmp_path / str(compiled), compile=compiled, steps=3),
+            tiny_data(),
+            transformer=tiny_transformer(),
+            on_step=lambda _, numbers, found=found: found.append(numbers["loss"]),
+        ).fit()
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
 
 
 @pytest.mark.slow
@@ -264,10 +307,30 @@ def test_lora_loads_into_diffusers_and_says_how_it_was_made(tmp_path: Path) -> N
     def velocity(model: torch.nn.Module) -> torch.Tensor:
         model.eval()
         with torch.no_grad():
-            return Denoiser(model)(video, torch.tensor([0.5]), text, None, None, coords)
+            return Denoiser(model)(video, torch.tensor([0.5]), text, None, None, coords)[0]
 
     torch.testing.assert_close(velocity(fresh), velocity(trained), atol=1e-6, rtol=1e-5)
     assert not torch.allclose(velocity(fresh), velocity(tiny_transformer()), atol=1e-5)
+
+
+def test_mixed_placements_are_drawn_evenly_and_belong_to_none(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, mode="lora", steps=3, mixed_placements=["overlap", "far"])
+    source = BatchSource(tiny_data(), config)
+    drawn = [source.batch(i).placement for i in range(300)]
+    assert drawn == [source.batch(i).placement for i in range(300)]
+    assert all(70 < drawn.count(k) < 130 for k in range(3))
+    trainer = Trainer(config, tiny_data(), transformer=tiny_transformer())
+    coords = [c for c, _ in trainer._together]
+    assert len(coords) == 3
+    assert not torch.equal(coords[0], coords[1])
+    with safe_open(trainer.fit(), framework="pt") as file:
+        about = json.loads(file.metadata()["stdrc"])
+    assert about["placement"] is None
+    assert [ReferencePlacement.parse(p) for p in about["mixed_placements"]] == [
+        ReferencePlacement.parse(name) for name in ("tass", "overlap", "far")
+    ]
+    with pytest.raises(STDRCError, match="mixed_placements needs a placement"):
+        tiny_config(tmp_path, placement="none", mixed_placements=["far"])
 
 
 def test_dropout_drops_what_it_says() -> None:

@@ -1,0 +1,86 @@
+"""The optimizers a run may name, as one `torch.optim.Optimizer` each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from stdrc.training.config import OptimizerConfig
+
+# The matrices between a block's activations. What leads into and out of the blocks, biases, norms
+# and modulation tables are not of Muon's kind.
+_HIDDEN_MATRIX = re.compile(r"transformer_blocks\..*\.weight$")
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Muon for the matrices inside transformer blocks, AdamW for everything else.
+
+    Both are PyTorch's own; this gives them one list of groups and one state, so that checkpoints,
+    schedules and `accelerate` see a single optimizer. Muon's update is scaled to AdamW's usual
+    size (`match_rms_adamw`), so one learning rate serves both.
+
+    Args:
+        matrices: 2-D parameters, for Muon.
+        others: all other parameters, for AdamW.
+    """
+
+    def __init__(
+        self,
+        matrices: Sequence[nn.Parameter],
+        others: Sequence[nn.Parameter],
+        config: OptimizerConfig,
+    ) -> None:
+        rate = {"lr": config.lr, "weight_decay": config.weight_decay}
+        self._inner: list[torch.optim.Optimizer] = []
+        if matrices:
+            self._inner.append(torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **rate))
+        if others:
+            self._inner.append(
+                torch.optim.AdamW(others, betas=config.betas, eps=config.eps, foreach=True, **rate)
+            )
+        super().__init__([group for inner in self._inner for group in inner.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One step of both."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        # Loading a checkpoint puts new groups and a new state here; the two work on what is here.
+        for inner, group in zip(self._inner, self.param_groups, strict=True):
+            inner.param_groups, inner.state = [group], self.state
+            inner.step()
+        return loss
+
+
+def make_optimizer(
+    named: Sequence[tuple[str, nn.Parameter]], config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """The optimizer of a configuration.
+
+    Args:
+        named: trained parameters with the names that `Denoiser` gives them.
+    """
+    parameters = [parameter for _, parameter in named]
+    if config.name == "adafactor":
+        return torch.optim.Adafactor(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    if config.name == "muon":
+        hidden = [_HIDDEN_MATRIX.search(name) is not None and p.ndim == 2 for name, p in named]
+        return MuonWithAdamW(
+            [p for p, is_hidden in zip(parameters, hidden, strict=True) if is_hidden],
+            [p for p, is_hidden in zip(parameters, hidden, strict=True) if not is_hidden],
+            config,
+        )
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        foreach=True,
+    )
