@@ -1,15 +1,18 @@
 """Make the miniature from nothing: world, autoencoder, text side, base, and a LoRA a point.
 
-    python -m bench.make_miniature                  # everything; a night on two cores
-    python -m bench.make_miniature --stage base     # one stage, those before it taken as they are
+    python -m bench.make_miniature --stage text     # one stage, those before it taken as they are
+    torchrun --nproc-per-node 2 -m bench.make_miniature --stage base
 
-Each stage leaves its result under its final name in the work folder and is skipped when that is
-there; trainings go on from their last checkpoint. `ship` copies what belongs in the package.
+`make miniature` runs them all. The base is trained by two processes: its batch is theirs together,
+so another number of processes makes another model. Each stage leaves its result under its final
+name in the work folder and is skipped when that is there; trainings go on from their last
+checkpoint. `ship` copies what belongs in the package.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,26 +21,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKLLTX2Video
 
 from bench.world import World, vocabulary
 from bench.world.attributes import ClipAttributes, write_caption
 from metrics.miniature import words
 from stdrc.miniature import CHECKPOINTS
 from stdrc.miniature.autoencoder import (
-    AutoencoderTraining,
+    DecoderTraining,
+    fit_components,
     measure_latents,
     reconstruction_psnr,
-    train_autoencoder,
+    train_decoder,
     write_report,
 )
-from stdrc.miniature.build import MiniatureConfig, build_components
+from stdrc.miniature.build import MiniatureConfig, build_components, deepen
 from stdrc.miniature.text import train_text
 from stdrc.pipeline import STDRCPipeline
-from stdrc.training import TrainConfig, train
+from stdrc.training import TrainConfig, TrainingData, train
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
-STAGES = ("world", "autoencoder", "text", "base", "variants", "ship")
+STAGES = ("world", "encoder", "decoder", "text", "base", "identity", "variants", "ship")
+#: The four blocks of the base among the six of what is trained on: two new ones, to read and draw.
+DEEPER = (0, 1, None, 2, None, 3)
 FIELDS = ("color", "pattern", "motion", "expression", "lighting", "hat")
 ANSWERS = (
     words.COLORS,
@@ -51,16 +58,11 @@ ANSWERS = (
 #: name -> overrides of configs/train_miniature_variant.yaml
 POINTS: dict[str, list[str]] = {
     **{
-        f"{placement}-{switch}": [f"placement={placement}", f"augmentation={switch}"]
+        f"{placement}-{name}": [f"placement={placement}", *switch]
         for placement in ("tass", "overlap", "strata", "spatial", "far")
-        for switch in ("off", "on")
+        for name, switch in (("off", ["augmentation=off"]), ("on", []))
     },
-    "tass-on-identity": [
-        "placement=tass",
-        "augmentation=on",
-        "face_weight=3.0",
-        "identity.weight=0.1",
-    ],
+    "tass-on-identity": ["placement=tass", "face_weight=3.0", "identity.weight=0.1"],
 }
 
 
@@ -70,18 +72,19 @@ class Plan:
 
     Args:
         clips: of the training world, one identity each.
-        frame_steps, clip_steps: of the autoencoder, on single frames and then on clips.
+        decoder_steps: of the autoencoder's decoder.
         text_steps: of the text side's reading test.
         overrides: further `key=value` for both diffusion trainings.
+        variants: which points to train.
     """
 
     work: Path
     clips: int = 8000
-    frame_steps: int = 6000
-    clip_steps: int = 20_000
+    decoder_steps: int = 600
     text_steps: int = 500
     config: MiniatureConfig = field(default_factory=MiniatureConfig)
     overrides: tuple[str, ...] = ()
+    variants: tuple[str, ...] = tuple(POINTS)
 
 
 def read_clips(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -118,28 +121,38 @@ def make_world(plan: Plan) -> None:
         part.rename(folder)
 
 
-def make_autoencoder(plan: Plan) -> None:
-    """Single frames first: they cost a ninth of a clip; then clips, until they look right."""
-    folder = plan.work / "autoencoder"
+def make_encoder(plan: Plan) -> None:
+    """The autoencoder in closed form: latents are final from here on."""
+    folder = plan.work / "encoder"
+    if (folder / "fit.json").is_file():
+        return
+    folder.mkdir(exist_ok=True)
+    frames, _ = read_clips(plan.work, plan.clips)
+    vae = build_components(plan.config)["vae"]
+    numbers = fit_components(vae, frames[: min(300, plan.clips)])
+    measure_latents(vae, np.asarray(frames[: min(512, plan.clips)]))
+    vae.save_pretrained(folder / "vae")
+    write_report(folder / "fit.json", numbers)
+    print(numbers, flush=True)
+
+
+def make_decoder(plan: Plan) -> None:
+    """The decoder's training; the diffusion trainings need nothing of it and may run beside it."""
+    folder = plan.work / "decoder"
     if (folder / "psnr.json").is_file():
         return
     folder.mkdir(exist_ok=True)
     frames, boxes = read_clips(plan.work, plan.clips)
     held_out = min(64, plan.clips // 10)
     known = slice(0, plan.clips - held_out)
-    vae = build_components(plan.config)["vae"]
-    # Rates above 3e-4 learn several times slower here, and small batches faster at equal time.
-    stages = (
-        ("frames", AutoencoderTraining(plan.frame_steps, 6, 2e-4, 1, edges=0.0, kl_weight=1e-5)),
-        ("clips", AutoencoderTraining(plan.clip_steps, 2, 2e-4, 9, edges=0.1, kl_weight=1e-5)),
-    )
-    for name, training in stages:
-        vae = train_autoencoder(
-            vae, frames[known], boxes[known], training, checkpoint=folder / f"{name}.pt"
-        )
-    measure_latents(vae, np.asarray(frames[: min(512, plan.clips)]))
+    vae = AutoencoderKLLTX2Video.from_pretrained(plan.work / "encoder" / "vae")
+    last = np.asarray(frames[-held_out:]), boxes[-held_out:]
+    linear = reconstruction_psnr(vae, *last)
+    training = DecoderTraining(plan.decoder_steps)
+    train_decoder(vae, frames[known], boxes[known], training, checkpoint=folder / "training.pt")
     vae.save_pretrained(folder / "vae")
-    numbers = reconstruction_psnr(vae, np.asarray(frames[-held_out:]), boxes[-held_out:])
+    numbers = reconstruction_psnr(vae, *last)
+    numbers.update({f"closed_form_{name}": value for name, value in linear.items()})
     write_report(folder / "psnr.json", numbers)
     print(numbers, flush=True)
 
@@ -160,15 +173,13 @@ def make_start(plan: Plan) -> None:
     folder = plan.work / "start"
     if (folder / "model_index.json").is_file():
         return
-    from diffusers import AutoencoderKLLTX2Video
-
     components = build_components(plan.config, vocabulary())
     accuracy = train_text(
         components, draw_captions, [len(a) for a in ANSWERS], steps=plan.text_steps
     )
     numbers = dict(zip(FIELDS, accuracy))
     print("read from captions:", {k: round(v, 4) for k, v in numbers.items()}, flush=True)
-    components["vae"] = AutoencoderKLLTX2Video.from_pretrained(plan.work / "autoencoder" / "vae")
+    components["vae"] = AutoencoderKLLTX2Video.from_pretrained(plan.work / "encoder" / "vae")
     part = plan.work / "start.part"
     shutil.rmtree(part, ignore_errors=True)
     STDRCPipeline(**components, default_size=SIZE).save_pretrained(part)
@@ -176,36 +187,85 @@ def make_start(plan: Plan) -> None:
     part.rename(folder)
 
 
-def run_training(plan: Plan, config: str, output: Path, base: Path, overrides: list[str]) -> None:
-    """One `stdrc train` with the work folder's paths; goes on where it stopped."""
+def read_config(
+    plan: Plan, config: str, output: Path, base: Path, overrides: list[str]
+) -> TrainConfig:
+    """A file of `configs` with the work folder's paths."""
     settings = [f"base={base}", f"output={output}", f"data=[{plan.work / 'world'}]"]
     settings.append(f"cache.folder={plan.work / 'cache'}")
-    loaded = TrainConfig.load(ROOT / "configs" / config, [*settings, *overrides, *plan.overrides])
-    train(loaded, resume=any(output.glob("checkpoints/*")))
+    return TrainConfig.load(ROOT / "configs" / config, [*settings, *overrides, *plan.overrides])
 
 
 def make_base(plan: Plan) -> None:
     output = plan.work / "base"
     if not (output / "checkpoint" / "model_index.json").is_file():
-        run_training(plan, "train_miniature_base.yaml", output, plan.work / "start", [])
+        config = read_config(plan, "train_miniature_base.yaml", output, plan.work / "start", [])
+        train(config, resume=any(output.glob("checkpoints/*")))
+
+
+def make_identity(plan: Plan) -> None:
+    """The base in six blocks, trained on until it reads a face from its reference."""
+    output, start = plan.work / "identity", plan.work / "deeper"
+    if not (start / "model_index.json").is_file():
+        part = plan.work / "deeper.part"
+        shutil.rmtree(part, ignore_errors=True)
+        base = plan.work / "base" / "checkpoint"
+        pipe = STDRCPipeline.from_pretrained(base, dtype=torch.float32)
+        pipe.register_modules(transformer=deepen(pipe.transformer, DEEPER))
+        pipe.save_pretrained(part)
+        part.rename(start)
+    if not (output / "checkpoint" / "model_index.json").is_file():
+        config = read_config(plan, "train_miniature_identity.yaml", output, start, [])
+        train(config, resume=any(output.glob("checkpoints/*")))
+
+
+def take_decoder(plan: Plan) -> Path:
+    """Put the trained decoder into the base, which was trained beside it; the base's folder."""
+    base = plan.work / "identity" / "checkpoint"
+    trained = plan.work / "decoder"
+    if not (trained / "psnr.json").is_file():
+        raise SystemExit(f"{trained} holds no trained decoder; run --stage decoder first.")
+    if not (base / "autoencoder.json").is_file():
+        shutil.copytree(trained / "vae", base / "vae", dirs_exist_ok=True)
+        shutil.copyfile(trained / "psnr.json", base / "autoencoder.json")
+    return base
 
 
 def make_variants(plan: Plan) -> None:
-    for name, overrides in POINTS.items():
+    # Points differ in two sets of references, and in whether anybody asks where the face is.
+    encoded: dict[tuple[str, bool], TrainingData] = {}
+    for name in plan.variants:
         output = plan.work / "variants" / name
         if not (output / "pytorch_lora_weights.safetensors").is_file():
             print(f"variant {name}", flush=True)
-            base = plan.work / "base" / "checkpoint"
-            run_training(plan, "train_miniature_variant.yaml", output, base, overrides)
+            # The identity loss decodes; latents are the same with either decoder.
+            base = (
+                take_decoder(plan) if "identity" in name else plan.work / "identity" / "checkpoint"
+            )
+            config = read_config(plan, "train_miniature_variant.yaml", output, base, POINTS[name])
+            faces = config.face_weight > 1 or config.identity.weight > 0
+            key = (config.augmentation.model_dump_json(), faces)
+            if key not in encoded:
+                data = train(config, dry_run=True)
+                assert isinstance(data, TrainingData)
+                encoded[key] = data
+            train(config, data=encoded[key], resume=any(output.glob("checkpoints/*")))
 
 
 def ship(plan: Plan) -> None:
     """Copy base (fp16) and LoRAs into the package."""
-    source = plan.work / "base" / "checkpoint"
+    source = take_decoder(plan)
     part = CHECKPOINTS / "base.part"
     shutil.rmtree(part, ignore_errors=True)
-    pipeline = STDRCPipeline.from_pretrained(source, torch_dtype=torch.float16)
+    pipeline = STDRCPipeline.from_pretrained(source, dtype=torch.float16)
     pipeline.save_pretrained(part)
+    for file in (*part.glob("*/config.json"), part / "model_index.json"):
+        # diffusers notes where a component was loaded from; on another machine that is nowhere.
+        stated = json.loads(file.read_text())
+        stated.pop("_name_or_path", None)
+        file.write_text(json.dumps(stated, indent=2, sort_keys=True) + "\n")
+    for name in ("autoencoder.json", "stdrc.json"):
+        shutil.copyfile(source / name, part / name)
     shutil.rmtree(CHECKPOINTS / "base", ignore_errors=True)
     part.rename(CHECKPOINTS / "base")
     folder = CHECKPOINTS / "variants"
@@ -219,9 +279,11 @@ def ship(plan: Plan) -> None:
 
 MAKERS: dict[str, Callable[[Plan], Any]] = {
     "world": make_world,
-    "autoencoder": make_autoencoder,
+    "encoder": make_encoder,
+    "decoder": make_decoder,
     "text": make_start,
     "base": make_base,
+    "identity": make_identity,
     "variants": make_variants,
     "ship": ship,
 }
@@ -231,13 +293,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "miniature")
     parser.add_argument("--stage", action="append", choices=STAGES, help="only these; repeat")
-    for name in ("clips", "frame-steps", "clip-steps", "text-steps"):
+    for name in ("clips", "decoder-steps", "text-steps"):
         default = getattr(Plan, name.replace("-", "_"))
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")
     parser.add_argument(
         "--threads", type=int, default=1, help="of PyTorch; one is best on two cores"
     )
     parser.add_argument("--set", action="append", default=[], help="key=value for both trainings")
+    parser.add_argument(
+        "--variant", action="append", choices=tuple(POINTS), help="only these points; repeat"
+    )
     given = parser.parse_args(arguments)
     if given.clips < 20:
         parser.error(f"--clips must be at least 20, not {given.clips}")
@@ -246,10 +311,10 @@ def main(arguments: list[str] | None = None) -> None:
     plan = Plan(
         given.work.resolve(),
         given.clips,
-        given.frame_steps,
-        given.clip_steps,
+        given.decoder_steps,
         given.text_steps,
         overrides=tuple(given.set),
+        variants=tuple(given.variant or POINTS),
     )
     plan.work.mkdir(parents=True, exist_ok=True)
     for name in given.stage or STAGES:

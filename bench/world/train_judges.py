@@ -288,7 +288,7 @@ def boxed_batch(data: Stills, rows: np.ndarray, rng: np.random.Generator, size: 
     return roi_align(pixels, regions, (size, size), sampling_ratio=2, aligned=True)
 
 
-def train_encoder(cache: Path, steps: int = 1100, batch: int = 128) -> IdentityEncoder:
+def train_encoder(cache: Path, steps: int = 2400, batch: int = 128) -> IdentityEncoder:
     """The generator's identity encoder: other people, other crops, another net, another seed."""
     torch.manual_seed(31)
     data = judge_data.stills(cache, "encoder", 4000, 6, 4)

@@ -1,7 +1,7 @@
 """The miniature: the same pipeline and the same diffusers classes, small enough for a laptop.
 
-`checkpoints/base` is a text-to-video model; `checkpoints/variants` holds an ST-DRC LoRA for each
-point of the ablation, named `<placement>-<augmentation>`.
+`checkpoints/base` reads a prompt and a reference at any placement; `checkpoints/variants` holds a
+LoRA for each point of the ablation, named `<placement>-<augmentation>`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stdrc.errors import STDRCError
 
 if TYPE_CHECKING:
+    import torch
+
     from stdrc.pipeline import STDRCPipeline
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -59,7 +61,7 @@ def random_checkpoint() -> Path:
     about identity can be read off them. `STDRC_CACHE` names another cache than ~/.cache/stdrc.
     """
     cache = Path(os.environ.get("STDRC_CACHE", "~/.cache/stdrc")).expanduser()
-    folder = cache / "random-miniature-1"
+    folder = cache / "random-miniature-2"
     if not (folder / "model_index.json").is_file():
         from stdrc.miniature.build import build_components
         from stdrc.pipeline import STDRCPipeline, hide_loading_bars
@@ -81,14 +83,15 @@ def variants() -> dict[str, Variant]:
     """The shipped variants by name, in alphabetical order; empty where none is trained."""
     found = {}
     for path in sorted((CHECKPOINTS / "variants").glob("*.safetensors")):
-        stated = _metadata(path)
+        stated = read_metadata(path)
         perturbed = stated.get("augmentation") or {}
         switches = [perturbed.get(k) for k in ("colour", "pose", "layout")]
         found[path.stem] = Variant(path, stated.get("placement"), any(switches))
     return found
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What training wrote into a LoRA file; {} if nothing."""
     # The header of a safetensors file: its length in 8 bytes, then JSON. Read without torch, so
     # that listing variants costs nothing.
     with path.open("rb") as file:
@@ -113,11 +116,23 @@ def find_variant(name: str) -> Variant:
     return known[name]
 
 
-def load_miniature(variant: str | None = DEFAULT_VARIANT) -> STDRCPipeline:
-    """The shipped miniature with one of its LoRAs; None gives the text-to-video base."""
+def load_miniature(
+    variant: str | None = DEFAULT_VARIANT, *, dtype: torch.dtype | None = None
+) -> STDRCPipeline:
+    """The shipped miniature with one of its LoRAs.
+
+    Args:
+        variant: None gives the base.
+        dtype: to compute in; None: float32, whatever the files are stored in.
+
+    Raises:
+        STDRCError: if this checkout ships no base, or no variant of that name.
+    """
+    import torch
+
     from stdrc.pipeline import STDRCPipeline
 
-    pipeline = STDRCPipeline.from_pretrained(checkpoint())
+    pipeline = STDRCPipeline.from_pretrained(checkpoint(), dtype=dtype or torch.float32)
     if variant is not None:
         pipeline.load_lora_weights(str(find_variant(variant).path))
     return pipeline

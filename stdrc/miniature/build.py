@@ -8,6 +8,7 @@ differ. The weights are random: what the trained miniature starts from, and what
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ class MiniatureConfig:
     heads: int = 4
     head_dim: int = 32
     layers: int = 4
-    latent_channels: int = 32
-    vae_channels: tuple[int, int] = (64, 128)
+    latent_channels: int = 48
+    vae_channels: tuple[int, int] = (384, 192)
     decoder_channels: tuple[int, int] = (128, 128)
     text_width: int = 64
     text_layers: int = 2
@@ -97,6 +98,42 @@ def build_transformer(config: MiniatureConfig) -> LTX2VideoTransformer3DModel:
     )
 
 
+def deepen(
+    transformer: LTX2VideoTransformer3DModel, order: Sequence[int | None], seed: int = 0
+) -> LTX2VideoTransformer3DModel:
+    """The same function in more blocks: new ones add nothing until they are trained.
+
+    Args:
+        transformer: trained.
+        order: a block's number for each block of the result, or None for a new one. The old blocks
+            keep their order.
+
+    Raises:
+        ValueError: `order` leaves out an old block or turns two around.
+    """
+    if [i for i in order if i is not None] != list(range(len(transformer.transformer_blocks))):
+        raise ValueError(f"order {list(order)} must hold every old block once, from 0 up.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        deeper = LTX2VideoTransformer3DModel.from_config(
+            dict(transformer.config, num_layers=len(order))
+        )
+    old, state = transformer.state_dict(), deeper.state_dict()
+    for name in state:
+        blocks, _, rest = name.partition("transformer_blocks.")
+        if not rest or blocks:
+            state[name] = old[name]
+            continue
+        number, _, rest = rest.partition(".")
+        source = order[int(number)]
+        if source is not None:
+            state[name] = old[f"transformer_blocks.{source}.{rest}"]
+        elif "to_out." in rest or ".net.2." in f".{rest}":
+            state[name] = torch.zeros_like(state[name])  # what a branch adds to the stream
+    deeper.load_state_dict(state)
+    return deeper.to(transformer.dtype)
+
+
 def build_connectors(config: MiniatureConfig) -> LTX2TextConnectors:
     """The text connectors: one transformer block, a register for each of `text_tokens` places."""
     return LTX2TextConnectors(
@@ -130,7 +167,7 @@ def build_vae(config: MiniatureConfig) -> AutoencoderKLLTX2Video:
         block_out_channels=config.vae_channels,
         down_block_types=("LTX2VideoDownBlock3D",) * stages,
         decoder_block_out_channels=config.decoder_channels,
-        layers_per_block=(1, 1, 1),
+        layers_per_block=(0, 0, 0),
         decoder_layers_per_block=(1, 1, 2),
         spatio_temporal_scaling=(True,) * stages,
         decoder_spatio_temporal_scaling=(True,) * stages,
