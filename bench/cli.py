@@ -67,7 +67,7 @@ def root() -> None:
     \b
     A first look, without a GPU or a download:
       stdrc generate -c random -p "a person smiles" -r face.png -o out.mp4
-      stdrc bench bench/configs/first.yaml
+      stdrc bench bench/configs/quick.yaml
     """
 
 

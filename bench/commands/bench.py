@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Run a sweep: plan, generate, score, report. The same command again goes on where it "
     "stopped.\n\n"
-    "Example: stdrc bench bench/configs/first.yaml",
+    "Example: stdrc bench bench/configs/quick.yaml",
 )
 
 Config = Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)]
@@ -93,7 +93,7 @@ def run(
 ) -> None:
     """Run a config, or go on where it stopped.
 
-    Example: stdrc bench bench/configs/first.yaml --limit 2
+    Example: stdrc bench bench/configs/quick.yaml --limit 2
     """
     if schema:
         from bench.config import BenchConfig
@@ -182,7 +182,7 @@ def status(
 ) -> None:
     """How far a run is; also while it goes on.
 
-    Example: stdrc bench status runs/first
+    Example: stdrc bench status runs/quick
     """
     from bench.status import read_status, show_status
 

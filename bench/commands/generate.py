@@ -92,13 +92,13 @@ def command(
     if checkpoint == "miniature":
         from stdrc.miniature import load_miniature
 
-        pipeline = load_miniature(variant)
+        pipeline = load_miniature(variant, dtype=getattr(torch, dtype))
     else:
         if checkpoint == "random":
             from stdrc.miniature import random_checkpoint
 
             checkpoint = str(random_checkpoint())
-        pipeline = STDRCPipeline.from_pretrained(checkpoint, torch_dtype=getattr(torch, dtype))
+        pipeline = STDRCPipeline.from_pretrained(checkpoint, dtype=getattr(torch, dtype))
     if lora is not None:
         if not lora.exists():
             raise STDRCError(f"There is no LoRA at {lora}.")

@@ -24,6 +24,7 @@ from stdrc.training.objectives import (
     face_coverage,
     face_crops,
     flow_matching_loss,
+    identity_alignment_loss,
 )
 
 from .training_tiny import tiny_config
@@ -179,6 +180,22 @@ def test_average_is_a_mean_and_comes_and_goes() -> None:
     assert parameter.tolist() == [2.0] * 3
     warm = WeightAverage([parameter], EmaConfig(decay=0.999))
     assert [round(warm.decay(s), 3) for s in (0, 10, 10**6)] == [0.1, 0.55, 0.999]
+
+
+def test_identity_alignment_weighs_tokens_by_the_face_and_the_reference_by_half() -> None:
+    true = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    # Cosines with the truth: 1, 0, -1 on three video tokens, then 0 and 1 on the reference's two.
+    one = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]
+    other = [[0.0, 1.0], [1.0, 0.0], [0.0, -1.0]]
+    found = torch.tensor([one, other])
+    face = torch.tensor([[1.0, 0.5, 0.0], [0.5, 0.0, 0.5]])
+    alone = identity_alignment_loss(found, true, face)
+    torch.testing.assert_close(alone, torch.tensor([1 - 1 / 1.5, 1.0]))
+    reference = torch.tensor([[[0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
+    together = identity_alignment_loss(torch.cat([found, reference], dim=1), true, face)
+    torch.testing.assert_close(together, (alone + 0.5) / 2)
+    # A clip without a face says nothing, and divides by nothing.
+    assert identity_alignment_loss(found, 0 * true, 0 * face).tolist() == [1.0, 1.0]
 
 
 # Settings

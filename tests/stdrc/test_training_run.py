@@ -18,6 +18,7 @@ from stdrc.pipeline import STDRCPipeline
 from stdrc.training import TrainConfig, train
 from stdrc.training.data import FileRows, TrainingData
 from stdrc.training.encoding import prepare
+from stdrc.training.folder import read_frames
 from stdrc.video_io import write_video
 
 BOX = [20.0, 16.0, 52.0, 48.0]
@@ -306,3 +307,46 @@ def test_dry_run_trains_nothing(base: Path, folder: Path) -> None:
     data = train(run, dry_run=True)
     assert isinstance(data, TrainingData)
     assert not (run.output / "checkpoints").exists()
+
+
+class Average(torch.nn.Module):
+    """A face's mean colour, doubled to be no unit vector."""
+
+    crop_size = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        return self.scale * (crops.mean(dim=(2, 3)) + 1.5)
+
+
+def test_true_faces_are_embedded_once(base: Path, folder: Path) -> None:
+    run = config(base, folder, identity={"alignment": 0.5, "margin": 0.0})
+    pipe = STDRCPipeline.from_pretrained(run.base, transformer=None, audio_vae=None, vocoder=None)
+    encoder, said = Average(), []
+    data = prepare(run, pipe, encoder=encoder, say=said.append)
+    assert "embedding the faces of 3 of 3 clips" in said
+    assert data.identities is not None
+    torch.testing.assert_close(data.identities.norm(dim=1), torch.ones(3))
+    for i, clip in enumerate(sorted(folder.glob("clips/*.mp4"))):
+        assert data.boxes is not None
+        pixels = read_frames(clip, [0, 4, 8])[:, :, 4:68].astype(np.float32) / 127.5 - 1
+        found = []
+        for frame, box in zip(pixels, data.boxes[i][[0, 4, 8]]):
+            x0, y0, x1, y1 = (round(float(v)) for v in box)
+            colour = torch.from_numpy(frame[y0:y1, x0:x1]).mean(dim=(0, 1)) + 1.5
+            found.append(colour / colour.norm())
+        mean = torch.stack(found).sum(dim=0)
+        torch.testing.assert_close(data.identities[i], mean / mean.norm())
+    said.clear()
+    again = prepare(run, pipe, encoder=encoder, say=said.append)
+    assert not any("faces" in line for line in said)
+    torch.testing.assert_close(again.identities, data.identities, rtol=0, atol=0)
+    with torch.no_grad():
+        encoder.scale.neg_()  # another encoder
+    prepare(run, pipe, encoder=encoder, say=said.append)
+    assert "embedding the faces of 3 of 3 clips" in said
+    with pytest.raises(STDRCError, match=r"needs an encoder that is a torch\.nn\.Module"):
+        prepare(run, pipe, encoder=lambda crops: crops)

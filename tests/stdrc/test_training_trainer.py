@@ -58,10 +58,15 @@ def test_denoiser_is_the_plain_transformer_call() -> None:
     torch.testing.assert_close(ours, plain, atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("alignment", [0.0, 0.5])
 @pytest.mark.parametrize("mode", ["full", "lora"])
-def test_every_trained_parameter_gets_a_gradient(tmp_path: Path, mode: str) -> None:
+def test_every_trained_parameter_gets_a_gradient(
+    tmp_path: Path, mode: str, alignment: float
+) -> None:
     """Else DDP would wait for it, and weight decay would eat it."""
-    trainer = Trainer(tiny_config(tmp_path, mode=mode), tiny_data(), transformer=tiny_transformer())
+    config = tiny_config(tmp_path, mode=mode, identity={"alignment": alignment})
+    trainer = Trainer(config, tiny_data(), transformer=tiny_transformer())
+    assert any("head" in n for n, _ in trainer.model.named_parameters()) == (alignment > 0)
     loss, _ = trainer.loss(trainer.source.batch(0), torch.Generator())
     loss.backward()
     without = [
@@ -99,8 +104,9 @@ def _run(output: Path, kill_at: int | None, **changes: object) -> None:
         {"mode": "lora", "lora": {"rank": 2, "dropout": 0.2}},
         {"mode": "full", "optimizer": {"name": "adafactor", "lr": 1e-3, "schedule": "cosine"}},
         {"mode": "full", "optimizer": {"name": "muon", "lr": 1e-2, "warmup": 2}},
+        {"mode": "full", "identity": {"alignment": 0.5}},
     ],
-    ids=["full", "lora with dropout", "adafactor", "muon"],
+    ids=["full", "lora with dropout", "adafactor", "muon", "alignment"],
 )
 def test_killed_and_resumed_equals_never_stopped(tmp_path: Path, changes: dict) -> None:
     fork = multiprocessing.get_context("fork")
@@ -124,6 +130,62 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path: Path, changes: dict) 
         assert len(whole) > 10
         for key in whole:
             assert torch.equal(whole[key], cut[key]), (name, key)
+
+
+def test_alignment_reads_the_block_it_names_and_leaves_no_trace(tmp_path: Path) -> None:
+    """Its gradient stops at that block, checkpointing or not, and its head isn't in the result."""
+    gradients = []
+    for checkpointing in (False, True):
+        config = tiny_config(
+            tmp_path / str(checkpointing),
+            identity={"alignment": 1.0, "layer": 0},
+            gradient_checkpointing=checkpointing,
+            dropout={"text": 0, "reference": 0.5, "both": 0},
+        )
+        trainer = Trainer(config, tiny_data(), transformer=tiny_transformer(num_layers=3))
+        batch = trainer.source.batch(0)
+        assert 0 < batch.with_reference < 3
+        _, alignment = trainer._velocity(batch, pack(batch.latents, trainer.transformer))
+        alignment.backward()
+        by_block = [
+            {n: p.grad for n, p in block.named_parameters() if p.grad is not None}
+            for block in trainer.transformer.transformer_blocks
+        ]
+        assert [bool(found) for found in by_block] == [True, False, False]
+        gradients.append(by_block[0])
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+    trainer = Trainer(
+        tiny_config(tmp_path / "run", steps=1, identity={"alignment": 1.0}),
+        tiny_data(),
+        transformer=tiny_transformer(),
+    )
+    result = trainer.fit()
+    saved = load_file(result / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert set(saved) == set(tiny_transformer().state_dict())
+
+
+def test_alignment_is_learned(tmp_path: Path) -> None:
+    seen: list[float] = []
+    config = tiny_config(
+        tmp_path, steps=40, optimizer={"lr": 1e-2, "warmup": 5}, batch_size=6,
+        identity={"alignment": 1.0},
+    )  # fmt: skip
+    Trainer(
+        config, tiny_data(), transformer=tiny_transformer(),
+        on_step=lambda _, numbers: seen.append(numbers["alignment"]),
+    ).fit()  # fmt: skip
+    assert sum(seen[-10:]) < 0.5 * sum(seen[:10])
+
+
+def test_alignment_that_cannot_be(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, identity={"alignment": 1.0})
+    with pytest.raises(STDRCError, match="needs face boxes and embeddings"):
+        Trainer(config, tiny_data(face=False), transformer=tiny_transformer())
+    config = tiny_config(tmp_path, identity={"alignment": 1.0, "layer": 2})
+    with pytest.raises(STDRCError, match=r"identity\.layer is 2; this model has blocks 0 to 1"):
+        Trainer(config, tiny_data(), transformer=tiny_transformer())
 
 
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import LTX2VideoTransformer3DModel
 
 from stdrc.training import TrainConfig, TrainingData
@@ -39,6 +40,7 @@ def tiny_data(clips: int = 6, *, seed: int = 0, face: bool = True) -> TrainingDa
         choices=[[i, clips + i] for i in range(clips)],
         face=torch.rand(clips, 2, 3, 3, generator=g) if face else None,
         boxes=boxes if face else None,
+        identities=F.normalize(torch.randn(clips, 6, generator=g), dim=1) if face else None,
         fps=8.0,
     )
 
