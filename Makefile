@@ -22,12 +22,12 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-bench: $(STAMP)  ## run a small sweep from generation to leaderboard
-	$(BIN)/stdrc bench bench/configs/first.yaml
+bench: $(STAMP)  ## sweep the miniature, from generation to leaderboard
+	$(BIN)/stdrc bench bench/configs/quick.yaml
 
-RUN ?= runs/first
+RUN ?= runs/quick
 
-leaderboard: $(STAMP)  ## rank a run again and write its page: make leaderboard RUN=runs/first
+leaderboard: $(STAMP)  ## rank a run again and write its page: make leaderboard RUN=runs/quick
 	$(BIN)/stdrc leaderboard report $(RUN)
 
 ablations: $(STAMP)  ## write a run's ablation tables as CSV and LaTeX
@@ -36,8 +36,14 @@ ablations: $(STAMP)  ## write a run's ablation tables as CSV and LaTeX
 submission: $(STAMP)  ## pack a challenge archive: make submission RUN=... ENTRY=... FORMAT=... EVAL=...
 	$(BIN)/stdrc submission pack $(RUN) --entry "$(ENTRY)" --format $(FORMAT) --eval $(EVAL)
 
-miniature: $(STAMP)  ## train the miniature from nothing: a night on two cores
-	$(BIN)/python -m bench.make_miniature
+MINIATURE := -m bench.make_miniature
+miniature: $(STAMP)  ## train the miniature from nothing: an afternoon on two cores
+	$(BIN)/python $(MINIATURE) --stage world --stage encoder --stage decoder --stage text
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage base
+	$(BIN)/python $(MINIATURE) --stage deepen
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage identity
+	$(BIN)/python $(MINIATURE) --stage variants --stage ship
+	$(BIN)/python -m bench.measure_miniature
 
 test: $(STAMP)  ## run the fast, offline tests
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"

@@ -3,10 +3,10 @@
     python -m bench.make_miniature --stage text     # one stage, those before it taken as they are
     torchrun --nproc-per-node 2 -m bench.make_miniature --stage base
 
-`make miniature` runs them all. The base is trained by two processes: its batch is theirs together,
-so another number of processes makes another model. Each stage leaves its result under its final
-name in the work folder and is skipped when that is there; trainings go on from their last
-checkpoint. `ship` copies what belongs in the package.
+`make miniature` runs them all. The base's two trainings (`base`, `identity`) are by two processes:
+their batch is one, so another number of processes makes another model. Each stage leaves its result
+under its final name in the work folder and is skipped when that is there; trainings go on from
+their last checkpoint. `ship` copies what belongs in the package.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from stdrc.training import TrainConfig, TrainingData, train
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
-STAGES = ("world", "encoder", "decoder", "text", "base", "identity", "variants", "ship")
+STAGES = ("world", "encoder", "decoder", "text", "base", "deepen", "identity", "variants", "ship")
+FIRST_TRAINING = "first_training.json"
 #: The four blocks of the base among the six of what is trained on: two new ones, to read and draw.
 DEEPER = (0, 1, None, 2, None, 3)
 FIELDS = ("color", "pattern", "motion", "expression", "lighting", "hat")
@@ -62,7 +63,12 @@ POINTS: dict[str, list[str]] = {
         for placement in ("tass", "overlap", "strata", "spatial", "far")
         for name, switch in (("off", ["augmentation=off"]), ("on", []))
     },
-    "tass-on-identity": ["placement=tass", "face_weight=3.0", "identity.weight=0.1"],
+    "tass-on-identity": [
+        "placement=tass",
+        "face_weight=3.0",
+        "identity.weight=0.5",
+        "identity.alignment=0.3",
+    ],
 }
 
 
@@ -203,18 +209,27 @@ def make_base(plan: Plan) -> None:
         train(config, resume=any(output.glob("checkpoints/*")))
 
 
+def make_deeper(plan: Plan) -> None:
+    """The base in six blocks instead of four: the same function, with room to read a face."""
+    folder = plan.work / "deeper"
+    if (folder / "model_index.json").is_file():
+        return
+    part = plan.work / "deeper.part"
+    shutil.rmtree(part, ignore_errors=True)
+    base = plan.work / "base" / "checkpoint"
+    pipe = STDRCPipeline.from_pretrained(base, dtype=torch.float32)
+    pipe.register_modules(transformer=deepen(pipe.transformer, DEEPER))
+    pipe.save_pretrained(part)
+    # The next training keeps what it finds beside the weights, and says only its own part.
+    shutil.copyfile(base / "stdrc.json", part / FIRST_TRAINING)
+    part.rename(folder)
+
+
 def make_identity(plan: Plan) -> None:
-    """The base in six blocks, trained on until it reads a face from its reference."""
-    output, start = plan.work / "identity", plan.work / "deeper"
-    if not (start / "model_index.json").is_file():
-        part = plan.work / "deeper.part"
-        shutil.rmtree(part, ignore_errors=True)
-        base = plan.work / "base" / "checkpoint"
-        pipe = STDRCPipeline.from_pretrained(base, dtype=torch.float32)
-        pipe.register_modules(transformer=deepen(pipe.transformer, DEEPER))
-        pipe.save_pretrained(part)
-        part.rename(start)
+    """The deeper base, trained on until it reads a face from its reference."""
+    output = plan.work / "identity"
     if not (output / "checkpoint" / "model_index.json").is_file():
+        start = plan.work / "deeper"
         config = read_config(plan, "train_miniature_identity.yaml", output, start, [])
         train(config, resume=any(output.glob("checkpoints/*")))
 
@@ -264,7 +279,7 @@ def ship(plan: Plan) -> None:
         stated = json.loads(file.read_text())
         stated.pop("_name_or_path", None)
         file.write_text(json.dumps(stated, indent=2, sort_keys=True) + "\n")
-    for name in ("autoencoder.json", "stdrc.json"):
+    for name in ("autoencoder.json", "stdrc.json", FIRST_TRAINING):
         shutil.copyfile(source / name, part / name)
     shutil.rmtree(CHECKPOINTS / "base", ignore_errors=True)
     part.rename(CHECKPOINTS / "base")
@@ -283,6 +298,7 @@ MAKERS: dict[str, Callable[[Plan], Any]] = {
     "decoder": make_decoder,
     "text": make_start,
     "base": make_base,
+    "deepen": make_deeper,
     "identity": make_identity,
     "variants": make_variants,
     "ship": ship,

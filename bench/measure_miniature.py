@@ -261,13 +261,17 @@ def placements(report: dict[str, Any]) -> str:
 
 def describe_base() -> dict[str, Any]:
     """Size and training of the shipped base."""
-    about = json.loads((checkpoint() / "stdrc.json").read_text())
+    first, second = (
+        json.loads((checkpoint() / name).read_text())
+        for name in ("first_training.json", "stdrc.json")
+    )
     weights = load_base().transformer.parameters()
     lora = stdrc.miniature.read_metadata(find_variant(DEFAULT_VARIANT).path)
     return {
         "parameters": sum(p.numel() for p in weights),
-        "steps": about["steps"],
-        "batch_size": about["batch_size"] * about["accumulation"] * about["processes"],
+        "blocks": len(load_base().transformer.transformer_blocks),
+        "steps": [first["steps"], second["steps"]],
+        "batch_size": second["batch_size"] * second["accumulation"] * second["processes"],
         "rank": lora["lora"]["rank"],
     }
 
@@ -461,7 +465,7 @@ world's.
 |---|---|---|
 | base | transformer ({base["parameters"] / 1e6:.2f} M parameters), autoencoder, text encoder, connectors; fp16 | `checkpoints/base` |
 | points of the ablation | LoRAs of rank {base["rank"]}, {", ".join(map(str, steps))} steps of {", ".join(map(str, batch))} clips, seed 0 | `checkpoints/variants` |
-| identity encoder | for the identity loss only; never a judge | `encoders/identity.safetensors` |
+| identity encoder | for the identity objectives only; never a judge | `encoders/identity.safetensors` |
 
 `make miniature` makes all of it from nothing. `python -m bench.measure_miniature` repeats every
 number on this page, which it writes. The judges and their own validation are in
@@ -499,7 +503,8 @@ The paper's direction is that tass with augmentation copies less at equal identi
 below `overlap-off` in copy-paste without losing identity. {report["verdict"]}
 {placements(report)}
 
-`tass-on-identity` adds a face weight of 3 and the identity loss to `tass-on`.
+`tass-on-identity` adds the identity objectives to `tass-on`: a face weight of 3, the identity loss
+through the decoder at noise levels up to 0.9, and the alignment of inner features.
 
 ## Guidance
 ![Identity over the reference's weight, text alignment over the text's](../../docs/images/miniature_curves.png)
@@ -514,16 +519,17 @@ below `overlap-off` in copy-paste without losing identity. {report["verdict"]}
   training: {psnr["psnr"]:.1f} dB, {psnr["psnr_face"]:.1f} dB inside the face box ({psnr["closed_form_psnr"]:.1f} and {psnr["closed_form_psnr_face"]:.1f} before the training).
 - **Text side.** Encoder and connectors learned to read the six attributes out of captions, and are
   frozen from then on.
-- **Base.** {base["steps"]} steps of {base["batch_size"]} clips, full training. LTX-2.3 has seen so much that a LoRA teaches it to read
-  a reference; four layers have not, so this base reads references already, at each of the five
-  placements in turn and plain or augmented at even odds. The points are therefore specialisations of
-  one model that favours none of them: differences between them are smaller than between models
-  trained apart from the beginning.
+- **Base.** {base["steps"][0]} steps of {base["batch_size"]} clips in four blocks, then {base["steps"][1]} in {base["blocks"]}, with features held to the true
+  face's embedding (`identity.alignment`); full training. LTX-2.3 has seen so much that a LoRA teaches
+  it to read a reference; so few layers have not, so this base reads references already, at each of
+  the five placements in turn and plain or augmented at even odds. The points are therefore
+  specialisations of one model that favours none of them: differences between them are smaller than
+  between models trained apart from the beginning.
 - **Points.** The same base, data, steps and seed; only placement and augmentation differ.
 
 ## Limits
 - One face, one size of clip, the captions of one generator.
-- Trained on two CPU cores for an hour and a half, and not to the end of what it could learn:
+- Trained on two CPU cores for three hours, and not to the end of what it could learn:
   `benchmarks/README.md` has identity over the training's steps.
 - The text judge, the background and the motion share a trunk and are not independent evidence.
 """  # noqa: E501
