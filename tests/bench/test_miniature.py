@@ -1,0 +1,68 @@
+"""The shipped miniature: whole, small enough, and it looks at the picture it is given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bench.world import World
+from metrics.miniature.faces import MiniatureFaces
+from stdrc import ReferencePlacement, ThreeStreamGuidance
+from stdrc.miniature import CHECKPOINTS, DEFAULT_VARIANT, load_miniature, read_metadata, variants
+from stdrc.pipeline import STDRCPipeline
+
+PLACEMENTS = ("tass", "overlap", "strata", "spatial", "far")
+
+
+def test_every_point_of_the_ablation_is_there_and_says_what_it_is() -> None:
+    found = variants()
+    assert set(found) == {
+        *(f"{p}-{switch}" for p in PLACEMENTS for switch in ("on", "off")),
+        "tass-on-identity",
+    }
+    assert DEFAULT_VARIANT in found
+    trainings = []
+    for name, variant in found.items():
+        placement, augmentation = name.split("-")[:2]
+        assert ReferencePlacement.parse(variant.placement).name == placement
+        assert variant.augmentation == (augmentation == "on")
+        about = read_metadata(variant.path)
+        trainings.append(
+            (about["steps"], about["seed"], about["base_hash"], about["data"]["clips"])
+        )
+        assert (about["identity"]["weight"] > 0) == name.endswith("-identity")
+    assert all(t == trainings[0] for t in trainings)  # the same for every point
+    assert sum(f.stat().st_size for f in CHECKPOINTS.rglob("*") if f.is_file()) < 40e6
+
+
+@pytest.fixture(scope="module")
+def miniature() -> STDRCPipeline:
+    pipe = load_miniature()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_a_face_is_more_like_its_own_reference_than_like_anothers(
+    miniature: STDRCPipeline,
+) -> None:
+    clips = list(World("test", size=6))
+    videos = miniature(
+        [clip.caption for clip in clips],
+        reference=[clip.reference for clip in clips],
+        guidance=ThreeStreamGuidance(text=2.0, reference=6.0),
+        seeds=list(range(6)),
+        num_inference_steps=8,
+    ).frames
+    faces = MiniatureFaces()
+
+    def embed(frames: np.ndarray) -> torch.Tensor:
+        crops = [c for f, at in zip(frames, faces.detect(frames)) for c in faces.align(f, at)[:1]]
+        return torch.nn.functional.normalize(faces.embed(np.stack(crops)), dim=1).mean(dim=0)
+
+    people = torch.stack([embed(clip.reference[None]) for clip in clips])
+    shown = torch.stack([embed((np.asarray(v) * 255).round().astype(np.uint8)) for v in videos])
+    likeness = shown @ people.T
+    own = likeness.diagonal().mean()
+    others = (likeness.sum() - likeness.trace()) / 30
+    assert own > others + 0.1
