@@ -39,8 +39,8 @@ from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 HERE = Path(stdrc.miniature.__file__).parent
 ROOT = HERE.parents[1]
 IMAGES = ROOT / "docs" / "images"
-TEXT_WEIGHTS = (1.0, 2.0, 3.0, 5.0)
-REFERENCE_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 6.0)
+TEXT_WEIGHTS = (1.0, 2.0, 3.0)
+REFERENCE_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0)
 MEASURES = (
     "identity",
     "copy_paste",
@@ -290,7 +290,7 @@ def draw_curves(grid: dict[tuple[float, float], dict[str, list[float]]], path: P
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
-    colors = plt.get_cmap("viridis")(np.linspace(0.1, 0.85, 5))
+    colors = plt.get_cmap("viridis")(np.linspace(0.1, 0.85, 6))
     panels = (
         ("normalised_identity", "normalised identity", "$w_{ref}$", "$w_{text}$", 1),
         ("text", "text alignment (100 cos)", "$w_{text}$", "$w_{ref}$", 0),
@@ -344,7 +344,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "measure_miniature")
     parser.add_argument("--identities", type=int, default=64, help="test identities; default 64")
-    parser.add_argument("--grid-identities", type=int, default=24, help="for the curves; 24")
+    parser.add_argument("--grid-identities", type=int, default=16, help="for the curves; 16")
     parser.add_argument("--steps", type=int, default=12, help="of the sampler; default 12")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
@@ -493,7 +493,7 @@ Brackets are 95 % bootstrap-t intervals over people.
 {rows}
 
 Copy-paste is -1 at the true clip's face and +1 at the reference's: lower copies less. The same people
-in pairs, first minus second:
+in pairs, first minus second; the intervals are not corrected for how many pairs there are:
 
 | pair | normalised identity | copy-paste |
 |---|---|---|
@@ -529,7 +529,7 @@ through the decoder at noise levels up to 0.9, and the alignment of inner featur
 
 ## Limits
 - One face, one size of clip, the captions of one generator.
-- Trained on two CPU cores for three hours, and not to the end of what it could learn:
+- Trained on two CPU cores for two and a half hours, and not to the end of what it could learn:
   `benchmarks/README.md` has identity over the training's steps.
 - The text judge, the background and the motion share a trunk and are not independent evidence.
 """  # noqa: E501

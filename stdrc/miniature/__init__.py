@@ -1,7 +1,8 @@
 """The miniature: the same pipeline and the same diffusers classes, small enough for a laptop.
 
 `checkpoints/base` reads a prompt and a reference at any placement; `checkpoints/variants` holds a
-LoRA for each point of the ablation, named `<placement>-<augmentation>`.
+LoRA for each point of the ablation, named `<placement>-<augmentation>`, with `-identity` where the
+identity objectives were on.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from stdrc.pipeline import STDRCPipeline
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-#: The variant that `stdrc generate` takes where none is named.
-DEFAULT_VARIANT = "tass-on"
+#: The variant that `stdrc generate` takes where none is named: all four parts of ST-DRC.
+DEFAULT_VARIANT = "tass-on-identity"
 
 
 class Variant(NamedTuple):
