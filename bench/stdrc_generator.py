@@ -46,6 +46,7 @@ class Variant:
     path: Path | None
     placement: str | None  # canonical; None: not trained with any
     augmentation: str | None
+    by_name: bool = False  # only `checkpoint` picks it, not a placement and an augmentation
 
 
 class STDRCGenerator(Generator):
@@ -93,7 +94,8 @@ class STDRCGenerator(Generator):
             for name, shipped in miniature.variants().items():
                 placement = placement_key(shipped.placement) if shipped.placement else None
                 switch = "on" if shipped.augmentation else "off"
-                found[name] = Variant(name, shipped.path, placement, switch)
+                # With the identity objectives it differs in more than placement and augmentation.
+                found[name] = Variant(name, shipped.path, placement, switch, shipped.identity)
         for name, given in self.config.variants.items():
             if not given.path.exists():
                 raise BenchError(
@@ -137,7 +139,7 @@ class STDRCGenerator(Generator):
 
     def _pick(self, settings: Settings, allow_mismatch: bool) -> tuple[Variant, str]:
         placement = None if settings.placement is None else placement_key(settings.placement)
-        variants = list(self.variants.values())
+        variants = [v for v in self.variants.values() if not v.by_name]
         if settings.checkpoint is not None:
             if settings.checkpoint not in self.variants:
                 near = get_close_matches(settings.checkpoint, self.variants, n=1)
@@ -160,9 +162,15 @@ class STDRCGenerator(Generator):
                 f"augmentation {settings.augmentation!r} picks a trained variant, and the "
                 f"checkpoint {self.config.checkpoint} has none; name some in generator.variants."
             )
-        for variant in variants:
-            if variant.placement == placement:
-                return variant, placement
+        fitting = [v for v in variants if v.placement == placement]
+        if len(fitting) > 1:
+            raise BenchError(
+                f"{' and '.join(v.name for v in fitting)} were all trained with placement "
+                f"{placement!r} and augmentation {fitting[0].augmentation!r}; set checkpoint to "
+                "the one that is meant."
+            )
+        if fitting:
+            return fitting[0], placement
         if self.config.train == "missing" and settings.checkpoint is None:
             variant = self._train(placement, settings.augmentation or "on")
             return variant, placement

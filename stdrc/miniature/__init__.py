@@ -33,11 +33,13 @@ class Variant(NamedTuple):
         path: its LoRA in safetensors.
         placement: as its metadata has it; a mapping that `ReferencePlacement.parse` takes.
         augmentation: whether its references were perturbed in training.
+        identity: whether an identity objective was on, beside the face's weight.
     """
 
     path: Path
     placement: dict[str, Any] | None
     augmentation: bool
+    identity: bool
 
 
 def checkpoint(name: str = "base") -> Path:
@@ -87,7 +89,9 @@ def variants() -> dict[str, Variant]:
         stated = read_metadata(path)
         perturbed = stated.get("augmentation") or {}
         switches = [perturbed.get(k) for k in ("colour", "pose", "layout")]
-        found[path.stem] = Variant(path, stated.get("placement"), any(switches))
+        objectives = stated.get("identity") or {}
+        identity = any(objectives.get(k) for k in ("weight", "alignment"))
+        found[path.stem] = Variant(path, stated.get("placement"), any(switches), identity)
     return found
 
 

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from bench.config import STDRCConfig
+from bench.generator import Settings
+from bench.stdrc_generator import STDRCGenerator
 from bench.world import World
 from metrics.miniature.faces import MiniatureFaces
 from stdrc import ReferencePlacement, ThreeStreamGuidance
@@ -31,9 +34,20 @@ def test_every_point_of_the_ablation_is_there_and_says_what_it_is() -> None:
         trainings.append(
             (about["steps"], about["seed"], about["base_hash"], about["data"]["clips"])
         )
-        assert (about["identity"]["weight"] > 0) == name.endswith("-identity")
+        assert (about["identity"]["weight"] > 0) == name.endswith("-identity") == variant.identity
     assert all(t == trainings[0] for t in trainings)  # the same for every point
     assert sum(f.stat().st_size for f in CHECKPOINTS.rglob("*") if f.is_file()) < 40e6
+
+
+def test_an_ablation_of_placement_and_augmentation_varies_nothing_else() -> None:
+    generator = STDRCGenerator(STDRCConfig(kind="stdrc", checkpoint="miniature"))
+    for name in variants():
+        if name.endswith("-identity"):
+            assert generator.resolve(Settings(checkpoint=name)).stage == name
+        else:
+            placement, augmentation = name.split("-")
+            settings = Settings(placement=placement, augmentation=augmentation)
+            assert generator.resolve(settings).stage == name
 
 
 @pytest.fixture(scope="module")

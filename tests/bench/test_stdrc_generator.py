@@ -280,3 +280,13 @@ def test_a_whole_checkpoint_is_a_variant_too(tmp_path: Path, weights: Path) -> N
     videos = [generator.generate(samples[:1], cell)[0] for cell in cells]
     assert np.array_equal(videos[0], videos[2])
     assert not np.array_equal(videos[0], videos[1])
+
+
+def test_two_variants_that_fit_are_not_chosen_between(weights: Path) -> None:
+    variants = section(weights)["variants"]
+    generator = make(weights, variants={**variants, "again": variants["tass-on"]})
+    with pytest.raises(
+        BenchError, match=r"tass-on and again were all trained with .* set checkpoint"
+    ):
+        generator.resolve(Settings(placement="tass", augmentation="on"))
+    assert generator.resolve(Settings(checkpoint="again")).stage == "again"
