@@ -66,7 +66,7 @@ def root() -> None:
 
     \b
     A first look, without a GPU or a download:
-      stdrc generate -c random -p "a person smiles" -r face.png -o out.mp4
+      stdrc generate -p "a person turns left, smiling" -r face.png -o out.mp4
       stdrc bench bench/configs/quick.yaml
     """
 

@@ -80,7 +80,7 @@ class Plan:
         clips: of the training world, one identity each.
         decoder_steps: of the autoencoder's decoder.
         text_steps: of the text side's reading test.
-        overrides: further `key=value` for both diffusion trainings.
+        overrides: further `key=value` for all diffusion trainings.
         variants: which points to train.
     """
 
@@ -247,8 +247,8 @@ def take_decoder(plan: Plan) -> Path:
 
 
 def make_variants(plan: Plan) -> None:
-    # Points differ in two sets of references, and in whether anybody asks where the face is.
-    encoded: dict[tuple[str, bool], TrainingData] = {}
+    # Points differ in two sets of references, and in what they ask about the face.
+    encoded: dict[tuple[str, bool, str], TrainingData] = {}
     for name in plan.variants:
         output = plan.work / "variants" / name
         if not (output / "pytorch_lora_weights.safetensors").is_file():
@@ -258,8 +258,11 @@ def make_variants(plan: Plan) -> None:
                 take_decoder(plan) if "identity" in name else plan.work / "identity" / "checkpoint"
             )
             config = read_config(plan, "train_miniature_variant.yaml", output, base, POINTS[name])
-            faces = config.face_weight > 1 or config.identity.weight > 0
-            key = (config.augmentation.model_dump_json(), faces)
+            key = (
+                config.augmentation.model_dump_json(),
+                config.face_weight > 1,
+                config.identity.model_dump_json(),
+            )
             if key not in encoded:
                 data = train(config, dry_run=True)
                 assert isinstance(data, TrainingData)

@@ -531,6 +531,8 @@ through the decoder at noise levels up to 0.9, and the alignment of inner featur
 - One face, one size of clip, the captions of one generator.
 - Trained on two CPU cores for two and a half hours, and not to the end of what it could learn:
   `benchmarks/README.md` has identity over the training's steps.
+- The stages of `make miniature` were run one at a time, over two sittings, the base's second training
+  from its first in fp16; the whole command has not been run in one go at these sizes.
 - The text judge, the background and the motion share a trunk and are not independent evidence.
 """  # noqa: E501
 
