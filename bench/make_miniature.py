@@ -3,16 +3,17 @@
     python -m bench.make_miniature --stage text     # one stage, those before it taken as they are
     torchrun --nproc-per-node 2 -m bench.make_miniature --stage base
 
-`make miniature` runs them all. The base's two trainings (`base`, `identity`) are by two processes:
-their batch is one, so another number of processes makes another model. Each stage leaves its result
-under its final name in the work folder and is skipped when that is there; trainings go on from
-their last checkpoint. `ship` copies what belongs in the package.
+`make miniature` runs them all. The base's trainings (`base`, `identity`, `likeness`, `rollout`) are
+by two processes: their batch is one, so another number of processes makes another model. Each stage
+leaves its result under its final name in the work folder and is skipped when that is there;
+trainings go on from their last checkpoint. `ship` copies what belongs in the package.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,8 +43,12 @@ from stdrc.training import TrainConfig, TrainingData, train
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
-STAGES = ("world", "encoder", "decoder", "text", "base", "deepen", "identity", "variants", "ship")
-FIRST_TRAINING = "first_training.json"
+STAGES = (
+    "world", "encoder", "decoder", "text", "base", "deepen", "identity", "likeness", "rollout",
+    "variants", "ship",
+)  # fmt: skip
+#: What the base's trainings before the last say of themselves, beside the last one's `stdrc.json`.
+EARLIER_TRAININGS = ("first_training.json", "second_training.json", "third_training.json")
 #: The four blocks of the base among the six of what is trained on: two new ones, to read and draw.
 DEEPER = (0, 1, None, 2, None, 3)
 FIELDS = ("color", "pattern", "motion", "expression", "lighting", "hat")
@@ -221,7 +226,7 @@ def make_deeper(plan: Plan) -> None:
     pipe.register_modules(transformer=deepen(pipe.transformer, DEEPER))
     pipe.save_pretrained(part)
     # The next training keeps what it finds beside the weights, and says only its own part.
-    shutil.copyfile(base / "stdrc.json", part / FIRST_TRAINING)
+    shutil.copyfile(base / "stdrc.json", part / EARLIER_TRAININGS[0])
     part.rename(folder)
 
 
@@ -246,17 +251,38 @@ def take_decoder(plan: Plan) -> Path:
     return base
 
 
+def make_likeness(plan: Plan) -> None:
+    """The same, trained on until it draws the face that it reads."""
+    # The other processes read nothing before the main one has encoded the data.
+    if int(os.environ.get("RANK", "0")) == 0:
+        take_decoder(plan)
+    go_on(plan, "identity", "likeness", EARLIER_TRAININGS[1])
+
+
+def make_rollout(plan: Plan) -> None:
+    """The same, trained on until it keeps to that face where it has come by its own steps."""
+    go_on(plan, "likeness", "rollout", EARLIER_TRAININGS[2])
+
+
+def go_on(plan: Plan, before: str, name: str, record: str) -> None:
+    """Train on from an earlier stage's checkpoint; `record` keeps what that said of itself."""
+    output = plan.work / name
+    if not (output / "checkpoint" / "model_index.json").is_file():
+        start = plan.work / before / "checkpoint"
+        if int(os.environ.get("RANK", "0")) == 0:
+            shutil.copyfile(start / "stdrc.json", start / record)
+        config = read_config(plan, f"train_miniature_{name}.yaml", output, start, [])
+        train(config, resume=any(output.glob("checkpoints/*")))
+
+
 def make_variants(plan: Plan) -> None:
+    base = plan.work / "rollout" / "checkpoint"
     # Points differ in two sets of references, and in what they ask about the face.
     encoded: dict[tuple[str, bool, str], TrainingData] = {}
     for name in plan.variants:
         output = plan.work / "variants" / name
         if not (output / "pytorch_lora_weights.safetensors").is_file():
             print(f"variant {name}", flush=True)
-            # The identity loss decodes; latents are the same with either decoder.
-            base = (
-                take_decoder(plan) if "identity" in name else plan.work / "identity" / "checkpoint"
-            )
             config = read_config(plan, "train_miniature_variant.yaml", output, base, POINTS[name])
             key = (
                 config.augmentation.model_dump_json(),
@@ -272,7 +298,7 @@ def make_variants(plan: Plan) -> None:
 
 def ship(plan: Plan) -> None:
     """Copy base (fp16) and LoRAs into the package."""
-    source = take_decoder(plan)
+    source = plan.work / "rollout" / "checkpoint"
     part = CHECKPOINTS / "base.part"
     shutil.rmtree(part, ignore_errors=True)
     pipeline = STDRCPipeline.from_pretrained(source, dtype=torch.float16)
@@ -282,7 +308,7 @@ def ship(plan: Plan) -> None:
         stated = json.loads(file.read_text())
         stated.pop("_name_or_path", None)
         file.write_text(json.dumps(stated, indent=2, sort_keys=True) + "\n")
-    for name in ("autoencoder.json", "stdrc.json", FIRST_TRAINING):
+    for name in ("autoencoder.json", "stdrc.json", *EARLIER_TRAININGS):
         shutil.copyfile(source / name, part / name)
     shutil.rmtree(CHECKPOINTS / "base", ignore_errors=True)
     part.rename(CHECKPOINTS / "base")
@@ -303,6 +329,8 @@ MAKERS: dict[str, Callable[[Plan], Any]] = {
     "base": make_base,
     "deepen": make_deeper,
     "identity": make_identity,
+    "likeness": make_likeness,
+    "rollout": make_rollout,
     "variants": make_variants,
     "ship": ship,
 }

@@ -127,7 +127,27 @@ class IdentityConfig(Section):
     weight: float = Field(default=0.0, ge=0)
     max_sigma: float = Field(default=0.5, gt=0, le=1, description="only below this noise level")
     frames: int = Field(default=2, ge=1, description="pixel frames a sample")
-    samples: int = Field(default=4, ge=1, description="samples a batch that are decoded")
+    samples: int = Field(
+        default=4, ge=1, description="samples a batch that are decoded, of those with a reference"
+    )
+    decoder: Literal["vae", "linear"] = Field(
+        default="vae",
+        description="what decodes; linear: a matrix fitted to the VAE's decoder at the start, for "
+        "autoencoders that are nearly linear",
+    )
+    rollout: int = Field(
+        default=0,
+        ge=0,
+        description="further samples a batch whose face is looked at after the model's own steps "
+        "down from high noise, where nothing but the reference tells who is seen",
+    )
+    rollout_steps: int = Field(default=3, ge=1, description="own steps before that look")
+    rollout_from: tuple[float, float] = Field(
+        default=(0.9, 0.97), description="noise levels the own steps start at"
+    )
+    rollout_to: tuple[float, float] = Field(
+        default=(0.1, 0.8), description="noise levels they end at, where the look is taken"
+    )
     margin: float = Field(
         default=0.2, ge=0, description="added to the face box on each side, in box sizes"
     )
@@ -146,6 +166,21 @@ class IdentityConfig(Section):
         default=None,
         description="'miniature', or the path of a TorchScript file; none: passed in Python",
     )
+
+    @field_validator("rollout_from", "rollout_to")
+    @classmethod
+    def _levels(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1] <= 1:
+            raise ValueError("it should be two noise levels in 0..1, the lower first")
+        return value
+
+    @model_validator(mode="after")
+    def _downwards(self) -> IdentityConfig:
+        if self.rollout_to[1] > self.rollout_from[0]:
+            raise ValueError("rollout_to must lie below rollout_from")
+        if self.rollout and not self.weight:
+            raise ValueError("rollout needs a weight")
+        return self
 
 
 class EmaConfig(Section):

@@ -12,6 +12,7 @@ from torchvision.ops import roi_align
 
 from stdrc.errors import STDRCError
 from stdrc.training.config import IdentityConfig
+from stdrc.training.linear_decoder import LinearDecoder
 
 
 class IdentityEncoder(Protocol):
@@ -153,10 +154,17 @@ class IdentityLoss:
     Args:
         vae: frozen; gradients flow through its decoder.
         encoder: see `IdentityEncoder`; its parameters are frozen here.
+        linear: stands in for the VAE's decoder.
     """
 
-    def __init__(self, vae: Any, encoder: IdentityEncoder, config: IdentityConfig) -> None:
-        self.vae, self.encoder, self.config = vae, encoder, config
+    def __init__(
+        self,
+        vae: Any,
+        encoder: IdentityEncoder,
+        config: IdentityConfig,
+        linear: LinearDecoder | None = None,
+    ) -> None:
+        self.vae, self.encoder, self.config, self.linear = vae, encoder, config, linear
         self.size = int(getattr(encoder, "crop_size", 112))
         vae.requires_grad_(False)
         if isinstance(encoder, torch.nn.Module):
@@ -171,6 +179,7 @@ class IdentityLoss:
         boxes: Tensor,
         clips: Tensor,
         generator: torch.Generator,
+        samples: int | None = None,
     ) -> Tensor | None:
         """
         Args:
@@ -179,26 +188,26 @@ class IdentityLoss:
             boxes: [B, T, 4] pixels, NaN where there is no face.
             clips: [B] row numbers, under which true embeddings are kept.
             generator: on the CPU; draws the frames.
+            samples: how many to decode at most; none: the configuration's.
 
         Returns:
             The mean over the frames used, or None where no sample qualifies.
         """
         seen = ~boxes.isnan().any(dim=2)  # [B, T]
         usable = (sigmas <= self.config.max_sigma).cpu() & seen.any(dim=1).cpu()
-        chosen = usable.nonzero().flatten()[: self.config.samples]
+        chosen = usable.nonzero().flatten()[: samples or self.config.samples]
         if not len(chosen):
             return None
-        losses = []
+        crops, truths = [], []
         for i in chosen.tolist():
             frames = seen[i].cpu().nonzero().flatten()
             keep = torch.randperm(len(frames), generator=generator)[: self.config.frames]
             frames = frames[keep].sort().values.to(boxes.device)
-            truth = self._truth(int(clips[i]), clean[i : i + 1], boxes[i])[frames]
+            truths.append(self._truth(int(clips[i]), clean[i : i + 1], boxes[i])[frames])
             pixels = self.decode(predicted[i : i + 1])[0][frames]  # [n, 3, H, W]
-            crops = face_crops(pixels, boxes[i][frames], self.size, self.config.margin)
-            found = F.normalize(self.encoder(crops).float(), dim=1)
-            losses.append(1 - (found * truth).sum(dim=1))
-        return torch.cat(losses).mean()
+            crops.append(face_crops(pixels, boxes[i][frames], self.size, self.config.margin))
+        found = F.normalize(self.encoder(torch.cat(crops)).float(), dim=1)
+        return (1 - (found * torch.cat(truths)).sum(dim=1)).mean()
 
     @torch.no_grad()
     def _truth(self, clip: int, clean: Tensor, boxes: Tensor) -> Tensor:
@@ -211,6 +220,8 @@ class IdentityLoss:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents [B, C, F, H, W] as pixels [B, T, 3, H, W] in -1..1."""
+        if self.linear is not None:
+            return self.linear(latents.to(self.linear.weight.dtype))
         vae = self.vae
         latents = LTX2Pipeline._denormalize_latents(
             latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor

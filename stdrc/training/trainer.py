@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from stdrc.training.config import OptimizerConfig, TrainConfig
 from stdrc.training.data import Batch, BatchSource, TrainingData, seeded
 from stdrc.training.denoiser import Denoiser, is_video_parameter, pack, sequence_coords, unpack
 from stdrc.training.ema import WeightAverage
+from stdrc.training.linear_decoder import LinearDecoder
 from stdrc.training.objectives import (
     IdentityEncoder,
     IdentityHead,
@@ -63,6 +65,9 @@ _FREE_TO_CHANGE = {
 }  # fmt: skip
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+#: Clips that a linear decoder is fitted to.
+LINEAR_CLIPS = 96
 
 Sampler = Callable[[int, nn.Module], Tensor | None]
 
@@ -143,6 +148,8 @@ class Trainer:
             self.identity = IdentityLoss(
                 vae.to(self.device).eval(), identity_encoder, config.identity
             )
+            if config.identity.decoder == "linear":
+                self.identity.linear = self._linear_decoder(transformer)
 
         torch.manual_seed(config.seed)
         denoiser = self._prepare_modules(transformer, connectors, padding_side)
@@ -260,6 +267,15 @@ class Trainer:
         width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
         return IdentityHead(width, self.data.identities.shape[1]), layer
 
+    def _linear_decoder(self, transformer: LTX2VideoTransformer3DModel) -> LinearDecoder:
+        """Fitted to the VAE on clips of the data, the same whichever process fits it."""
+        assert self.identity is not None
+        assert not isinstance(self.data.latents, Tensor)
+        clips = torch.linspace(0, len(self.data) - 1, min(LINEAR_CLIPS, len(self.data))).long()
+        latents = self.data.latents.gather(clips).to(self.device, torch.float32)
+        temporal, spatial, _ = transformer.config.vae_scale_factors
+        return LinearDecoder.fit(self.identity.decode, latents, temporal, spatial)
+
     # One step -----------------------------------------------------------------------------------
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -285,21 +301,73 @@ class Trainer:
         if alignment is not None:
             parts["alignment"] = float(alignment.detach())
             loss = loss + self.config.identity.alignment * alignment
-        if self.identity is not None:
+        # Without a reference nothing but the noisy latents can tell who is to be drawn.
+        known = slice(0, batch.with_reference)
+        if self.identity is not None and batch.with_reference:
             assert batch.boxes is not None
             clean_guess = (
                 unpack(
-                    video - batch.sigmas[:, None, None] * velocity.float(),
+                    video[known] - batch.sigmas[known, None, None] * velocity[known].float(),
                     self.frames, self.height, self.width, self.transformer,
                 )
             )  # fmt: skip
             identity = self.identity(
-                clean_guess, batch.latents, batch.sigmas, batch.boxes, batch.clips, generator
-            )
+                clean_guess, batch.latents[known], batch.sigmas[known], batch.boxes[known],
+                batch.clips[known], generator,
+            )  # fmt: skip
             if identity is not None:
                 parts["identity"] = float(identity.detach())
                 loss = loss + self.config.identity.weight * identity
+            rolled = self._rollout_identity(batch, generator)
+            if rolled is not None:
+                parts["rollout"] = float(rolled.detach())
+                loss = loss + self.config.identity.weight * rolled
         return loss, parts
+
+    def _rollout_identity(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+        """The identity loss where the model has come by itself.
+
+        A noised true clip shows who it is to all but the highest noise, so a model trained on those
+        alone goes by what it has drawn so far and drifts off its reference. Here it starts so high
+        that little more than the face's place is seen, walks down without gradients, and is asked
+        for the true face where it has come to.
+        """
+        identity, count = self.config.identity, self.config.identity.rollout
+        count = min(count, batch.with_reference)
+        if not count:
+            return None
+        assert self.identity is not None
+        assert batch.boxes is not None
+        assert batch.reference is not None
+        reference = pack(batch.reference[:count], self.transformer)
+        mask = None if batch.text_mask is None else batch.text_mask[:count]
+
+        def velocity(video: Tensor, sigmas: Tensor) -> Tensor:
+            found = self.model(
+                video, sigmas, batch.text[:count], mask, reference,
+                *self._together[batch.placement],
+            )[0]  # fmt: skip
+            return found.float()
+
+        drawn = torch.rand(2, count, generator=generator).to(batch.latents)
+        start, end = (
+            low + (high - low) * share
+            for (low, high), share in zip((identity.rollout_from, identity.rollout_to), drawn)
+        )
+        levels = [torch.lerp(start, end, i / identity.rollout_steps) for i in range(
+            identity.rollout_steps + 1
+        )]  # fmt: skip
+        noisy = add_noise(batch.latents[:count], batch.noise[:count], start)
+        video = pack(noisy, self.transformer)
+        with torch.no_grad():
+            for above, below in pairwise(levels):
+                video = video + (below - above)[:, None, None] * velocity(video, above)
+        guess = video - end[:, None, None] * velocity(video, end)
+        guess = unpack(guess, self.frames, self.height, self.width, self.transformer)
+        return self.identity(
+            guess, batch.latents[:count], torch.zeros_like(end), batch.boxes[:count],
+            batch.clips[:count], generator, samples=count,
+        )  # fmt: skip
 
     def _velocity(self, batch: Batch, video: Tensor) -> tuple[Tensor, Tensor | None]:
         """Velocity [B, N, D], and the batch's identity alignment loss where it is asked for."""

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.world import World
 from stdrc.errors import STDRCError
+from stdrc.miniature import checkpoint
 from stdrc.miniature.build import MiniatureConfig, build_vae
+from stdrc.miniature.identity_encoder import load_identity_encoder
+from stdrc.pipeline import STDRCPipeline
 from stdrc.positions import NAMED_PLACEMENTS
 from stdrc.training import TrainConfig
 from stdrc.training.config import EmaConfig, IdentityConfig, NoiseConfig
 from stdrc.training.ema import WeightAverage
 from stdrc.training.folder import VideoInfo, read_consisid_boxes, window_frames
+from stdrc.training.linear_decoder import LinearDecoder
 from stdrc.training.noise import draw_sigmas, shift_for_tokens
 from stdrc.training.objectives import (
     IdentityLoss,
@@ -167,6 +173,55 @@ def test_identity_loss_reaches_the_prediction_and_nothing_frozen() -> None:
     assert encoder.scale.grad is None
     assert all(p.grad is None for p in vae.parameters())
     assert loss(predicted, clean, sigmas + 0.6, boxes, clips, g) is None
+
+
+def plain_decoder(latents: torch.Tensor) -> torch.Tensor:
+    """Four channels as grey, red, green and blue of 2 x 4 x 4 pixels; one frame for the first."""
+    colours = latents[:, 1:] + latents[:, :1] + 0.5
+    pixels = colours.repeat_interleave(2, 2).repeat_interleave(4, 3).repeat_interleave(4, 4)
+    return pixels[:, :, 1:].transpose(1, 2)
+
+
+def test_linear_decoder_is_a_linear_decoder() -> None:
+    latents = torch.randn(8, 4, 3, 2, 5, generator=torch.Generator().manual_seed(0))
+    fitted = LinearDecoder.fit(plain_decoder, latents, temporal=2, spatial=4)
+    assert fitted.share == pytest.approx(1, abs=1e-5)
+    other = torch.randn(2, 4, 3, 2, 5, requires_grad=True)
+    drawn = fitted(other)
+    assert drawn.shape == (2, 5, 3, 8, 20)
+    torch.testing.assert_close(drawn, plain_decoder(other), atol=1e-3, rtol=1e-3)
+    drawn[0].sum().backward()
+    assert other.grad is not None
+    assert (other.grad.flatten(1).abs().sum(1) > 0).tolist() == [True, False]
+
+
+def test_linear_decoder_refuses_what_is_not_linear() -> None:
+    latents = torch.randn(8, 4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(STDRCError, match=r"holds \d+ % of .* set identity.decoder: vae"):
+        LinearDecoder.fit(lambda z: plain_decoder(z).sign(), latents, temporal=2, spatial=4)
+
+
+def test_linear_decoder_follows_the_shipped_autoencoder() -> None:
+    pipe = STDRCPipeline.from_pretrained(checkpoint(), dtype=torch.float32, transformer=None)
+    loss = IdentityLoss(pipe.vae, load_identity_encoder(), IdentityConfig(weight=1.0, margin=0.25))
+    clips = [World("val", size=20)[i] for i in range(20)]
+    pixels = torch.stack([torch.from_numpy(clip.frames) for clip in clips])
+    boxes = torch.from_numpy(np.stack([clip.boxes for clip in clips])).float()
+    with torch.no_grad():
+        encoded = pipe.vae.encode(pixels.permute(0, 4, 1, 2, 3).float() / 127.5 - 1)
+        latents = pipe._normalize_latents(
+            encoded.latent_dist.mode(), pipe.vae.latents_mean, pipe.vae.latents_std
+        )
+        everything = torch.zeros(20), boxes, torch.arange(20), torch.Generator()
+        loss.linear = LinearDecoder.fit(loss.decode, latents, temporal=4, spatial=8)
+        assert loss.linear.share > 0.99
+        # The truth is kept under the row's number: drawn by the VAE first, then by the matrix.
+        matrix, loss.linear = loss.linear, None
+        assert loss(latents, latents, *everything) == pytest.approx(0, abs=1e-5)
+        loss.linear = matrix
+        apart = loss(latents, latents, *everything)
+    assert apart is not None
+    assert float(apart) < 0.02
 
 
 def test_average_is_a_mean_and_comes_and_goes() -> None:

@@ -13,12 +13,15 @@ from PIL import Image
 from safetensors import safe_open
 
 from stdrc.errors import STDRCError
+from stdrc.miniature import checkpoint
 from stdrc.miniature.build import MiniatureConfig, build_random
+from stdrc.miniature.identity_encoder import load_identity_encoder
 from stdrc.pipeline import STDRCPipeline
 from stdrc.training import TrainConfig, train
 from stdrc.training.data import FileRows, TrainingData
 from stdrc.training.encoding import prepare
 from stdrc.training.folder import read_frames
+from stdrc.training.trainer import Trainer
 from stdrc.video_io import write_video
 
 BOX = [20.0, 16.0, 52.0, 48.0]
@@ -219,6 +222,31 @@ def test_lora_run_with_everything_on(base: Path, folder: Path) -> None:
         frame_rate=8.0, num_inference_steps=2, seeds=0,
     ).frames  # fmt: skip
     assert frames.shape == (1, 9, 64, 64, 3)
+
+
+def test_identity_loss_through_a_matrix_needs_an_autoencoder_that_is_one(
+    base: Path, folder: Path
+) -> None:
+    asked = {
+        "weight": 0.5, "max_sigma": 1.0, "decoder": "linear", "rollout": 2, "encoder": "miniature",
+    }  # fmt: skip
+    with pytest.raises(STDRCError, match=r"set identity\.decoder: vae"):
+        train(config(base, folder, identity=asked))
+    lines: list[dict[str, float]] = []
+    run = config(checkpoint(), folder, identity=asked, log_every=1)
+    pipe = STDRCPipeline.from_pretrained(run.base, dtype=torch.float32)
+    data = prepare(run, pipe)
+    trainer = Trainer(
+        run, data, transformer=pipe.transformer, vae=pipe.vae,
+        identity_encoder=load_identity_encoder(),
+        on_step=lambda _step, numbers: lines.append(numbers),
+    )  # fmt: skip
+    trainer.fit()
+    assert trainer.identity is not None
+    assert trainer.identity.linear is not None
+    assert all(0 < line["identity"] < 2 for line in lines if "identity" in line)
+    for name in ("identity", "rollout"):
+        assert any(name in line for line in lines), name
 
 
 def test_full_run_with_connectors_is_a_pipeline_folder(base: Path, folder: Path) -> None:
