@@ -44,7 +44,7 @@ miniature: $(STAMP)  ## train the miniature from nothing: an afternoon on two co
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage identity
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage likeness
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage rollout
-	$(BIN)/python $(MINIATURE) --stage variants --stage ship
+	$(BIN)/python $(MINIATURE) --stage variants --stage mend --stage ship
 	$(BIN)/python -m bench.measure_miniature
 
 test: $(STAMP)  ## run the fast, offline tests
