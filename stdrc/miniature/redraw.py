@@ -75,8 +75,9 @@ class Redraw:
         noise = torch.randn(clean.shape, generator=generator)
         noisy = add_noise(clean, noise, levels[:1].expand(len(clean)))
         drawn = self._walk(pack(noisy, transformer), levels, *self.described(rows), weights, clean)
+        frames, height, width = clean.shape[2:]
         return LTX2Pipeline._denormalize_latents(
-            unpack(drawn, *clean.shape[2:], transformer),
+            unpack(drawn, frames, height, width, transformer),
             vae.latents_mean, vae.latents_std, vae.config.scaling_factor,
         )  # fmt: skip
 
