@@ -37,14 +37,14 @@ submission: $(STAMP)  ## pack a challenge archive: make submission RUN=... ENTRY
 	$(BIN)/stdrc submission pack $(RUN) --entry "$(ENTRY)" --format $(FORMAT) --eval $(EVAL)
 
 MINIATURE := -m bench.make_miniature
-miniature: $(STAMP)  ## train the miniature from nothing: an afternoon on two cores
+miniature: $(STAMP)  ## train the miniature from nothing: five hours on two cores
 	$(BIN)/python $(MINIATURE) --stage world --stage encoder --stage decoder --stage text
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage base
 	$(BIN)/python $(MINIATURE) --stage deepen
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage identity
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage likeness
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage rollout
-	$(BIN)/python $(MINIATURE) --stage variants --stage mend --stage ship
+	$(BIN)/python $(MINIATURE) --stage variants --stage ship
 	$(BIN)/python -m bench.measure_miniature
 
 test: $(STAMP)  ## run the fast, offline tests

@@ -270,6 +270,7 @@ def describe_base() -> dict[str, Any]:
         "blocks": len(load_base().transformer.transformer_blocks),
         "steps": [t["steps"] for t in trainings],
         "batch_sizes": [t["batch_size"] * t["accumulation"] * t["processes"] for t in trainings],
+        "last_share": trainings[-1]["averaged"]["own_share"],
         "rank": lora["lora"]["rank"],
     }
 
@@ -514,16 +515,16 @@ features.
 
 ## How it was made
 - **Autoencoder.** 8 x 8 pixels and 4 frames a latent of 48 channels: principal components in closed
-  form (`stdrc/miniature/autoencoder.py`), then the decoder alone was trained: on clips, and last on
-  what the generator draws of them (`stdrc/miniature/redraw.py`), which mends its blocks. On 64 clips
-  outside its training: {psnr["psnr"]:.1f} dB, {psnr["psnr_face"]:.1f} dB inside the face box ({psnr["unmended_psnr"]:.1f} and {psnr["unmended_psnr_face"]:.1f} before the mending,
-  {psnr["closed_form_psnr"]:.1f} and {psnr["closed_form_psnr_face"]:.1f} in closed form).
+  form (`stdrc/miniature/autoencoder.py`), then the decoder alone was trained. On 64 clips outside its
+  training: {psnr["psnr"]:.1f} dB, {psnr["psnr_face"]:.1f} dB inside the face box ({psnr["closed_form_psnr"]:.1f} and {psnr["closed_form_psnr_face"]:.1f} before the training).
 - **Text side.** Encoder and connectors learned to read the six attributes out of captions, and are
   frozen from then on.
 - **Base.** Full training in four parts: {base["steps"][0]} steps of {base["batch_sizes"][0]} clips in four blocks; {base["steps"][1]} of {base["batch_sizes"][1]} in {base["blocks"]}, with
   features held to the true face's embedding (`identity.alignment`); {base["steps"][2]} of {base["batch_sizes"][2]} with the identity
   loss up to noise level 0.9; {base["steps"][3]} of {base["batch_sizes"][3]} with that loss also where the model has come by its own
-  steps (`identity.rollout`). LTX-2.3 has seen so much that a LoRA teaches it to read a reference; so
+  steps (`identity.rollout`). What ships is {100 * base["last_share"]:.0f} % of the last and {100 - 100 * base["last_share"]:.0f} % of the second, averaged after the
+  points were trained: the identity losses cost motion, and on the line between the two more of it comes
+  back than of identity goes. LTX-2.3 has seen so much that a LoRA teaches it to read a reference; so
   few layers have not, so this base reads references already, at each of the five placements in turn
   and plain or augmented at even odds. The points are therefore specialisations of one model that
   favours none of them, and that has had identity objectives: differences between them are smaller
@@ -532,11 +533,11 @@ features.
 
 ## Limits
 - One face, one size of clip, the captions of one generator.
-- Trained on two CPU cores for four hours, and not to the end of what it could learn:
+- Trained on two CPU cores for three and three quarter hours, and not to the end of what it could learn:
   `benchmarks/README.md` has identity over the training's steps.
 - The stages of `make miniature` were run one at a time, the base's second training from its first in
-  fp16, and its last two were cut short: their rates fell along cosines over 4,500 and 2,400 steps. The
-  whole command has not been run in one go at these sizes.
+  fp16, the third cut off at a third of a longer cosine; the whole command has not been run in one go at
+  these sizes.
 - The text judge, the background and the motion share a trunk and are not independent evidence.
 """  # noqa: E501
 

@@ -25,9 +25,6 @@ from diffusers import AutoencoderKLLTX2Video
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-#: (rows [B], latents [B, C, F, H, W], generator) -> latents [B, C, F, H, W]
-Redraw = Callable[[np.ndarray, Tensor, torch.Generator], Tensor]
-
 
 @dataclass(frozen=True)
 class DecoderTraining:
@@ -258,14 +255,14 @@ def face_weights(boxes: Tensor, height: int, width: int, weight: float) -> Tenso
 
 def _batches(
     frames: np.ndarray, boxes: np.ndarray, training: DecoderTraining, start: int
-) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-    """Random clips from step `start` on and their rows, in an order fixed by the seed."""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Random clips from step `start` on, in an order fixed by the seed."""
     for step in range(start, training.steps):
         rows = np.random.default_rng((training.seed, step)).integers(
             len(frames), size=training.batch_size
         )
         rows.sort()
-        yield rows, to_pixels(frames[rows]), torch.from_numpy(boxes[rows]).float()
+        yield to_pixels(frames[rows]), torch.from_numpy(boxes[rows]).float()
 
 
 def train_decoder(
@@ -275,7 +272,6 @@ def train_decoder(
     training: DecoderTraining,
     *,
     checkpoint: Path | None = None,
-    redraw: Redraw | None = None,
     report: Callable[[str], None] = print,
     every: int = 50,
 ) -> None:
@@ -289,8 +285,6 @@ def train_decoder(
         frames: uint8 [N, T, H, W, 3].
         boxes: float [N, T, 4] face boxes in pixels.
         checkpoint: file to resume from and to save to every 200 steps.
-        redraw: called as redraw(rows, latents, generator) on the clips' latents before the noise;
-            what it returns is decoded in their place.
         report: receives a line of progress every `every` steps.
 
     Raises:
@@ -321,12 +315,10 @@ def train_decoder(
         start = state["step"]
         report(f"resumed at step {start}")
     began, running = time.monotonic(), 0.0
-    for step, (rows, pixels, box) in enumerate(_batches(frames, boxes, training, start), start):
+    for step, (pixels, box) in enumerate(_batches(frames, boxes, training, start), start):
         generator = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
         with torch.no_grad():
             latents = vae.encode(pixels).latent_dist.mode()
-            if redraw is not None:
-                latents = redraw(rows, latents, generator)
             noise = torch.randn(latents.shape, generator=generator)
         output = decoder(latents + training.latent_noise * noise)
         height, width = pixels.shape[-2:]
