@@ -270,6 +270,15 @@ def write(path: Path, text: str) -> Path:
         ("base: b\noutput: x\nsteps: none", r"run.yaml: steps is 'none', but it should be a valid"),
         ("base: b\noutput: x\nmode: half", r"mode is 'half', but it should be 'lora' or 'full'"),
         ("base: b\noutput: x\nplacement: tas", r"placement is 'tas', but .*Did you mean 'tass'"),
+        (
+            "base: b\noutput: x\nidentity: {weight: 1, rollout_to: [0.2, 0.95]}",
+            r"identity is the section, but rollout_to must lie below rollout_from",
+        ),
+        ("base: b\noutput: x\nidentity: {rollout: 2}", r"but rollout needs a weight"),
+        (
+            "base: b\noutput: x\nidentity: {rollout_from: [0.9, 1.2]}",
+            r"identity.rollout_from is \[0.9, 1.2\], but it should be two noise levels",
+        ),
         ("base: b\noutput: x\nema: {decay: 2}", r"ema.decay is 2, but it should be less than 1"),
         ("base: b\noutput: x\ndropout: {text: 0.9}", r"dropout is .* must add up to at most 1"),
         ("base: [", r"run.yaml, line 1 is not valid YAML"),
