@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLLTX2Video
+from diffusers import AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
 
 from bench.world import World, vocabulary
 from bench.world.attributes import ClipAttributes, write_caption
@@ -256,10 +256,7 @@ def take_decoder(plan: Plan) -> Path:
 
 def make_likeness(plan: Plan) -> None:
     """The same, trained on until it draws the face that it reads."""
-    # The other processes read nothing before the main one has encoded the data.
-    if int(os.environ.get("RANK", "0")) == 0:
-        take_decoder(plan)
-    go_on(plan, "identity", "likeness", EARLIER_TRAININGS[1])
+    go_on(plan, "identity", "likeness", EARLIER_TRAININGS[1], take_decoder)
 
 
 def make_rollout(plan: Plan) -> None:
@@ -267,12 +264,21 @@ def make_rollout(plan: Plan) -> None:
     go_on(plan, "likeness", "rollout", EARLIER_TRAININGS[2])
 
 
-def go_on(plan: Plan, before: str, name: str, record: str) -> None:
+def go_on(
+    plan: Plan,
+    before: str,
+    name: str,
+    record: str,
+    prepare: Callable[[Plan], Any] | None = None,
+) -> None:
     """Train on from an earlier stage's checkpoint; `record` keeps what that said of itself."""
     output = plan.work / name
     if not (output / "checkpoint" / "model_index.json").is_file():
         start = plan.work / before / "checkpoint"
+        # The other processes read nothing before the main one has encoded the data.
         if int(os.environ.get("RANK", "0")) == 0:
+            if prepare is not None:
+                prepare(plan)
             shutil.copyfile(start / "stdrc.json", start / record)
         config = read_config(plan, f"train_miniature_{name}.yaml", output, start, [])
         train(config, resume=any(output.glob("checkpoints/*")))
@@ -305,11 +311,12 @@ def average(plan: Plan) -> dict[str, torch.Tensor]:
     The identity losses cost motion; on the line between the two ends more of it comes back than of
     identity goes.
     """
-    ends = [
-        STDRCPipeline.from_pretrained(plan.work / name / "checkpoint", dtype=torch.float32)
+    second, last = (
+        LTX2VideoTransformer3DModel.from_pretrained(
+            plan.work / name / "checkpoint" / "transformer", torch_dtype=torch.float32
+        ).state_dict()
         for name in ("identity", "rollout")
-    ]
-    second, last = (end.transformer.state_dict() for end in ends)
+    )
     return {name: torch.lerp(second[name], last[name], LAST_SHARE) for name in last}
 
 

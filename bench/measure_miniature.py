@@ -26,6 +26,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import stdrc.miniature
+from bench.make_miniature import EARLIER_TRAININGS
 from bench.world import World, WorldClip
 from leaderboards.statistics import cluster_means
 from metrics.leakage import copy_paste
@@ -261,7 +262,7 @@ def placements(report: dict[str, Any]) -> str:
 
 def describe_base() -> dict[str, Any]:
     """Size and training of the shipped base."""
-    names = ("first_training.json", "second_training.json", "third_training.json", "stdrc.json")
+    names = (*EARLIER_TRAININGS, "stdrc.json")
     trainings = [json.loads((checkpoint() / name).read_text()) for name in names]
     weights = load_base().transformer.parameters()
     lora = stdrc.miniature.read_metadata(find_variant(DEFAULT_VARIANT).path)

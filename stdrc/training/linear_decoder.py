@@ -1,9 +1,9 @@
 """A linear stand-in for a video autoencoder's decoder, for losses that look at pixels.
 
 Some autoencoders are nearly linear: the miniature's is, being principal components of blocks of
-pixels, with little added. There one matrix draws a clip for a thousandth of the decoder's time, so
-the identity loss can look at every sample instead of a few. The matrix is fitted to the decoder
-itself, and refused where it does not follow it.
+pixels, with little added. There one matrix draws a clip for little of the decoder's time
+(`benchmarks/identity_loss_cost.py`), so the identity loss can look at every sample instead of a
+few. The matrix is fitted to the decoder itself, and refused where it does not follow it.
 """
 
 from __future__ import annotations
@@ -48,20 +48,22 @@ class LinearDecoder(nn.Module):
 
         Args:
             decode: latents [1, C, F, H, W] -> pixels [1, T, 3, H * spatial, W * spatial].
-            latents: [N, C, F, H, W], N >= 4.
+            latents: [N, C, F, H, W], N >= 2.
 
         Raises:
-            STDRCError: the decoder is not nearly linear.
+            STDRCError: the decoder is not nearly linear, or there is one clip only.
         """
-        gram = target = None
+        if len(latents) < 2:
+            raise STDRCError(
+                "A linear decoder is fitted to two clips or more; set identity.decoder: vae."
+            )
         held_out = max(1, len(latents) // 4)
+        gram = target = torch.zeros((), dtype=torch.float64, device=latents.device)
         for latent in latents[:-held_out]:
             rows = _rows(latent[None]).flatten(0, 3).double()
             blocks = _blocks(decode(latent[None]), temporal, spatial).flatten(0, 3).double()
-            gram = rows.T @ rows + (0 if gram is None else gram)
-            target = rows.T @ blocks + (0 if target is None else target)
-        assert gram is not None
-        assert target is not None
+            gram = gram + rows.T @ rows
+            target = target + rows.T @ blocks
         gram += 1e-6 * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
         fitted = cls(torch.linalg.solve(gram, target).to(latents), temporal, spatial, 0.0)
         true = torch.cat([decode(latent[None]) for latent in latents[-held_out:]])

@@ -199,6 +199,8 @@ def test_linear_decoder_refuses_what_is_not_linear() -> None:
     latents = torch.randn(8, 4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
     with pytest.raises(STDRCError, match=r"holds \d+ % of .* set identity.decoder: vae"):
         LinearDecoder.fit(lambda z: plain_decoder(z).sign(), latents, temporal=2, spatial=4)
+    with pytest.raises(STDRCError, match="two clips or more"):
+        LinearDecoder.fit(plain_decoder, latents[:1], temporal=2, spatial=4)
 
 
 def test_linear_decoder_follows_the_shipped_autoencoder() -> None:
