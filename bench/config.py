@@ -239,6 +239,7 @@ class Axes(Model):
     order: Literal["text_first", "reference_first", "joint"] | None = None
     rescale: float | None = Field(default=None, ge=0, le=1)
     interval: tuple[float, float] | None = None
+    parallel: float | None = Field(default=None, ge=0, le=1)
     steps: int | None = Field(default=None, ge=1)
     height: int | None = Field(default=None, ge=2)
     width: int | None = Field(default=None, ge=2)

@@ -38,6 +38,7 @@ class Settings:
     order: str | None = None
     rescale: float | None = None
     interval: tuple[float, float] | None = None
+    parallel: float | None = None
     steps: int | None = None
     height: int | None = None
     width: int | None = None

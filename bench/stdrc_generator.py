@@ -241,6 +241,7 @@ class STDRCGenerator(Generator):
             order=settings.order or "text_first",
             rescale=settings.rescale or 0.0,
             interval=settings.interval or (0.0, 1.0),
+            parallel=1.0 if settings.parallel is None else settings.parallel,
             steps=settings.steps or STEPS,
             height=settings.height or int(size["height"]),
             width=settings.width or int(size["width"]),
@@ -252,7 +253,12 @@ class STDRCGenerator(Generator):
         assert filled.reference is not None
         assert filled.order is not None
         streams = _streams(
-            filled.text, filled.reference, filled.order, filled.rescale, filled.interval
+            filled.text,
+            filled.reference,
+            filled.order,
+            filled.rescale,
+            filled.interval,
+            filled.parallel,
         )
         return Resolved(
             filled,
@@ -349,6 +355,7 @@ class STDRCGenerator(Generator):
             order=settings.order,  # type: ignore[arg-type]
             rescale=settings.rescale,  # type: ignore[arg-type]
             interval=settings.interval,  # type: ignore[arg-type]
+            parallel=settings.parallel,  # type: ignore[arg-type]
         )
         with _quiet_pipeline():
             return pipe(
@@ -410,11 +417,13 @@ def _plain(key: str) -> Any:
 
 
 @cache
-def _streams(text: float, reference: float, order: Any, rescale: Any, interval: Any) -> int:
+def _streams(
+    text: float, reference: float, order: Any, rescale: Any, interval: Any, parallel: Any
+) -> int:
     """Passes of one guided step; also what refuses a bad combination."""
     from stdrc import ThreeStreamGuidance
 
-    return ThreeStreamGuidance(text, reference, order, rescale, interval).passes()
+    return ThreeStreamGuidance(text, reference, order, rescale, interval, parallel).passes()
 
 
 def _to(encoded: Any, device: str) -> Any:

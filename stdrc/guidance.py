@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from stdrc.errors import STDRCError
@@ -55,9 +56,13 @@ class ThreeStreamGuidance:
             conditional prediction (Lin et al., arXiv 2305.08891, section 3.4).
         interval: noise levels (low, high) within which guidance acts; outside, only v(T,R) runs
             (Kynkaanniemi et al., arXiv 2404.07724).
+        parallel: 0..1, how much is kept of what guidance adds along the fully conditional
+            prediction. That part is contrast and saturation; 0 is adaptive projected guidance
+            (Sadat et al., arXiv 2410.02416, its eta), 1 plain guidance.
 
     Raises:
-        STDRCError: for NaN or infinite weights, an unknown order, or a bad rescale or interval.
+        STDRCError: for NaN or infinite weights, an unknown order, or a bad rescale, interval or
+            parallel.
 
     Example:
         >>> [s.name for s in ThreeStreamGuidance(1.0, 1.0).coefficients()]
@@ -69,9 +74,10 @@ class ThreeStreamGuidance:
     order: Order = "text_first"
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
+    parallel: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("text", "reference", "rescale"):
+        for name in ("text", "reference", "rescale", "parallel"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise STDRCError(f"Guidance '{name}' is a number, not {value!r}.")
@@ -82,8 +88,9 @@ class ThreeStreamGuidance:
                 "Guidance 'order' is 'text_first', 'reference_first' or 'joint', "
                 f"not {self.order!r}."
             )
-        if not 0.0 <= self.rescale <= 1.0:
-            raise STDRCError(f"Guidance 'rescale' lies in 0..1, not {self.rescale}.")
+        for name in ("rescale", "parallel"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise STDRCError(f"Guidance '{name}' lies in 0..1, not {getattr(self, name)}.")
         try:
             low, high = (float(x) for x in self.interval)
         except (TypeError, ValueError):
@@ -111,6 +118,11 @@ class ThreeStreamGuidance:
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse` turns back into the same guidance."""
         return {**asdict(self), "interval": list(self.interval)}
+
+    @property
+    def linear(self) -> bool:
+        """Whether the result is the same combination in velocity and in clean space."""
+        return not self.rescale and self.parallel == 1.0
 
     def active(self, sigma: float) -> bool:
         """Whether guidance acts at noise level `sigma` in 0..1."""
@@ -166,8 +178,8 @@ class ThreeStreamGuidance:
     ) -> Tensor:
         """The guided prediction, in whichever linear space (velocity or x0) the streams are given.
 
-        `rescale` is not linear: its result depends on the space, and the pipeline uses x0, as
-        diffusers' LTX-2 pipelines do.
+        `rescale` and `parallel` are not linear: their result depends on the space, and the pipeline
+        uses x0, as diffusers' LTX-2 pipelines and APG do.
 
         Args:
             predictions: each stream of `coefficients(sigma)` -> [B, ...].
@@ -188,9 +200,24 @@ class ThreeStreamGuidance:
             return predictions[next(iter(weights))]
         guided = sum(weight * predictions[stream] for stream, weight in weights.items())
         assert isinstance(guided, Tensor)
+        if self.linear:
+            return guided
+        richest = max(weights, key=lambda s: (s.has_text + s.has_reference, s.has_text))
+        conditional, axes = predictions[richest], tuple(range(1, guided.ndim))
+        if self.parallel != 1.0:
+            along = _projection(guided - conditional, conditional)
+            guided = guided - (1.0 - self.parallel) * along
         if self.rescale:
-            richest = max(weights, key=lambda s: (s.has_reference and s.has_text, s.has_text))
-            axes = tuple(range(1, guided.ndim))
-            ratio = predictions[richest].std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+            ratio = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
             guided = guided * (self.rescale * ratio + (1.0 - self.rescale))
         return guided
+
+
+def _projection(vectors: Tensor, onto: Tensor) -> Tensor:
+    """The part of each sample [B, ...] along `onto`; nothing where that is zero."""
+    axes = tuple(range(1, vectors.ndim))
+    # Sums over a whole video: half precision would not do.
+    wide = onto.to(torch.promote_types(onto.dtype, torch.float32))
+    share = (vectors.to(wide.dtype) * wide).sum(axes, keepdim=True)
+    share = share / wide.square().sum(axes, keepdim=True).clamp_min(1e-12)
+    return (share * wide).to(vectors.dtype)

@@ -675,9 +675,9 @@ def _guide(
     sigma: Tensor,
     has_reference: bool,
 ) -> Tensor:
-    """The guided velocity; rescaling compares deviations of x0, as diffusers' LTX-2 does."""
+    """The guided velocity; what is not linear is done on x0, as diffusers' LTX-2 does."""
     level = float(sigma)
-    if not guidance.rescale:
+    if guidance.linear:
         return guidance.combine(velocities, level, has_reference=has_reference)
     clean = {stream: latents - sigma * v for stream, v in velocities.items()}
     guided = guidance.combine(clean, level, has_reference=has_reference)

@@ -41,6 +41,10 @@ def command(
         str, typer.Option(help="text_first, reference_first or joint.")
     ] = "text_first",
     rescale: Annotated[float, typer.Option(help="Guidance rescaling, 0..1.")] = 0.0,
+    parallel: Annotated[
+        float,
+        typer.Option(help="0..1; below 1, less of the contrast and saturation guidance adds."),
+    ] = 1.0,
     height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     frames: Annotated[int | None, typer.Option(help="8k+1; 4k+1 for the miniature.")] = None,
@@ -68,7 +72,13 @@ def command(
     from stdrc.images import open_image
     from stdrc.positions import ReferencePlacement
 
-    guidance = ThreeStreamGuidance(text, ref, order, rescale)  # type: ignore[arg-type]
+    guidance = ThreeStreamGuidance(
+        text,
+        ref,
+        order,  # type: ignore[arg-type]  # it says itself which orders there are
+        rescale,
+        parallel=parallel,
+    )
     where = ReferencePlacement.parse(placement) if placement else None
     images = [open_image(path) for path in reference or []]
     if output.suffix.lower() != ".mp4":

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from diffusers.guiders.adaptive_projected_guidance import normalized_guidance
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +98,53 @@ def test_rescale_restores_the_conditional_deviation():
     torch.testing.assert_close(half, (guided + plain) / 2)
 
 
+@given(w=weights, r=weights, order=orders)
+def test_without_its_parallel_part_guidance_moves_across_the_conditional_prediction(w, r, order):
+    v = predictions()
+    guidance = ThreeStreamGuidance(w, r, order, parallel=0.0)
+    if Stream.BOTH not in guidance.coefficients():
+        return
+    added = guidance.combine(v) - v[Stream.BOTH]
+    along = (added * v[Stream.BOTH]).sum((1, 2))
+    torch.testing.assert_close(along, torch.zeros_like(along), atol=1e-8, rtol=0)
+
+
+@given(w=weights, r=weights, order=orders, share=st.floats(0, 1))
+def test_what_is_kept_of_the_parallel_part_is_linear(w, r, order, share):
+    v = predictions()
+    none, some, all_ = (
+        ThreeStreamGuidance(w, r, order, parallel=p).combine(v) for p in (0.0, share, 1.0)
+    )
+    torch.testing.assert_close(some, none + share * (all_ - none), atol=1e-8, rtol=1e-8)
+
+
+@given(w=st.floats(1.5, 10), share=st.floats(0, 1))
+def test_with_text_alone_it_is_the_projected_guidance_of_diffusers(w, share):
+    v = predictions()
+    theirs = normalized_guidance(
+        v[Stream.TEXT], v[Stream.NONE], w - 1, eta=share, use_original_formulation=True
+    )
+    ours = ThreeStreamGuidance(w, 0.0, parallel=share).combine(v)
+    torch.testing.assert_close(ours, theirs, atol=1e-8, rtol=1e-8)
+
+
+def test_projection_of_a_sample_of_zeros_changes_nothing():
+    v = predictions()
+    v[Stream.BOTH][0] = 0.0
+    plain = ThreeStreamGuidance(6, 4).combine(v)
+    projected = ThreeStreamGuidance(6, 4, parallel=0.0).combine(v)
+    torch.testing.assert_close(projected[0], plain[0])
+    assert not torch.allclose(projected[1], plain[1])
+
+
+def test_half_precision_is_projected_in_single():
+    wide = {s: 40 * p.repeat(1, 4000, 1) for s, p in predictions().items()}
+    guidance = ThreeStreamGuidance(6, 4, parallel=0.0)
+    half = guidance.combine({s: p.half() for s, p in wide.items()})
+    assert half.dtype is torch.float16
+    torch.testing.assert_close(half.double(), guidance.combine(wide), atol=2.0, rtol=1e-2)
+
+
 def test_outside_the_interval_only_the_conditional_stream_runs():
     guidance = ThreeStreamGuidance(3, 2, interval=(0.2, 0.8))
     assert guidance.coefficients(0.9) == {Stream.BOTH: 1.0}
@@ -120,6 +168,8 @@ def test_a_missing_stream_is_named():
         ({"text": True}, "number"),
         ({"order": "image_first"}, "'joint'"),
         ({"rescale": 1.5}, "0..1"),
+        ({"parallel": -0.1}, "'parallel' lies in 0..1"),
+        ({"parallel": None}, "number"),
         ({"interval": (0.8, 0.2)}, "low <= high"),
         ({"interval": 3}, "two noise levels"),
         ({"weight": 1}, "Unknown key 'weight'"),
@@ -131,5 +181,5 @@ def test_bad_guidance_says_what_is_wrong(arguments, words):
 
 
 def test_parse_round_trips():
-    guidance = ThreeStreamGuidance(4, 2, "joint", 0.3, (0.1, 0.9))
+    guidance = ThreeStreamGuidance(4, 2, "joint", 0.3, (0.1, 0.9), 0.5)
     assert ThreeStreamGuidance.parse(guidance.to_dict()) == guidance

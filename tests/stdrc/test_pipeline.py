@@ -9,8 +9,8 @@ from diffusers.pipelines.ltx2.pipeline_ltx2_ic_lora import LTX2ReferenceConditio
 from PIL import Image
 
 from stdrc.errors import STDRCError
-from stdrc.guidance import ThreeStreamGuidance
-from stdrc.pipeline import EncodedReference, STDRCPipeline
+from stdrc.guidance import Stream, ThreeStreamGuidance
+from stdrc.pipeline import EncodedReference, STDRCPipeline, _guide
 
 SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
 CALL = {**SIZE, "num_inference_steps": 3, "output_type": "latent"}
@@ -77,6 +77,26 @@ def test_guidance_rescale_is_diffusers(pipe):
     guidance = ThreeStreamGuidance(3.0, 0.0, rescale=0.7)
     ours = pipe(PROMPT, generator=seeded(), guidance=guidance, audio=True, **CALL)
     assert largest(expected.frames, ours.frames) < 1e-4
+
+
+def test_the_parallel_part_is_taken_out_of_the_clean_prediction():
+    generator = seeded(3)
+    velocities = {s: torch.randn(2, 6, 4, generator=generator) for s in Stream}
+    latents, sigma = torch.randn(2, 6, 4, generator=generator), torch.tensor(0.7)
+    guidance = ThreeStreamGuidance(3.0, 5.0, parallel=0.0)
+    guided = _guide(guidance, velocities, latents, sigma, True)
+    conditional = latents - sigma * velocities[Stream.BOTH]
+    added = (latents - sigma * guided) - conditional
+    assert added.square().sum() > 1
+    along = (added * conditional).sum((1, 2)) / conditional.square().sum((1, 2))
+    torch.testing.assert_close(along, torch.zeros(2), atol=1e-5, rtol=0)
+
+
+def test_guidance_parallel_changes_the_video(pipe):
+    plain = pipe(PROMPT, generator=seeded(), guidance=ThreeStreamGuidance(5.0, 0.0), **CALL)
+    guidance = ThreeStreamGuidance(5.0, 0.0, parallel=0.0)
+    across = pipe(PROMPT, generator=seeded(), guidance=guidance, **CALL)
+    assert largest(plain.frames, across.frames) > 1e-3
 
 
 def test_overlap_with_text_guidance_is_diffusers_in_context_pipeline(pipe):
