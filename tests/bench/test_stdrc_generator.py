@@ -156,10 +156,13 @@ def test_a_mismatch_is_not_said_once_a_video_but_to_the_next_user(
     assert "never seen" in caplog.text
 
 
-def test_a_cell_is_the_pipeline_called_by_hand(tmp_path: Path, weights: Path) -> None:
+@pytest.mark.parametrize("parallel", [None, 0.0])
+def test_a_cell_is_the_pipeline_called_by_hand(
+    tmp_path: Path, weights: Path, parallel: float | None
+) -> None:
     samples = evalset(tmp_path, ["a man walks"])
     generator = make(weights)
-    asked = Settings(placement="overlap", text=2.0, steps=2, seed=3)
+    asked = Settings(placement="overlap", text=2.0, steps=2, seed=3, parallel=parallel)
     resolved = generator.resolve(asked)
     from bench.generator import with_seed
 
@@ -170,7 +173,7 @@ def test_a_cell_is_the_pipeline_called_by_hand(tmp_path: Path, weights: Path) ->
         samples[0].prompt,
         reference=str(samples[0].references[0]),
         placement="overlap",
-        guidance={"text": 2.0, "reference": 1.5},
+        guidance={"text": 2.0, "reference": 1.5, "parallel": 1.0 if parallel is None else parallel},
         num_inference_steps=2,
         seeds=3,
     ).frames[0]
