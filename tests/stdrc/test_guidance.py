@@ -96,6 +96,9 @@ def test_rescale_restores_the_conditional_deviation():
     half = ThreeStreamGuidance(6, 4, rescale=0.5).combine(v)
     plain = ThreeStreamGuidance(6, 4).combine(v)
     torch.testing.assert_close(half, (guided + plain) / 2)
+    # Without the text, what is given the reference is the measure.
+    silent = ThreeStreamGuidance(0, 4, "reference_first", rescale=1.0).combine(v)
+    torch.testing.assert_close(silent.std((1, 2)), v[Stream.REFERENCE].std((1, 2)))
 
 
 @given(w=weights, r=weights, order=orders)
