@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leaderboards.export import to_csv
 from leaderboards.leaderboard import Leaderboard
+from leaderboards.tables.formats import to_csv
 
 SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT);

@@ -16,9 +16,9 @@ import numpy as np
 
 from leaderboards.ablations import Ablation
 from leaderboards.errors import LeaderboardError
-from leaderboards.export import decimals, write_bytes
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.scores import Column, Entry, axis_text
+from leaderboards.tables.formats import decimals, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -589,7 +589,7 @@ class Leaderboard:
 
     def to_terminal(self, width: int | None = None) -> Table:
         """The table for a terminal of `width` characters, as a `rich.table.Table`."""
-        from leaderboards.export import terminal_table
+        from leaderboards.tables.formats import terminal_table
 
         return terminal_table(self, width=width)
 

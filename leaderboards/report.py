@@ -8,14 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from leaderboards.ablations import Ablation, ablations
-from leaderboards.export import (
-    ablation_frame,
-    ablation_latex,
-    export,
-    to_csv,
-    to_json,
-    write_bytes,
-)
 from leaderboards.figures import (
     ablation_figure,
     file_name,
@@ -24,6 +16,14 @@ from leaderboards.figures import (
 )
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.page import write_page
+from leaderboards.tables.formats import (
+    ablation_frame,
+    ablation_latex,
+    export,
+    to_csv,
+    to_json,
+    write_bytes,
+)
 
 
 def load(run: str | Path, **settings: Any) -> Leaderboard:

@@ -108,7 +108,7 @@ def table(
     \b
     stdrc leaderboard table runs/quick others.csv --by placement
     """
-    from leaderboards.export import to_json
+    from leaderboards.tables.formats import to_json
 
     board = _board(sources, by, strict, trust, draws)
     if json:
@@ -143,7 +143,7 @@ def export(
     \b
     stdrc leaderboard export runs/quick -o table.tex -o table.csv
     """
-    from leaderboards.export import export as write
+    from leaderboards.tables.formats import export as write
 
     board = _board(sources, by, strict, trust, draws)
     for path in output:
@@ -167,8 +167,8 @@ def ablations(
     """
     from leaderboards.ablations import ablation
     from leaderboards.ablations import ablations as every
-    from leaderboards.export import terminal_table
     from leaderboards.report import load, write_ablations
+    from leaderboards.tables.formats import terminal_table
 
     board = load(run)
     held = _pairs(at, "--at")
@@ -273,7 +273,7 @@ def vote(
     \b
     stdrc leaderboard vote runs/quick --entry tass --entry overlap
     """
-    from leaderboards.vote_server import VoteFile, VoteServer, pairs_of_run
+    from leaderboards.votes.server import VoteFile, VoteServer, pairs_of_run
 
     name = rater or getpass.getuser()
     file = VoteFile(votes or run / "leaderboard" / "votes.csv")

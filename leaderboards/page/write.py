@@ -9,6 +9,7 @@ images are always copied, made small, since they may lie anywhere.
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import json
 import os
@@ -24,18 +25,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from leaderboards.ablations import Ablation, ablations
 from leaderboards.errors import LeaderboardError
-from leaderboards.export import board_data, decimals, number, write_bytes
 from leaderboards.figures import colour_axis, guidance_panels
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.scores import axis_text, records
+from leaderboards.tables.formats import board_data, decimals, number, write_bytes
 
 Media = Literal["link", "copy"]
 REFERENCE_SIZE = 480
 
 
 def asset(name: str) -> str:
-    """A file of the package's assets, as text."""
-    return (resources.files("leaderboards") / "assets" / name).read_text(encoding="utf-8")
+    """A file of the page's assets, as text."""
+    return (resources.files("leaderboards.page") / "assets" / name).read_text(encoding="utf-8")
 
 
 def inline_json(data: Any) -> str:
@@ -264,14 +265,10 @@ def write_page(
     write_bytes(folder / "samples.js", script.encode())
     page = asset("page.html")
     for name, text in (
-        ("title", _escape(title)),
+        ("title", html.escape(title)),
         ("css", asset("page.css")),
         ("js", asset("page.js")),
         ("data", inline_json(_data(board, tables, files))),
     ):
         page = page.replace(f"{{{{ {name} }}}}", text)
     return write_bytes(folder / "index.html", page.encode())
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -26,8 +26,8 @@ import av
 import numpy as np
 
 from leaderboards.errors import LeaderboardError
-from leaderboards.export import write_bytes
 from leaderboards.scores import open_store
+from leaderboards.tables.formats import write_bytes
 
 #: Scores of videos: takes paths, gives one mapping metric -> value for each path.
 Scorer = Callable[[Sequence[Path]], Sequence[Mapping[str, float]]]

@@ -23,13 +23,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from leaderboards.errors import LeaderboardError
-from leaderboards.page import asset
 from leaderboards.scores import Rows, read_run, records
-from leaderboards.votes import DRAW, read_votes
+from leaderboards.votes.strengths import DRAW, read_votes
 
 HEADER = ("sample", "left", "right", "winner", "rater", "time")
 _TYPES = {
@@ -162,6 +162,10 @@ class VoteFile:
         return {(row["sample"], frozenset((row["left"], row["right"]))) for row in records(mine)}
 
 
+def _page() -> str:
+    return (resources.files("leaderboards.votes") / "assets" / "vote.html").read_text("utf-8")
+
+
 class VoteServer(ThreadingHTTPServer):
     """Serves the page for one rater on 127.0.0.1.
 
@@ -260,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._own():
             return
         if self.path == "/":
-            page = asset("vote.html").replace("{{ token }}", self.server.token)
+            page = _page().replace("{{ token }}", self.server.token)
             policy = "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'"
             self._send(200, page.encode(), "text/html; charset=utf-8",
                        Content_Security_Policy=policy)  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from leaderboards import LeaderboardError, read_votes, vote_points
-from leaderboards.vote_server import Pair, VoteFile, VoteServer, pairs_of_run
+from leaderboards.votes.server import Pair, VoteFile, VoteServer, pairs_of_run
 from tests.leaderboards.runs import make_run
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from leaderboards import Leaderboard, LeaderboardError, ablation
-from leaderboards.export import (
+from leaderboards.tables.formats import (
     ablation_frame,
     ablation_latex,
     export,

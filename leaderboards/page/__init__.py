@@ -1,0 +1,5 @@
+"""The page of a leaderboard: one HTML file that a browser opens without a server."""
+
+from leaderboards.page.write import inline_json, write_page
+
+__all__ = ["inline_json", "write_page"]
