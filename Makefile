@@ -36,7 +36,7 @@ ablations: $(STAMP)  ## write a run's ablation tables as CSV and LaTeX
 submission: $(STAMP)  ## pack a challenge archive: make submission RUN=... ENTRY=... FORMAT=... EVAL=...
 	$(BIN)/stdrc submission pack $(RUN) --entry "$(ENTRY)" --format $(FORMAT) --eval $(EVAL)
 
-MINIATURE := -m bench.make_miniature
+MINIATURE := -m miniature.make
 miniature: $(STAMP)  ## train the miniature from nothing: five hours on two cores
 	$(BIN)/python $(MINIATURE) --stage world --stage encoder --stage decoder --stage text
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage base
@@ -45,7 +45,7 @@ miniature: $(STAMP)  ## train the miniature from nothing: five hours on two core
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage likeness
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage rollout
 	$(BIN)/python $(MINIATURE) --stage variants --stage ship
-	$(BIN)/python -m bench.measure_miniature
+	$(BIN)/python -m miniature.measure
 
 test: $(STAMP)  ## run the fast, offline tests
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"

@@ -558,7 +558,7 @@ def _hub(config: cfg.HubSet, problems: list[str], cache: Path) -> Iterator[Sampl
 
 
 def _world(config: cfg.WorldSet, problems: list[str], cache: Path) -> Iterator[Sample]:
-    from bench.world import World  # it draws with OpenCV, which need not load for other sets
+    from miniature.world import World  # it draws with OpenCV, which need not load for other sets
 
     world = World(
         split="test",

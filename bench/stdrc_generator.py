@@ -78,7 +78,7 @@ class STDRCGenerator(Generator):
         """Folder or hub id of the base checkpoint."""
         if self.config.checkpoint not in ("miniature", "random"):
             return self.config.checkpoint
-        from stdrc import miniature
+        import miniature
 
         trained = self.config.checkpoint == "miniature"
         return str(miniature.checkpoint("base") if trained else miniature.random_checkpoint())
@@ -89,7 +89,7 @@ class STDRCGenerator(Generator):
         checkpoint_hash(self.base)  # says so first if the base is not here
         found: dict[str, Variant] = {}
         if self.config.checkpoint == "miniature":
-            from stdrc import miniature
+            import miniature
 
             for name, shipped in miniature.variants().items():
                 placement = placement_key(shipped.placement) if shipped.placement else None

@@ -25,8 +25,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, LTX2InContextPipeline
 from diffusers.pipelines.ltx2.pipeline_ltx2_ic_lora import LTX2ReferenceCondition
 from PIL import Image
 
+from miniature.build import LTX23_TRANSFORMER, MiniatureConfig, build_random
 from stdrc.guidance import Stream, ThreeStreamGuidance
-from stdrc.miniature.build import LTX23_TRANSFORMER, MiniatureConfig, build_random
 from stdrc.pipeline import EncodedText, STDRCPipeline, TransformerCall
 from stdrc.positions import ReferencePlacement
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.measure_miniature import Judges
+from miniature import checkpoint, find_variant
+from miniature.identity_encoder import load_identity_encoder
+from miniature.measure import Judges
 from stdrc import ThreeStreamGuidance
-from stdrc.miniature import checkpoint, find_variant
-from stdrc.miniature.identity_encoder import load_identity_encoder
 from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 from stdrc.training.denoiser import unpack
 from stdrc.training.objectives import face_crops

@@ -14,9 +14,9 @@ import time
 import numpy as np
 import torch
 
-from bench.world import World
-from stdrc.miniature import checkpoint
-from stdrc.miniature.identity_encoder import load_identity_encoder
+from miniature import checkpoint
+from miniature.identity_encoder import load_identity_encoder
+from miniature.world import World
 from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 from stdrc.training.config import IdentityConfig
 from stdrc.training.linear_decoder import LinearDecoder

@@ -4,7 +4,7 @@
 
 Guidance adds to the conditional prediction something along it, which is contrast, and something
 across it. `ThreeStreamGuidance(parallel=)` keeps a share of the first. People of the validation
-split, on which `bench.measure_miniature` takes its settings from here.
+split, on which `miniature.measure` takes its settings from here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import argparse
 import numpy as np
 import torch
 
-from bench.measure_miniature import Judges, Point, generate, load_base
 from metrics.frechet import frechet_distance
-from metrics.miniature.video import MiniatureVideo
-from stdrc.miniature import DEFAULT_VARIANT
+from miniature import DEFAULT_VARIANT
+from miniature.judges.video import MiniatureVideo
+from miniature.measure import Judges, Point, generate, load_base
 
 #: (parallel, steps, w_text, w_ref)
 ROWS = (

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.world import World
-from stdrc.miniature import checkpoint
+from miniature import checkpoint
+from miniature.world import World
 from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 from stdrc.positions import ReferencePlacement
 from stdrc.training.denoiser import Denoiser, pack, sequence_coords

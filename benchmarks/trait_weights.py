@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from bench.measure_miniature import Judges
-from bench.world import World
-from bench.world.render import render_clip
+from miniature.measure import Judges
+from miniature.world import World
+from miniature.world.render import render_clip
 
 LARGE = {
     "skin": ("skin",),

@@ -115,7 +115,7 @@ def weight_table() -> str:
 #: Module -> public names; None takes the module's `__all__`.
 PUBLIC: dict[str, tuple[str, ...] | None] = {
     "stdrc": None,
-    "stdrc.miniature": ("load_miniature", "random_checkpoint", "checkpoint", "variants"),
+    "miniature": ("load_miniature", "random_checkpoint", "checkpoint", "variants"),
     "metrics": None,
     "metrics.registry": ("MetricInfo",),
     "metrics.columns": ("Column", "Result"),

@@ -669,7 +669,7 @@ class VideoText(Column):
     def prepare(self) -> None:
         self.want("pixels")
         if self.info.backend == "miniature":
-            from metrics.miniature.text import MiniatureTextVideo
+            from miniature.judges.text import MiniatureTextVideo
 
             self.model: Any = MiniatureTextVideo(self.context.device)
         else:
@@ -696,7 +696,7 @@ class WorldAttributes(Column):
     }
 
     def prepare(self) -> None:
-        from metrics.miniature.attributes import MiniatureAttributes
+        from miniature.judges.attributes import MiniatureAttributes
 
         self.want("pixels")
         device = self.context.device
@@ -704,7 +704,7 @@ class WorldAttributes(Column):
         self.version = self.model.version
 
     def score(self, video: Video) -> Result:
-        from metrics.miniature.attributes import agreement, parse_prompt
+        from miniature.judges.attributes import agreement, parse_prompt
 
         clip = np.stack(self.get(video, "pixels"))
         seen = {name: labels[0] for name, labels in self.model.predict(clip[None]).items()}
@@ -840,7 +840,7 @@ class Distance(SetColumn):
             return
         self.want("pixels")
         if backend == "miniature":
-            from metrics.miniature.video import MiniatureVideo
+            from miniature.judges.video import MiniatureVideo
 
             self.encoder = self.context.shared("video.miniature", lambda: MiniatureVideo(device))
         elif backend == "i3d":

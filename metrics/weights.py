@@ -223,7 +223,7 @@ WEIGHTS: dict[str, Weights] = {
                 f"{part}.safetensors",
                 "Apache-2.0",
                 "install this package again: its weights ship with it",
-                package="metrics.miniature",
+                package="miniature.judges",
                 package_file=f"weights/{part}.safetensors",
             )
             for part, purpose in (

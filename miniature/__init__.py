@@ -66,7 +66,7 @@ def random_checkpoint() -> Path:
     cache = Path(os.environ.get("STDRC_CACHE", "~/.cache/stdrc")).expanduser()
     folder = cache / "random-miniature-2"
     if not (folder / "model_index.json").is_file():
-        from stdrc.miniature.build import build_components
+        from miniature.build import build_components
         from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 
         hide_loading_bars()

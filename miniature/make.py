@@ -1,7 +1,7 @@
 """Make the miniature from nothing: world, autoencoder, text side, base, and a LoRA a point.
 
-    python -m bench.make_miniature --stage text     # one stage, those before it taken as they are
-    torchrun --nproc-per-node 2 -m bench.make_miniature --stage base
+    python -m miniature.make --stage text     # one stage, those before it taken as they are
+    torchrun --nproc-per-node 2 -m miniature.make --stage base
 
 `make miniature` runs them all. The base's trainings (`base`, `identity`, `likeness`, `rollout`) are
 by two processes: their batch is one, so another number of processes makes another model. Each stage
@@ -24,11 +24,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
 
-from bench.world import World, vocabulary
-from bench.world.attributes import ClipAttributes, write_caption
-from metrics.miniature import words
-from stdrc.miniature import CHECKPOINTS
-from stdrc.miniature.autoencoder import (
+from miniature import CHECKPOINTS
+from miniature.autoencoder import (
     DecoderTraining,
     fit_components,
     measure_latents,
@@ -36,12 +33,16 @@ from stdrc.miniature.autoencoder import (
     train_decoder,
     write_report,
 )
-from stdrc.miniature.build import MiniatureConfig, build_components, deepen
-from stdrc.miniature.text import train_text
+from miniature.build import MiniatureConfig, build_components, deepen
+from miniature.judges import words
+from miniature.text import train_text
+from miniature.world import World, vocabulary
+from miniature.world.attributes import ClipAttributes, write_caption
 from stdrc.pipeline import STDRCPipeline
 from stdrc.training import TrainConfig, TrainingData, train
 
 ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = Path(__file__).parent / "configs" / "train"
 SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
 STAGES = (
     "world", "encoder", "decoder", "text", "base", "deepen", "identity", "likeness", "rollout",
@@ -63,7 +64,7 @@ ANSWERS = (
     words.HATS,
 )
 
-#: name -> overrides of configs/train_miniature_variant.yaml
+#: name -> overrides of miniature/configs/train/miniature-variant.yaml
 POINTS: dict[str, list[str]] = {
     **{
         f"{placement}-{name}": [f"placement={placement}", *switch]
@@ -207,13 +208,13 @@ def read_config(
     """A file of `configs` with the work folder's paths."""
     settings = [f"base={base}", f"output={output}", f"data=[{plan.work / 'world'}]"]
     settings.append(f"cache.folder={plan.work / 'cache'}")
-    return TrainConfig.load(ROOT / "configs" / config, [*settings, *overrides, *plan.overrides])
+    return TrainConfig.load(CONFIGS / config, [*settings, *overrides, *plan.overrides])
 
 
 def make_base(plan: Plan) -> None:
     output = plan.work / "base"
     if not (output / "checkpoint" / "model_index.json").is_file():
-        config = read_config(plan, "train_miniature_base.yaml", output, plan.work / "start", [])
+        config = read_config(plan, "miniature-base.yaml", output, plan.work / "start", [])
         train(config, resume=any(output.glob("checkpoints/*")))
 
 
@@ -238,7 +239,7 @@ def make_identity(plan: Plan) -> None:
     output = plan.work / "identity"
     if not (output / "checkpoint" / "model_index.json").is_file():
         start = plan.work / "deeper"
-        config = read_config(plan, "train_miniature_identity.yaml", output, start, [])
+        config = read_config(plan, "miniature-identity.yaml", output, start, [])
         train(config, resume=any(output.glob("checkpoints/*")))
 
 
@@ -280,7 +281,7 @@ def go_on(
             if prepare is not None:
                 prepare(plan)
             shutil.copyfile(start / "stdrc.json", start / record)
-        config = read_config(plan, f"train_miniature_{name}.yaml", output, start, [])
+        config = read_config(plan, f"miniature-{name}.yaml", output, start, [])
         train(config, resume=any(output.glob("checkpoints/*")))
 
 
@@ -292,7 +293,7 @@ def make_variants(plan: Plan) -> None:
         output = plan.work / "variants" / name
         if not (output / "pytorch_lora_weights.safetensors").is_file():
             print(f"variant {name}", flush=True)
-            config = read_config(plan, "train_miniature_variant.yaml", output, base, POINTS[name])
+            config = read_config(plan, "miniature-variant.yaml", output, base, POINTS[name])
             key = (
                 config.augmentation.model_dump_json(),
                 config.face_weight > 1,

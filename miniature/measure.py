@@ -1,10 +1,10 @@
 """Measures the shipped miniature on people it has never seen, and writes its model card.
 
-    python -m bench.measure_miniature
+    python -m miniature.measure
 
 Guidance weights are chosen on the world's validation identities, from the grid that the curves
 show; with those weights every variant is then measured once on test identities. Writes
-`stdrc/miniature/validation.json`, `stdrc/miniature/README.md` and pictures in `docs/images`.
+`miniature/validation.json`, `miniature/README.md` and pictures in `docs/images`.
 Each point is kept in the work folder, so an interrupted measurement goes on where it stopped.
 """
 
@@ -25,20 +25,20 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-import stdrc.miniature
-from bench.make_miniature import EARLIER_TRAININGS
-from bench.world import World, WorldClip
+import miniature
 from leaderboards.statistics import cluster_means
 from metrics.leakage import copy_paste
-from metrics.miniature.attributes import MiniatureAttributes
-from metrics.miniature.faces import MiniatureFaces
-from metrics.miniature.text import MiniatureTextVideo
+from miniature import DEFAULT_VARIANT, checkpoint, find_variant, variants
+from miniature.judges.attributes import MiniatureAttributes
+from miniature.judges.faces import MiniatureFaces
+from miniature.judges.text import MiniatureTextVideo
+from miniature.make import EARLIER_TRAININGS
+from miniature.world import World, WorldClip
 from stdrc import ThreeStreamGuidance
-from stdrc.miniature import DEFAULT_VARIANT, checkpoint, find_variant, variants
 from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 
-HERE = Path(stdrc.miniature.__file__).parent
-ROOT = HERE.parents[1]
+HERE = Path(miniature.__file__).parent
+ROOT = HERE.parent
 IMAGES = ROOT / "docs" / "images"
 TEXT_WEIGHTS = (1.0, 2.0, 3.0)
 REFERENCE_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0)
@@ -272,7 +272,7 @@ def describe_base() -> dict[str, Any]:
     names = (*EARLIER_TRAININGS, "stdrc.json")
     trainings = [json.loads((checkpoint() / name).read_text()) for name in names]
     weights = load_base().transformer.parameters()
-    lora = stdrc.miniature.read_metadata(find_variant(DEFAULT_VARIANT).path)
+    lora = miniature.read_metadata(find_variant(DEFAULT_VARIANT).path)
     return {
         "parameters": sum(p.numel() for p in weights),
         "blocks": len(load_base().transformer.transformer_blocks),
@@ -422,7 +422,7 @@ def main() -> None:
 
 def trained(name: str) -> dict[str, Any]:
     """Steps and batch of a variant's training, from its own metadata."""
-    about = stdrc.miniature.read_metadata(find_variant(name).path)
+    about = miniature.read_metadata(find_variant(name).path)
     return {key: about[key] for key in ("steps", "batch_size", "face_weight")}
 
 
@@ -465,11 +465,11 @@ def card(report: dict[str, Any]) -> str:
     return f"""# The miniature
 
 ST-DRC small enough for a laptop: diffusers' LTX-2 classes with LTX-2.3's switches, 64 x 64 pixels,
-nine frames at 8 a second, trained on the procedural world (`bench.world`) and on nothing else. It
+nine frames at 8 a second, trained on the procedural world (`miniature.world`) and on nothing else. It
 draws cartoons of people who do not exist; it knows no photographs and no other words than the
 world's.
 
-![Held-out people: the reference, what was generated, the truth](../../docs/images/miniature.png)
+![Held-out people: the reference, what was generated, the truth](../docs/images/miniature.png)
 
 | part | what it is | file |
 |---|---|---|
@@ -477,9 +477,9 @@ world's.
 | points of the ablation | LoRAs of rank {base["rank"]}, {", ".join(map(str, steps))} steps of {", ".join(map(str, batch))} clips, seed 0 | `checkpoints/variants` |
 | identity encoder | for the identity objectives only; never a judge | `encoders/identity.safetensors` |
 
-`make miniature` makes all of it from nothing. `python -m bench.measure_miniature` repeats every
+`make miniature` makes all of it from nothing. `python -m miniature.measure` repeats every
 number on this page, which it writes. The judges and their own validation are in
-[`metrics/miniature`](../../metrics/miniature/README.md).
+[`miniature/judges`](judges/README.md).
 
 ## What it reaches
 `{DEFAULT_VARIANT}` on {report["identities"]} people of the test split, one prompt each (a quarter of the scenes are
@@ -520,7 +520,7 @@ of 3, the identity loss up to noise level 0.9 and after the model's own steps, t
 features.
 
 ## Guidance
-![Identity over the reference's weight, text alignment over the text's](../../docs/images/miniature_curves.png)
+![Identity over the reference's weight, text alignment over the text's](../docs/images/miniature_curves.png)
 
 | w_text | w_ref | normalised identity | text alignment | background | motion |
 |---|---|---|---|---|---|
@@ -528,7 +528,7 @@ features.
 
 ## How it was made
 - **Autoencoder.** 8 x 8 pixels and 4 frames a latent of 48 channels: principal components in closed
-  form (`stdrc/miniature/autoencoder.py`), then the decoder alone was trained. On 64 clips outside its
+  form (`miniature/autoencoder.py`), then the decoder alone was trained. On 64 clips outside its
   training: {psnr["psnr"]:.1f} dB, {psnr["psnr_face"]:.1f} dB inside the face box ({psnr["closed_form_psnr"]:.1f} and {psnr["closed_form_psnr_face"]:.1f} before the training).
 - **Text side.** Encoder and connectors learned to read the six attributes out of captions, and are
   frozen from then on.

@@ -62,7 +62,7 @@ def examine() -> dict[str, Any]:
     import torch
 
     from metrics.weights import doctor
-    from stdrc.miniature import variants
+    from miniature import variants
 
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)

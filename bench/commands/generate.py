@@ -100,12 +100,12 @@ def command(
         raise STDRCError(f"--dtype is bfloat16, float16 or float32, not {dtype}.")
     hide_loading_bars()
     if checkpoint == "miniature":
-        from stdrc.miniature import load_miniature
+        from miniature import load_miniature
 
         pipeline = load_miniature(variant, dtype=getattr(torch, dtype))
     else:
         if checkpoint == "random":
-            from stdrc.miniature import random_checkpoint
+            from miniature import random_checkpoint
 
             checkpoint = str(random_checkpoint())
         pipeline = STDRCPipeline.from_pretrained(checkpoint, dtype=getattr(torch, dtype))

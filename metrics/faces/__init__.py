@@ -45,7 +45,7 @@ def load_face_backend(
         detector = load_face_backend("insightface", device, paths)
         return CurricularFaces(detector, device, paths.get("curricularface.ir101"))
     if name == "miniature":
-        from metrics.miniature.faces import MiniatureFaces
+        from miniature.judges.faces import MiniatureFaces
 
         return MiniatureFaces(device)
     raise MetricsError(

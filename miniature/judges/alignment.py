@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from metrics.faces.base import Frames, similarity_transform
-from metrics.miniature.networks import CROP, TEMPLATE
+from miniature.judges.networks import CROP, TEMPLATE
 
 
 def align_face(frame: Frames, points: np.ndarray, size: int = CROP) -> Frames:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from metrics.errors import MetricsError
 from metrics.faces.base import Faces, Frames, check_frames
-from metrics.miniature.alignment import align_face
-from metrics.miniature.networks import (
+from miniature.judges.alignment import align_face
+from miniature.judges.networks import (
     CROP,
     FRAME,
     Detector,

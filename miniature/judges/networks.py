@@ -1,7 +1,7 @@
 """The judges' networks: small convolutional nets for 64 x 64 frames of drawn faces.
 
-`bench.world.train_judges` trains them on the world; here they are only defined and loaded. All of
-them take uint8 RGB, so that every caller scales pixels in the same way.
+`miniature.world.train_judges` trains them on the world; here they are only defined and loaded.
+All of them take uint8 RGB, so that every caller scales pixels in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from metrics.errors import MetricsError
-from metrics.miniature import words
+from miniature.judges import words
 
 WEIGHTS = Path(__file__).parent / "weights"
 FRAME = 64  # side that detector and video nets work at
@@ -258,8 +258,8 @@ def load_weights(net: nn.Module, name: str, device: torch.device | str = "cpu") 
         net.load_state_dict(state)
     except RuntimeError as error:
         raise MetricsError(
-            f"metrics/miniature/weights/{name}.safetensors doesn't fit {type(net).__name__}; "
-            "train the judges again with `python -m bench.world.train_judges`."
+            f"miniature/judges/weights/{name}.safetensors doesn't fit {type(net).__name__}; "
+            "train the judges again with `python -m miniature.world.train_judges`."
         ) from error
     return net.to(device).eval().requires_grad_(False)
 
@@ -273,6 +273,6 @@ def _weights_file(name: str) -> Path:
     if not path.is_file():
         raise MetricsError(
             f"The miniature judge {name!r} has no weights at {path}; install the package with its "
-            "data files, or train the judges with `python -m bench.world.train_judges`."
+            "data files, or train the judges with `python -m miniature.world.train_judges`."
         )
     return path

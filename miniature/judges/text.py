@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.miniature.networks import TextVideoNet, fit_clips, load_weights, weights_version
-from metrics.miniature.words import split_words, vocabulary
 from metrics.text import TextAlignment
+from miniature.judges.networks import TextVideoNet, fit_clips, load_weights, weights_version
+from miniature.judges.words import split_words, vocabulary
 
 _LENGTH = 40
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.miniature.networks import VideoNet, fit_clips, load_weights, weights_version
+from miniature.judges.networks import VideoNet, fit_clips, load_weights, weights_version
 
 __all__ = ["MiniatureVideo"]
 

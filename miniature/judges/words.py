@@ -1,8 +1,8 @@
 """The language of the miniature world: what a caption can say, and how it says it.
 
-The world (`bench.world`) writes captions from these tables and the attribute judge reads prompts
-with them, so the two can't drift apart. Captions name what isn't identity: background, motion,
-expression, lighting and hat. Nothing here needs more than the standard library.
+The world (`miniature.world`) writes captions from these tables and the attribute judge reads
+prompts with them, so the two can't drift apart. Captions name what isn't identity: background,
+motion, expression, lighting and hat. Nothing here needs more than the standard library.
 """
 
 from __future__ import annotations

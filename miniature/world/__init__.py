@@ -1,10 +1,10 @@
 """A procedural world of drawn faces whose identity, motion and scene are known exactly."""
 
-from bench.world.attributes import ClipAttributes, write_caption
-from bench.world.identity import Identity
-from bench.world.render import WorldClip, render_clip, render_portrait
-from bench.world.world import SPLITS, World
-from metrics.miniature.words import vocabulary
+from miniature.judges.words import vocabulary
+from miniature.world.attributes import ClipAttributes, write_caption
+from miniature.world.identity import Identity
+from miniature.world.render import WorldClip, render_clip, render_portrait
+from miniature.world.world import SPLITS, World
 
 __all__ = [
     "SPLITS",

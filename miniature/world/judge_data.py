@@ -1,6 +1,6 @@
 """What the judges learn from: stills and clips of the world, rendered once into a cache folder.
 
-The judges' identities are splits of their own (`bench.world.world.SPLITS`). Arrays are plain
+The judges' identities are splits of their own (`miniature.world.world.SPLITS`). Arrays are plain
 ``.npy`` files that are memory-mapped back, so that training needs little memory.
 """
 
@@ -14,12 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bench.world.attributes import ClipAttributes, write_caption
-from bench.world.backgrounds import draw_background
-from bench.world.identity import Identity
-from bench.world.render import render_poses, sample_poses
-from bench.world.world import SPLITS
-from metrics.miniature import words
+from miniature.judges import words
+from miniature.world.attributes import ClipAttributes, write_caption
+from miniature.world.backgrounds import draw_background
+from miniature.world.identity import Identity
+from miniature.world.render import render_poses, sample_poses
+from miniature.world.world import SPLITS
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "color": words.COLORS,

@@ -25,13 +25,13 @@ import numpy as np
 from PIL import Image
 
 from bench.errors import BenchError
-from bench.world.attributes import ClipAttributes
-from bench.world.render import WorldClip
-from metrics.miniature import words
+from miniature.judges import words
+from miniature.world.attributes import ClipAttributes
+from miniature.world.render import WorldClip
 from stdrc.video_io import encode_video, write_bytes
 
 if TYPE_CHECKING:
-    from bench.world.world import World
+    from miniature.world.world import World
 
 CRF = 12  # x264's quality of the clips; losses are about one grey level
 

@@ -16,9 +16,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from bench.world.attributes import ClipAttributes, write_caption
-from bench.world.backgrounds import draw_background
-from bench.world.identity import RGB, Identity
+from miniature.world.attributes import ClipAttributes, write_caption
+from miniature.world.backgrounds import draw_background
+from miniature.world.identity import RGB, Identity
 
 _OVERSAMPLE = 3
 _SHIFT = 3

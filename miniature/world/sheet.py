@@ -1,4 +1,4 @@
-"""Contact sheets: clips as rows of frames, the reference first. ``python -m bench.world.sheet``."""
+"""Contact sheets of clips, the reference first: ``python -m miniature.world.sheet``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bench.world.render import WorldClip
-from bench.world.world import World
+from miniature.world.render import WorldClip
+from miniature.world.world import World
 
 
 def contact_sheet(clips: Iterable[WorldClip], zoom: int = 1, gap: int = 2) -> np.ndarray:

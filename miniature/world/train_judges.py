@@ -1,7 +1,7 @@
-"""Trains the miniature's judges on the world: ``python -m bench.world.train_judges [JUDGE ...]``.
+"""Trains the judges on the world: ``python -m miniature.world.train_judges [JUDGE ...]``.
 
-Detector, embedder, video net and text-video net go to ``metrics/miniature/weights``; the encoder
-of the generator's identity loss, which is none of them, to ``stdrc/miniature/encoders``. None of
+Detector, embedder, video net and text-video net go to ``miniature/judges/weights``; the encoder
+of the generator's identity loss, which is none of them, to ``miniature/encoders``. None of
 them ever sees a generated video. Everything is seeded; one core needs about half an hour,
 after six minutes of rendering.
 """
@@ -22,26 +22,26 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-import metrics.miniature
-import stdrc.miniature
-from bench.world import judge_data
-from bench.world.attributes import ClipAttributes, write_caption
-from bench.world.identity import BEARDS, GLASSES, HAIR_STYLES, OUTLINES, Identity
-from bench.world.judge_data import FIELDS, Stills
-from metrics.miniature.alignment import align_face
-from metrics.miniature.networks import (
+import miniature
+import miniature.judges
+from miniature.identity_encoder import IdentityEncoder
+from miniature.judges.alignment import align_face
+from miniature.judges.networks import (
     Detector,
     Embedder,
     TextVideoNet,
     VideoNet,
     load_weights,
 )
-from metrics.miniature.text import tokenize, vocabulary_size
-from stdrc.miniature.identity_encoder import IdentityEncoder
+from miniature.judges.text import tokenize, vocabulary_size
+from miniature.world import judge_data
+from miniature.world.attributes import ClipAttributes, write_caption
+from miniature.world.identity import BEARDS, GLASSES, HAIR_STYLES, OUTLINES, Identity
+from miniature.world.judge_data import FIELDS, Stills
 
 JUDGES = ("detector", "embedder", "video", "text", "encoder")
-METRICS_WEIGHTS = Path(metrics.miniature.__file__).parent / "weights"
-ENCODER_WEIGHTS = Path(stdrc.miniature.__file__).parent / "encoders"
+METRICS_WEIGHTS = Path(miniature.judges.__file__).parent / "weights"
+ENCODER_WEIGHTS = Path(miniature.__file__).parent / "encoders"
 
 
 # -- the loop --------------------------------------------------------------------------------------
@@ -462,7 +462,7 @@ def main() -> None:
             save(train_encoder(options.cache), ENCODER_WEIGHTS / "identity.safetensors")
     if not options.no_validate:
         # Validation imports this module, so it is imported only now.
-        from bench.world.validate_judges import main as validate
+        from miniature.world.validate_judges import main as validate
 
         validate(options.cache)
 

@@ -1,7 +1,7 @@
 """Measures the judges on identities that none of them was trained on, and writes their model card.
 
-``python -m bench.world.validate_judges`` renders the "judges_val" split, runs every judge as a user
-would, and writes ``metrics/miniature/validation.json`` and ``metrics/miniature/README.md``.
+``python -m miniature.world.validate_judges`` renders the "judges_val" split, runs every judge as
+a user would, and writes ``miniature/judges/validation.json`` and ``miniature/judges/README.md``.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import metrics.miniature
-from bench.world import judge_data
-from bench.world.judge_data import FIELDS, Stills
-from bench.world.train_judges import add_noise, blur, boxed_batch, disorder, faceless
+import miniature.judges
 from metrics.faces.base import box_iou
 from metrics.frechet import frechet_distance
-from metrics.miniature.attributes import MiniatureAttributes
-from metrics.miniature.faces import MiniatureFaces
-from metrics.miniature.text import MiniatureTextVideo
-from metrics.miniature.video import MiniatureVideo
-from stdrc.miniature.identity_encoder import load_identity_encoder
+from miniature.identity_encoder import load_identity_encoder
+from miniature.judges.attributes import MiniatureAttributes
+from miniature.judges.faces import MiniatureFaces
+from miniature.judges.text import MiniatureTextVideo
+from miniature.judges.video import MiniatureVideo
+from miniature.world import judge_data
+from miniature.world.judge_data import FIELDS, Stills
+from miniature.world.train_judges import add_noise, blur, boxed_batch, disorder, faceless
 
-HERE = Path(metrics.miniature.__file__).parent
+HERE = Path(miniature.judges.__file__).parent
 
 # Five strengths of each planted fault, weakest first.
 FAULTS: dict[str, tuple[float, ...]] = {
@@ -246,7 +246,7 @@ def card(report: dict[str, Any]) -> str:
     levels = "\n".join(f"- {name}: {', '.join(map(str, v))}" for name, v in FAULTS.items())
     return f"""# The miniature's judges
 
-Small networks that score videos of the procedural world (`bench.world`): real metric models don't
+Small networks that score videos of the procedural world (`miniature.world`): real metric models don't
 know drawn faces. They are trained on rendered clips with known truth and frozen. They have never
 seen a generated video, and say nothing about photographs.
 
@@ -259,11 +259,11 @@ seen a generated video, and say nothing about photographs.
 
 The text judge looks through the video net's trunk, so the two err alike: that a caption is found and
 that its attributes are named are not independent evidence. The identity loss of the generator uses none of these but
-`stdrc/miniature/encoders/identity.safetensors`: another architecture (group norm, no alignment,
+`miniature/encoders/identity.safetensors`: another architecture (group norm, no alignment,
 40 x 40 crops around the box), other identities, another seed.
 
-`python -m bench.world.train_judges` makes all weights from nothing and this file from its
-measurements; `python -m bench.world.validate_judges` measures again. The numbers below are of
+`python -m miniature.world.train_judges` makes all weights from nothing and this file from its
+measurements; `python -m miniature.world.validate_judges` measures again. The numbers below are of
 {report["identities"]} identities that no judge was trained on; the full record is `validation.json`.
 
 ## Detector

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import BenchError
-from bench.world.attributes import ClipAttributes
-from bench.world.identity import Identity
-from bench.world.render import WorldClip, render_clip
+from miniature.world.attributes import ClipAttributes
+from miniature.world.identity import Identity
+from miniature.world.render import WorldClip, render_clip
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -153,7 +153,7 @@ class World:
         )
 
     def write(self, folder: str | Path, layout: str = "trainer") -> Path:
-        """Write the clips to disk; `bench.world.layouts` says what each layout is.
+        """Write the clips to disk; `miniature.world.layouts` says what each layout is.
 
         Args:
             folder: a new or empty folder.
@@ -165,7 +165,7 @@ class World:
         Raises:
             BenchError: an unknown layout, a folder with something in it, or a write that failed.
         """
-        from bench.world.layouts import write_layout
+        from miniature.world.layouts import write_layout
 
         return write_layout(self, Path(folder), layout)
 

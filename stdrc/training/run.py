@@ -128,7 +128,7 @@ def load_identity_encoder(name: str | None, device: torch.device) -> IdentityEnc
             "The identity objectives need identity.encoder: 'miniature', or a TorchScript file."
         )
     if name == "miniature":
-        from stdrc.miniature.identity_encoder import load_identity_encoder as load_miniature
+        from miniature.identity_encoder import load_identity_encoder as load_miniature
 
         return load_miniature(device)
     path = Path(name)

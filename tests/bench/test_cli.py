@@ -17,7 +17,7 @@ def run(*arguments, capsys):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    from stdrc.miniature.build import MiniatureConfig, build_random
+    from miniature.build import MiniatureConfig, build_random
 
     config = MiniatureConfig(
         heads=2, layers=1, latent_channels=4, vae_channels=(8, 16), decoder_channels=(16, 16)

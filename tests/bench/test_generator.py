@@ -146,7 +146,7 @@ def build_ltx(folder: Path) -> None:
     )
     from transformers import T5Config, T5EncoderModel
 
-    from stdrc.miniature.build import build_tokenizer
+    from miniature.build import build_tokenizer
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer(["a", "person"], 8)

@@ -16,8 +16,8 @@ from bench.errors import BenchError
 from bench.generator import Settings
 from bench.runner import Runner
 from bench.stdrc_generator import STDRCGenerator
+from miniature.build import MiniatureConfig, build_components
 from stdrc import ReferencePlacement, STDRCPipeline
-from stdrc.miniature.build import MiniatureConfig, build_components
 
 from .fakes import PixelJudge, evalset, make_config, no_report, table_of
 

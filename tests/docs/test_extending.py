@@ -118,7 +118,7 @@ def build_wan(folder: Path) -> None:
     )
     from transformers import UMT5Config, UMT5EncoderModel
 
-    from stdrc.miniature.build import build_tokenizer
+    from miniature.build import build_tokenizer
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer(["a", "b"], 8)

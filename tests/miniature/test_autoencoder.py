@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLLTX2Video
 
-from stdrc.miniature.autoencoder import (
+from miniature.autoencoder import (
     DecoderTraining,
     fit_components,
     measure_latents,
@@ -18,7 +18,7 @@ from stdrc.miniature.autoencoder import (
     to_pixels,
     train_decoder,
 )
-from stdrc.miniature.build import MiniatureConfig, build_vae
+from miniature.build import MiniatureConfig, build_vae
 
 
 def smooth_clips(count: int, seed: int) -> np.ndarray:

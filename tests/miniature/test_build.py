@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stdrc.miniature.build import deepen
+from miniature.build import deepen
 from stdrc.training.denoiser import Denoiser, pack, sequence_coords
-
-from .training_tiny import tiny_transformer
+from tests.stdrc.training_tiny import tiny_transformer
 
 
 def test_a_deeper_transformer_is_the_same_function() -> None:

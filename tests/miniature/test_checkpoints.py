@@ -9,10 +9,10 @@ import torch
 from bench.config import STDRCConfig
 from bench.generator import Settings
 from bench.stdrc_generator import STDRCGenerator
-from bench.world import World
-from metrics.miniature.faces import MiniatureFaces
+from miniature import CHECKPOINTS, DEFAULT_VARIANT, load_miniature, read_metadata, variants
+from miniature.judges.faces import MiniatureFaces
+from miniature.world import World
 from stdrc import ReferencePlacement, ThreeStreamGuidance
-from stdrc.miniature import CHECKPOINTS, DEFAULT_VARIANT, load_miniature, read_metadata, variants
 from stdrc.pipeline import STDRCPipeline
 
 PLACEMENTS = ("tass", "overlap", "strata", "spatial", "far")

@@ -1,7 +1,7 @@
 """The miniature's judges reach a floor on people whom they weren't trained on.
 
-The full measurement is `bench.world.validate_judges`; the floors here are well below its numbers,
-so that a small sample passes and a broken judge doesn't.
+The full measurement is `miniature.world.validate_judges`; the floors here are well below its
+numbers, so that a small sample passes and a broken judge doesn't.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.world import World, render_portrait
-from bench.world.judge_data import FIELDS, backgrounds
-from bench.world.train_judges import blur
-from bench.world.validate_judges import FAULTS, card, freeze, shuffle, verification
 from metrics.errors import MetricsError
 from metrics.faces.base import FaceBackend, Faces, box_iou
 from metrics.frechet import frechet_distance
-from metrics.miniature import networks
-from metrics.miniature.attributes import MiniatureAttributes, agreement, parse_prompt
-from metrics.miniature.faces import MiniatureFaces
-from metrics.miniature.text import MiniatureTextVideo, tokenize
-from metrics.miniature.video import MiniatureVideo
 from metrics.text import VideoTextModel
+from miniature import identity_encoder
+from miniature.identity_encoder import load_identity_encoder
+from miniature.judges import networks
+from miniature.judges.attributes import MiniatureAttributes, agreement, parse_prompt
+from miniature.judges.faces import MiniatureFaces
+from miniature.judges.text import MiniatureTextVideo, tokenize
+from miniature.judges.video import MiniatureVideo
+from miniature.world import World, render_portrait
+from miniature.world.judge_data import FIELDS, backgrounds
+from miniature.world.train_judges import blur
+from miniature.world.validate_judges import FAULTS, card, freeze, shuffle, verification
 from stdrc.errors import STDRCError
-from stdrc.miniature import identity_encoder
-from stdrc.miniature.identity_encoder import load_identity_encoder
 from stdrc.training.objectives import face_crops
 
 PEOPLE, CLIPS = 32, 2
@@ -327,7 +327,7 @@ def test_the_record_is_of_these_weights_and_meets_the_targets():
 
 
 def test_hats_do_not_change_who_it_is(faces: MiniatureFaces):
-    from bench.world import ClipAttributes, Identity
+    from miniature.world import ClipAttributes, Identity
 
     embeddings = []
     for seed in range(110_000, 110_012):

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.world import (
+from miniature.judges import words
+from miniature.judges.attributes import parse_prompt
+from miniature.world import (
     SPLITS,
     ClipAttributes,
     Identity,
@@ -20,8 +22,6 @@ from bench.world import (
     vocabulary,
     write_caption,
 )
-from metrics.miniature import words
-from metrics.miniature.attributes import parse_prompt
 
 SCENES = st.builds(
     ClipAttributes,

@@ -4,7 +4,7 @@ import pytest
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory):
     """A random-weight miniature in LTX-2.3's structure, half the shipped one's width."""
-    from stdrc.miniature.build import MiniatureConfig, build_random
+    from miniature.build import MiniatureConfig, build_random
 
     config = MiniatureConfig(
         heads=2,

@@ -356,7 +356,7 @@ def test_other_models_are_refused(tmp_path):
 
 def test_ltx23_full_size_on_the_meta_device():
     """METHOD's numbers: 48 layers of 32 heads x 128, 121 frames at 512 x 768, 8 x 32 x 32."""
-    from stdrc.miniature.build import LTX23_TRANSFORMER, build_on_meta
+    from miniature.build import LTX23_TRANSFORMER, build_on_meta
     from stdrc.positions import ReferencePlacement
 
     transformer = build_on_meta()
@@ -393,7 +393,7 @@ def test_ltx20_checkpoints_run_as_in_diffusers():
     from diffusers import LTX2VideoTransformer3DModel
     from diffusers.pipelines.ltx2 import LTX2TextConnectors
 
-    from stdrc.miniature.build import MiniatureConfig, build_components
+    from miniature.build import MiniatureConfig, build_components
 
     config = MiniatureConfig(
         layers=1, latent_channels=8, vae_channels=(16, 32), decoder_channels=(32, 32), text_width=32

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.world import World
+from miniature import checkpoint
+from miniature.build import MiniatureConfig, build_vae
+from miniature.identity_encoder import load_identity_encoder
+from miniature.world import World
 from stdrc.errors import STDRCError
-from stdrc.miniature import checkpoint
-from stdrc.miniature.build import MiniatureConfig, build_vae
-from stdrc.miniature.identity_encoder import load_identity_encoder
 from stdrc.pipeline import STDRCPipeline
 from stdrc.positions import NAMED_PLACEMENTS
 from stdrc.training import TrainConfig
@@ -311,13 +311,20 @@ def test_overrides_and_relative_paths(tmp_path: Path) -> None:
         TrainConfig.load(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("name", ["miniature_base", "miniature_variant", "ltx23_lora"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "miniature/configs/train/miniature-base.yaml",
+        "miniature/configs/train/miniature-variant.yaml",
+        "configs/train_ltx23_lora.yaml",
+    ],
+)
 def test_shipped_settings_are_valid(name: str) -> None:
-    folder = Path(__file__).parents[2] / "configs"
-    config = TrainConfig.load(folder / f"train_{name}.yaml")
-    assert config.output.is_relative_to(folder)
+    file = Path(__file__).parents[2] / name
+    config = TrainConfig.load(file)
+    assert config.output.is_relative_to(file.parent)
     trained = [str(p) for p in config.reference_placements]
-    if name == "miniature_base":  # favours none of the points that are trained on top of it
+    if file.stem == "miniature-base":  # favours none of the points that are trained on top of it
         assert trained[0] == "tass"
         assert sorted(trained) == sorted(NAMED_PLACEMENTS)
     else:

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from miniature import checkpoint
+from miniature.build import MiniatureConfig, build_random
+from miniature.identity_encoder import load_identity_encoder
 from stdrc.errors import STDRCError
-from stdrc.miniature import checkpoint
-from stdrc.miniature.build import MiniatureConfig, build_random
-from stdrc.miniature.identity_encoder import load_identity_encoder
 from stdrc.pipeline import STDRCPipeline
 from stdrc.training import TrainConfig, train
 from stdrc.training.data import FileRows, TrainingData
