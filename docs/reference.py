@@ -141,6 +141,9 @@ def _describe(name: str, thing: Any) -> Iterator[str]:
         if not issubclass(thing, Exception) and _has_signature(thing):
             yield _code(f"{name}{_signature(thing)}")
         yield from _prose(thing)
+        if fields := getattr(thing, "__pydantic_fields__", {}):
+            lines = [f"- `{field}`: {_markdown(_field(about))}" for field, about in fields.items()]
+            yield "Fields:\n\n" + "\n".join(lines) + "\n"
         for method, function in _methods(thing):
             yield f"#### `{name}.{method}`\n"
             if not isinstance(function, property):
@@ -154,6 +157,12 @@ def _describe(name: str, thing: Any) -> Iterator[str]:
     else:
         keys = ", ".join(f"`{key}`" for key in thing)
         yield f"A mapping with the keys {keys}.\n"
+
+
+def _field(about: Any) -> str:
+    """What a pydantic field is and, where it is bounded on both sides, its range."""
+    bounds = [getattr(m, k) for m in about.metadata for k in ("ge", "le") if hasattr(m, k)]
+    return about.description + (f"; {bounds[0]}..{bounds[1]}" if len(bounds) == 2 else "")
 
 
 def _has_signature(thing: type) -> bool:
@@ -189,6 +198,12 @@ def _doc(thing: Any) -> str:
 def _signature(thing: Callable[..., Any], *, skip_first: bool = False) -> str:
     signature = inspect.signature(thing)
     parameters = list(signature.parameters.values())[1 if skip_first else 0 :]
+    # Fields with ranges and descriptions: the type alone belongs in the signature.
+    fields = getattr(thing, "__pydantic_fields__", {})
+    parameters = [
+        p.replace(annotation=fields[p.name].annotation) if p.name in fields else p
+        for p in parameters
+    ]
     parts, starred = [], False
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:

@@ -7,16 +7,17 @@ weights without printing the decomposition, so the three in use stand side by si
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from stdrc.errors import STDRCError
+from stdrc.errors import STDRCError, one_sentence
 
 Order = Literal["text_first", "reference_first", "joint"]
 
@@ -38,7 +39,24 @@ class Stream(Enum):
         return self.value[1]
 
 
-@dataclass(frozen=True)
+def _two_levels(value: Any) -> Any:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ValueError("is two noise levels (low, high)")
+    return value
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0.0 <= value[0] <= value[1] <= 1.0:
+        raise ValueError("needs 0 <= low <= high <= 1")
+    return value
+
+
+Weight = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+
+
+@one_sentence("Guidance")
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ThreeStreamGuidance:
     """Weights for text adherence and reference fidelity.
 
@@ -48,71 +66,53 @@ class ThreeStreamGuidance:
     - `"reference_first"`: v(0,0) + r [v(0,R) - v(0,0)] + w [v(T,R) - v(0,R)] (InstructPix2Pix)
     - `"joint"`: v(0,R) + w [v(T,R) - v(0,R)] + (r - 1) [v(T,R) - v(T,0)] (ComfyUI BFS nodes)
 
-    Args:
-        text: w_text; 1 adds nothing, 0 ignores the prompt.
-        reference: w_ref; 1 adds nothing, 0 (text_first) leaves the reference out.
-        order: the decomposition.
-        rescale: 0..1, how far the result's standard deviation is pulled to that of the fully
-            conditional prediction (Lin et al., arXiv 2305.08891, section 3.4).
-        interval: noise levels (low, high) within which guidance acts; outside, only v(T,R) runs
-            (Kynkaanniemi et al., arXiv 2404.07724).
-        parallel: 0..1, how much is kept of what guidance adds along the fully conditional
-            prediction. That part is contrast and saturation; 0 is adaptive projected guidance
-            (Sadat et al., arXiv 2410.02416, its eta), 1 plain guidance.
+    The fields carry their ranges and descriptions: whatever offers guidance as a setting (a sweep,
+    a command line) reads them from `__pydantic_fields__` and does not state them again.
 
     Raises:
-        STDRCError: for NaN or infinite weights, an unknown order, or a bad rescale, interval or
-            parallel.
+        STDRCError: naming the field, what it takes and what was given.
 
     Example:
         >>> [s.name for s in ThreeStreamGuidance(1.0, 1.0).coefficients()]
         ['BOTH']
     """
 
-    text: float = 3.0
-    reference: float = 1.5
-    order: Order = "text_first"
-    rescale: float = 0.0
-    interval: tuple[float, float] = (0.0, 1.0)
-    parallel: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("text", "reference", "rescale", "parallel"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise STDRCError(f"Guidance '{name}' is a number, not {value!r}.")
-            if not math.isfinite(value):
-                raise STDRCError(f"Guidance '{name}' must be a finite number, not {value}.")
-        if self.order not in ("text_first", "reference_first", "joint"):
-            raise STDRCError(
-                "Guidance 'order' is 'text_first', 'reference_first' or 'joint', "
-                f"not {self.order!r}."
-            )
-        for name in ("rescale", "parallel"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise STDRCError(f"Guidance '{name}' lies in 0..1, not {getattr(self, name)}.")
-        try:
-            low, high = (float(x) for x in self.interval)
-        except (TypeError, ValueError):
-            raise STDRCError(
-                f"Guidance 'interval' is two noise levels (low, high), not {self.interval!r}."
-            ) from None
-        if not 0.0 <= low <= high <= 1.0:
-            raise STDRCError(
-                f"Guidance 'interval' needs 0 <= low <= high <= 1, not ({low}, {high})."
-            )
-        object.__setattr__(self, "interval", (low, high))
+    text: Annotated[Weight, Field(description="w_text; 1 adds nothing, 0 ignores the prompt")] = 3.0
+    reference: Annotated[
+        Weight,
+        Field(description="w_ref; 1 adds nothing, 0 (text_first) leaves the reference out"),
+    ] = 1.5
+    order: Annotated[Order, Field(description="the decomposition")] = "text_first"
+    rescale: Annotated[
+        Share,
+        Field(
+            description="how far the result's standard deviation is pulled to that of the fully "
+            "conditional prediction (Lin et al., arXiv 2305.08891, section 3.4)"
+        ),
+    ] = 0.0
+    interval: Annotated[
+        tuple[float, float],
+        BeforeValidator(_two_levels),
+        AfterValidator(_ordered),
+        Field(
+            description="noise levels (low, high) within which guidance acts; outside, only v(T,R) "
+            "runs (Kynkaanniemi et al., arXiv 2404.07724)"
+        ),
+    ] = (0.0, 1.0)
+    parallel: Annotated[
+        Share,
+        Field(
+            description="how much is kept of what guidance adds along the fully conditional "
+            "prediction, which is contrast and saturation; 0 is adaptive projected guidance "
+            "(Sadat et al., arXiv 2410.02416, its eta), 1 plain guidance"
+        ),
+    ] = 1.0
 
     @classmethod
     def parse(cls, value: Mapping[str, Any] | ThreeStreamGuidance) -> ThreeStreamGuidance:
         """Guidance from a mapping of its arguments, or itself."""
         if isinstance(value, ThreeStreamGuidance):
             return value
-        known = cls.__dataclass_fields__
-        if unknown := sorted(set(value) - set(known)):
-            raise STDRCError(
-                f"Unknown key {unknown[0]!r} in guidance; known are {', '.join(known)}."
-            )
         return cls(**value)
 
     def to_dict(self) -> dict[str, Any]:

@@ -183,6 +183,19 @@ def test_bad_guidance_says_what_is_wrong(arguments, words):
         ThreeStreamGuidance.parse(arguments)
 
 
+def test_every_field_says_what_it_takes():
+    fields = ThreeStreamGuidance.__pydantic_fields__
+    assert all(field.description for field in fields.values())
+    bounds = {
+        k: getattr(m, k) for m in fields["rescale"].metadata for k in ("ge", "le") if hasattr(m, k)
+    }
+    assert bounds == {"ge": 0, "le": 1}
+    with pytest.raises(STDRCError, match="Unknown key 'txt' in guidance; known are text, ref"):
+        ThreeStreamGuidance(txt=3)
+    with pytest.raises(STDRCError, match=r"^Guidance 'rescale' lies in 0..1, not nan\.$"):
+        ThreeStreamGuidance(3, 1, "joint", math.nan)
+
+
 def test_parse_round_trips():
     guidance = ThreeStreamGuidance(4, 2, "joint", 0.3, (0.1, 0.9), 0.5)
     assert ThreeStreamGuidance.parse(guidance.to_dict()) == guidance
