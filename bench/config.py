@@ -212,7 +212,7 @@ class DiffusersConfig(Model):
 
 
 class CustomConfig(Model):
-    """Your own model: an importable factory of a `bench.generator.Generator`."""
+    """Your own model: an importable factory of a `bench.generators.Generator`."""
 
     kind: Literal["custom"]
     factory: str = Field(description="'package.module:name'", pattern=r"^[\w.]+:\w+$")

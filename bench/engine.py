@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from bench import config as cfg
 from bench.errors import BenchError
-from bench.generator import Generator
+from bench.generators import Generator
 from bench.sweep import Job, Task
 
 log = logging.getLogger("stdrc.bench")

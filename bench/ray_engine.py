@@ -32,7 +32,7 @@ class GeneratorActor:
     """What lives in a worker: a generator that stays loaded from job to job."""
 
     def __init__(self, bench: cfg.BenchConfig, order: list[Any]) -> None:
-        from bench.generator import make_generator
+        from bench.generators import make_generator
 
         self.generator = make_generator(bench.generator)
         if hasattr(self.generator, "number"):

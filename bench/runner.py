@@ -28,8 +28,8 @@ from rich.console import Console
 from bench import config as cfg
 from bench.engine import Engine, make_engine
 from bench.errors import BenchError
-from bench.evalset import EvalSet, load_evalset
-from bench.generator import Generator, make_generator
+from bench.evalsets import EvalSet, load_evalset
+from bench.generators import Generator, make_generator
 from bench.progress import CellProgress, Progress
 from bench.scoring import Item, Judge, Scorer, judge_fingerprint, make_judge
 from bench.store import Store, duration

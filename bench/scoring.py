@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import config as cfg
-from bench.generator import canonical
+from bench.generators import canonical
 from bench.store import Column
 
 

@@ -23,8 +23,8 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError
-from bench.evalset import Sample
-from bench.generator import canonical
+from bench.evalsets import Sample
+from bench.generators import canonical
 from bench.sweep import Cell, Task
 
 SCHEMA_VERSION = 1

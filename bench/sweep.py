@@ -14,8 +14,8 @@ from typing import Any
 
 from bench import config as cfg
 from bench.errors import BenchError
-from bench.evalset import EvalSet, Sample
-from bench.generator import Generator, Resolved, Settings, canonical, sha256_file, with_seed
+from bench.evalsets import EvalSet, Sample
+from bench.generators import Generator, Resolved, Settings, canonical, sha256_file, with_seed
 
 
 @dataclass(frozen=True, slots=True)

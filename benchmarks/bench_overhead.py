@@ -31,8 +31,8 @@ from rich.console import Console
 
 from bench import config as cfg
 from bench.engine import LocalEngine
-from bench.evalset import EvalSet, Sample
-from bench.generator import Generator, Resolved, Settings
+from bench.evalsets import EvalSet, Sample
+from bench.generators import Generator, Resolved, Settings
 from bench.runner import Runner
 from bench.scoring import Item
 from bench.store import Column, Store

@@ -119,8 +119,8 @@ PUBLIC: dict[str, tuple[str, ...] | None] = {
     "metrics": None,
     "metrics.registry": ("MetricInfo",),
     "metrics.columns": ("Column", "Result"),
-    "bench.generator": ("Generator", "Settings", "Resolved", "FunctionGenerator"),
-    "bench.evalset": ("Sample",),
+    "bench.generators": ("Generator", "Settings", "Resolved", "FunctionGenerator"),
+    "bench.evalsets": ("Sample",),
     "leaderboards": None,
 }
 #: Methods that a class inherits or that start with an underscore, and are called by users.

@@ -4,7 +4,7 @@ import torch
 from diffusers import WanImageToVideoPipeline
 from diffusers.utils import load_image
 
-from bench.generator import Generator, Resolved, checkpoint_hash, pick_device
+from bench.generators import Generator, Resolved, checkpoint_hash, pick_device
 
 
 class Wan(Generator):

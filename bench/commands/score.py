@@ -146,7 +146,7 @@ def _from_files(videos: Path, references: list[Path] | None, prompt: str | None)
 
 def _from_samples(videos: Path, samples: Path) -> list[VideoItem]:
     from bench.errors import BenchError
-    from bench.evalset import load_evalset
+    from bench.evalsets import load_evalset
     from metrics.scores import VideoItem
 
     if not videos.is_dir():

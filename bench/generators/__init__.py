@@ -21,7 +21,7 @@ from typing import Any
 
 from bench import config as cfg
 from bench.errors import BenchError
-from bench.evalset import Sample
+from bench.evalsets import Sample
 
 Frames = Any  # [T, H, W, 3]: uint8, or float in 0..1; an array, CPU tensor or list of PIL images
 
@@ -93,7 +93,7 @@ class Generator(ABC):
         ...     name = "grey"
         ...     def generate(self, samples, settings):
         ...         return [np.full((9, 64, 64, 3), 128, np.uint8) for _ in samples]
-        >>> from bench.evalset import Sample
+        >>> from bench.evalsets import Sample
         >>> Grey().generate([Sample("1", "a face")], Settings(seed=0))[0].shape
         (9, 64, 64, 3)
     """
@@ -228,7 +228,7 @@ def make_generator(config: cfg.GeneratorConfig) -> Generator:
         return DiffusersGenerator(config)
     if isinstance(config, cfg.CustomConfig):
         return _custom(config)
-    from bench.stdrc_generator import STDRCGenerator
+    from bench.generators.stdrc import STDRCGenerator
 
     return STDRCGenerator(config)
 

@@ -22,8 +22,8 @@ from typing import Any
 
 from bench import config as cfg
 from bench.errors import BenchError
-from bench.evalset import Sample
-from bench.generator import (
+from bench.evalsets import Sample
+from bench.generators import (
     Frames,
     Generator,
     Resolved,

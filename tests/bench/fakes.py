@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from bench import config as cfg
-from bench.evalset import EvalSet, Sample
-from bench.generator import Generator, Resolved, Settings
+from bench.evalsets import EvalSet, Sample
+from bench.generators import Generator, Resolved, Settings
 from bench.scoring import Item
 from bench.store import Column
 
@@ -192,7 +192,7 @@ def no_report(folder: Path) -> None:
 
 def evalset(folder: Path, prompts: list[str], identities: int = 2) -> EvalSet:
     table = write_set(folder, prompts, identities)
-    from bench.evalset import load_evalset
+    from bench.evalsets import load_evalset
 
     return load_evalset(
         cfg.TableSet(kind="csv", path=table, id="id", identity="person"), cache=folder / "cache"

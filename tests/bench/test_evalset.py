@@ -11,8 +11,8 @@ from PIL import Image
 
 from bench import config as cfg
 from bench.errors import BenchError
-from bench.evalset import EvalSet, Sample, load_evalset
-from bench.generator import sha256_file
+from bench.evalsets import EvalSet, Sample, load_evalset
+from bench.generators import sha256_file
 
 CASES = {
     "ipvg2025": cfg.IPVG2025Set,

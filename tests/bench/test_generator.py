@@ -14,8 +14,8 @@ from rich.console import Console
 
 from bench import config as cfg
 from bench.errors import BenchError
-from bench.evalset import Sample
-from bench.generator import (
+from bench.evalsets import Sample
+from bench.generators import (
     DiffusersGenerator,
     FolderGenerator,
     FunctionGenerator,
@@ -38,7 +38,7 @@ def run(config: cfg.BenchConfig) -> Any:
 
 MODULE = """
 import numpy as np
-from bench.generator import Generator
+from bench.generators import Generator
 
 def grey(samples, settings):
     return [np.full((3, 16, 16, 3), 100 + settings.seed, np.uint8) for _ in samples]

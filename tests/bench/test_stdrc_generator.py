@@ -13,9 +13,9 @@ from rich.console import Console
 
 from bench import config as cfg
 from bench.errors import BenchError
-from bench.generator import Settings
+from bench.generators import Settings
+from bench.generators.stdrc import STDRCGenerator
 from bench.runner import Runner
-from bench.stdrc_generator import STDRCGenerator
 from miniature.build import MiniatureConfig, build_components
 from stdrc import ReferencePlacement, STDRCPipeline
 
@@ -144,7 +144,7 @@ def test_a_mismatch_is_not_said_once_a_video_but_to_the_next_user(
     asked = Settings(placement="strata", steps=2)
     resolved = generator.resolve(asked, allow_mismatch=True)
     assert resolved.mismatch
-    from bench.generator import with_seed
+    from bench.generators import with_seed
 
     with caplog.at_level("WARNING"):
         generator.generate(samples[:1], with_seed(resolved.settings, 3))
@@ -164,7 +164,7 @@ def test_a_cell_is_the_pipeline_called_by_hand(
     generator = make(weights)
     asked = Settings(placement="overlap", text=2.0, steps=2, seed=3, parallel=parallel)
     resolved = generator.resolve(asked)
-    from bench.generator import with_seed
+    from bench.generators import with_seed
 
     made = generator.generate(samples[:1], with_seed(resolved.settings, 3))[0]
     pipe = STDRCPipeline.from_pretrained(weights / "base")

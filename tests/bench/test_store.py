@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.evalset import Sample
-from bench.generator import Settings
+from bench.evalsets import Sample
+from bench.generators import Settings
 from bench.store import Column, Store, duration
 from bench.sweep import Task
 

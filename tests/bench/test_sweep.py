@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bench import config as cfg
 from bench.errors import BenchError
-from bench.evalset import EvalSet, Sample
-from bench.generator import Resolved, Settings
+from bench.evalsets import EvalSet, Sample
+from bench.generators import Resolved, Settings
 from bench.sweep import Plan, expand, plan, settings_of
 
 from .fakes import DrawnGenerator, evalset
@@ -120,7 +120,7 @@ def test_a_key_holds_all_that_determines_the_video(tmp_path: Path) -> None:
 
 
 def evalset_again(folder: Path) -> EvalSet:
-    from bench.evalset import load_evalset
+    from bench.evalsets import load_evalset
 
     table = cfg.TableSet(kind="csv", path=folder / "set.csv", id="id", identity="person")
     return load_evalset(table, cache=folder)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.generator import Settings
+from bench.generators import Settings
 from bench.store import Column
 from bench.tune import show_choice, tune_guidance
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from bench import config as cfg
 from bench.cli import main
-from bench.evalset import Sample
-from bench.generator import Settings, make_generator
+from bench.evalsets import Sample
+from bench.generators import Settings, make_generator
 from metrics.registry import METRICS
 from stdrc.video_io import write_video
 

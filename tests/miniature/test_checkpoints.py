@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bench.config import STDRCConfig
-from bench.generator import Settings
-from bench.stdrc_generator import STDRCGenerator
+from bench.generators import Settings
+from bench.generators.stdrc import STDRCGenerator
 from miniature import CHECKPOINTS, DEFAULT_VARIANT, load_miniature, read_metadata, variants
 from miniature.judges.faces import MiniatureFaces
 from miniature.world import World

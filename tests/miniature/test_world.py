@@ -246,7 +246,7 @@ def test_consisid_layout_reads_back(world: World, tmp_path):
 
 def test_challenge_layouts_read_back(world: World, tmp_path):
     from bench import config as cfg
-    from bench.evalset import load_evalset
+    from bench.evalsets import load_evalset
 
     old = world.write(tmp_path / "old", layout="ipvg2025")
     samples = load_evalset(cfg.IPVG2025Set(kind="ipvg2025", path=old), cache=tmp_path)
