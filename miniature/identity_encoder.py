@@ -2,7 +2,7 @@
 
 It is trained on identities of the procedural world that no judge sees, with another architecture,
 another crop and another seed than the embedder that scores videos, so that a generator trained
-against it isn't trained against its judge. `miniature.world.train_judges` makes its weights.
+against it isn't trained against its judge. `miniature.judges.train` makes its weights.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def load_identity_encoder(device: torch.device | str = "cpu") -> IdentityEncoder
     if not _WEIGHTS.is_file():
         raise STDRCError(
             f"The miniature identity encoder has no weights at {_WEIGHTS}; install the package "
-            "with its data files, or run `python -m miniature.world.train_judges encoder`."
+            "with its data files, or run `python -m miniature.judges.train encoder`."
         )
     encoder = IdentityEncoder()
     state = {name: value.float() for name, value in load_file(_WEIGHTS).items()}
@@ -88,6 +88,6 @@ def load_identity_encoder(device: torch.device | str = "cpu") -> IdentityEncoder
     except RuntimeError as error:
         raise STDRCError(
             f"{_WEIGHTS.name} doesn't fit IdentityEncoder; run "
-            "`python -m miniature.world.train_judges encoder` to make it again."
+            "`python -m miniature.judges.train encoder` to make it again."
         ) from error
     return encoder.to(device).eval().requires_grad_(False)

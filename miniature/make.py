@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
 
-from miniature import CHECKPOINTS
+from miniature import CHECKPOINTS, words
 from miniature.autoencoder import (
     DecoderTraining,
     fit_components,
@@ -34,7 +34,6 @@ from miniature.autoencoder import (
     write_report,
 )
 from miniature.build import MiniatureConfig, build_components, deepen
-from miniature.judges import words
 from miniature.text import train_text
 from miniature.world import World, vocabulary
 from miniature.world.attributes import ClipAttributes, write_caption

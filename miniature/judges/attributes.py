@@ -1,6 +1,6 @@
 """Does a clip show what its prompt says? Attributes read from prompts and from pixels.
 
-`parse_prompt` reads the words of `miniature.judges.words` out of a prompt; `MiniatureAttributes`
+`parse_prompt` reads the words of `miniature.words` out of a prompt; `MiniatureAttributes`
 names the same attributes in a clip. A metric such as ``world.motion`` compares the two.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from miniature.judges import words
+from miniature import words
 from miniature.judges.networks import HEADS, VideoNet, fit_clips, load_weights, weights_version
 
 __all__ = ["MiniatureAttributes", "agreement", "parse_prompt"]

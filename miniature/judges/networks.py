@@ -1,6 +1,6 @@
 """The judges' networks: small convolutional nets for 64 x 64 frames of drawn faces.
 
-`miniature.world.train_judges` trains them on the world; here they are only defined and loaded.
+`miniature.judges.train` trains them on the world; here they are only defined and loaded.
 All of them take uint8 RGB, so that every caller scales pixels in the same way.
 """
 
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from metrics.errors import MetricsError
-from miniature.judges import words
+from miniature import words
 
 WEIGHTS = Path(__file__).parent / "weights"
 FRAME = 64  # side that detector and video nets work at
@@ -259,7 +259,7 @@ def load_weights(net: nn.Module, name: str, device: torch.device | str = "cpu") 
     except RuntimeError as error:
         raise MetricsError(
             f"miniature/judges/weights/{name}.safetensors doesn't fit {type(net).__name__}; "
-            "train the judges again with `python -m miniature.world.train_judges`."
+            "train the judges again with `python -m miniature.judges.train`."
         ) from error
     return net.to(device).eval().requires_grad_(False)
 
@@ -273,6 +273,6 @@ def _weights_file(name: str) -> Path:
     if not path.is_file():
         raise MetricsError(
             f"The miniature judge {name!r} has no weights at {path}; install the package with its "
-            "data files, or train the judges with `python -m miniature.world.train_judges`."
+            "data files, or train the judges with `python -m miniature.judges.train`."
         )
     return path

@@ -12,7 +12,7 @@ from torch import Tensor
 from metrics.errors import MetricsError
 from metrics.text import TextAlignment
 from miniature.judges.networks import TextVideoNet, fit_clips, load_weights, weights_version
-from miniature.judges.words import split_words, vocabulary
+from miniature.words import split_words, vocabulary
 
 _LENGTH = 40
 

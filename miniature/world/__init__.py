@@ -1,6 +1,6 @@
 """A procedural world of drawn faces whose identity, motion and scene are known exactly."""
 
-from miniature.judges.words import vocabulary
+from miniature.words import vocabulary
 from miniature.world.attributes import ClipAttributes, write_caption
 from miniature.world.identity import Identity
 from miniature.world.render import WorldClip, render_clip, render_portrait

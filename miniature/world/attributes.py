@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from bench.errors import BenchError
-from miniature.judges import words
+from miniature import words
 
 
 @dataclass(frozen=True)
 class ClipAttributes:
-    """The scene of a clip. Values come from the tables of `miniature.judges.words`.
+    """The scene of a clip. Values come from the tables of `miniature.words`.
 
     Raises:
         BenchError: a value that the world can't draw.

@@ -39,7 +39,7 @@ def draw_background(color: str, pattern: str, canvas: int, rng: np.random.Genera
     """Draw a scene.
 
     Args:
-        color, pattern: words of `miniature.judges.words`.
+        color, pattern: words of `miniature.words`.
         canvas: side of the square in pixels.
         rng: where stripes begin, how big dots are, and the like.
 

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from bench.errors import BenchError
-from miniature.judges import words
+from miniature import words
 from miniature.world.attributes import ClipAttributes
 from miniature.world.render import WorldClip
 from stdrc.video_io import encode_video, write_bytes

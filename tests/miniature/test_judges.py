@@ -1,6 +1,6 @@
 """The miniature's judges reach a floor on people whom they weren't trained on.
 
-The full measurement is `miniature.world.validate_judges`; the floors here are well below its
+The full measurement is `miniature.judges.validate`; the floors here are well below its
 numbers, so that a small sample passes and a broken judge doesn't.
 """
 
@@ -25,12 +25,12 @@ from miniature.identity_encoder import load_identity_encoder
 from miniature.judges import networks
 from miniature.judges.attributes import MiniatureAttributes, agreement, parse_prompt
 from miniature.judges.faces import MiniatureFaces
+from miniature.judges.rendered import FIELDS, backgrounds
 from miniature.judges.text import MiniatureTextVideo, tokenize
+from miniature.judges.train import blur
+from miniature.judges.validate import FAULTS, card, freeze, shuffle, verification
 from miniature.judges.video import MiniatureVideo
 from miniature.world import World, render_portrait
-from miniature.world.judge_data import FIELDS, backgrounds
-from miniature.world.train_judges import blur
-from miniature.world.validate_judges import FAULTS, card, freeze, shuffle, verification
 from stdrc.errors import STDRCError
 from stdrc.training.objectives import face_crops
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from miniature.judges import words
+from miniature import words
 from miniature.judges.attributes import parse_prompt
 from miniature.world import (
     SPLITS,

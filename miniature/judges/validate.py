@@ -1,6 +1,6 @@
 """Measures the judges on identities that none of them was trained on, and writes their model card.
 
-``python -m miniature.world.validate_judges`` renders the "judges_val" split, runs every judge as
+``python -m miniature.judges.validate`` renders the "judges_val" split, runs every judge as
 a user would, and writes ``miniature/judges/validation.json`` and ``miniature/judges/README.md``.
 """
 
@@ -21,13 +21,13 @@ import miniature.judges
 from metrics.faces.base import box_iou
 from metrics.frechet import frechet_distance
 from miniature.identity_encoder import load_identity_encoder
+from miniature.judges import rendered
 from miniature.judges.attributes import MiniatureAttributes
 from miniature.judges.faces import MiniatureFaces
+from miniature.judges.rendered import FIELDS, Stills
 from miniature.judges.text import MiniatureTextVideo
+from miniature.judges.train import add_noise, blur, boxed_batch, disorder, faceless
 from miniature.judges.video import MiniatureVideo
-from miniature.world import judge_data
-from miniature.world.judge_data import FIELDS, Stills
-from miniature.world.train_judges import add_noise, blur, boxed_batch, disorder, faceless
 
 HERE = Path(miniature.judges.__file__).parent
 
@@ -68,10 +68,10 @@ def pairs(embeddings: Tensor, identity: np.ndarray, scene: np.ndarray) -> dict[s
 
 def measure_faces(cache: Path) -> dict[str, Any]:
     """Detector and embedder together, frame by frame, as the metrics use them."""
-    data = judge_data.stills(cache, "judges_val", 500, 5, 2)
+    data = rendered.stills(cache, "judges_val", 500, 5, 2)
     rng = np.random.default_rng(61)
     backend = MiniatureFaces()
-    scenes = judge_data.backgrounds(cache, 500, 6)
+    scenes = rendered.backgrounds(cache, 500, 6)
     empty = faceless(scenes, data.frames, 500, rng)
     frames = np.array(data.frames)
     scene = np.arange(len(frames)) // 2
@@ -108,7 +108,7 @@ def measure_faces(cache: Path) -> dict[str, Any]:
 
 def measure_encoder(cache: Path) -> dict[str, Any]:
     """The generator's identity encoder on square crops around the true boxes."""
-    data: Stills = judge_data.stills(cache, "judges_val", 500, 5, 2)
+    data: Stills = rendered.stills(cache, "judges_val", 500, 5, 2)
     encoder = load_identity_encoder()
     rng = np.random.default_rng(62)
     rows = np.arange(len(data.frames))
@@ -136,7 +136,7 @@ def distinct_groups(labels: np.ndarray, size: int = 32) -> list[list[int]]:
 
 def measure_text(cache: Path) -> dict[str, Any]:
     """Retrieval of one clip of 32 by its caption, and of one caption of 32 by its clip."""
-    data = judge_data.clips(cache, "judges_val", 1024, 3)
+    data = rendered.clips(cache, "judges_val", 1024, 3)
     judge = MiniatureTextVideo()
     video = judge.encode_video(np.array(data.frames))
     text = judge.encode_text(data.captions)
@@ -160,7 +160,7 @@ def measure_text(cache: Path) -> dict[str, Any]:
 
 def measure_attributes(cache: Path) -> dict[str, Any]:
     """Share of clips whose attribute is named correctly."""
-    data = judge_data.clips(cache, "judges_val", 1024, 3)
+    data = rendered.clips(cache, "judges_val", 1024, 3)
     judge = MiniatureAttributes()
     seen = judge.predict(np.array(data.frames))
     right = {
@@ -195,8 +195,8 @@ def swap(clips: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
 def measure_faults(cache: Path) -> dict[str, Any]:
     """Frechet distance of faulty clips to other, intact ones, over five strengths of each fault."""
     judge = MiniatureVideo()
-    truth = judge.features(np.array(judge_data.clips(cache, "judges_val", 1024, 3).frames[:512]))
-    clips, others = np.array(judge_data.swapped_clips(cache, "judges_val", 512, 7, 2000))
+    truth = judge.features(np.array(rendered.clips(cache, "judges_val", 1024, 3).frames[:512]))
+    clips, others = np.array(rendered.swapped_clips(cache, "judges_val", 512, 7, 2000))
 
     def distance(faulty: np.ndarray) -> float:
         return float(frechet_distance(truth, judge.features(faulty)))
@@ -262,8 +262,8 @@ that its attributes are named are not independent evidence. The identity loss of
 `miniature/encoders/identity.safetensors`: another architecture (group norm, no alignment,
 40 x 40 crops around the box), other identities, another seed.
 
-`python -m miniature.world.train_judges` makes all weights from nothing and this file from its
-measurements; `python -m miniature.world.validate_judges` measures again. The numbers below are of
+`python -m miniature.judges.train` makes all weights from nothing and this file from its
+measurements; `python -m miniature.judges.validate` measures again. The numbers below are of
 {report["identities"]} identities that no judge was trained on; the full record is `validation.json`.
 
 ## Detector

@@ -1,4 +1,4 @@
-"""Trains the judges on the world: ``python -m miniature.world.train_judges [JUDGE ...]``.
+"""Trains the judges on the world: ``python -m miniature.judges.train [JUDGE ...]``.
 
 Detector, embedder, video net and text-video net go to ``miniature/judges/weights``; the encoder
 of the generator's identity loss, which is none of them, to ``miniature/encoders``. None of
@@ -25,6 +25,7 @@ from torchvision.ops import roi_align
 import miniature
 import miniature.judges
 from miniature.identity_encoder import IdentityEncoder
+from miniature.judges import rendered
 from miniature.judges.alignment import align_face
 from miniature.judges.networks import (
     Detector,
@@ -33,11 +34,10 @@ from miniature.judges.networks import (
     VideoNet,
     load_weights,
 )
+from miniature.judges.rendered import FIELDS, Stills
 from miniature.judges.text import tokenize, vocabulary_size
-from miniature.world import judge_data
 from miniature.world.attributes import ClipAttributes, write_caption
 from miniature.world.identity import BEARDS, GLASSES, HAIR_STYLES, OUTLINES, Identity
-from miniature.world.judge_data import FIELDS, Stills
 
 JUDGES = ("detector", "embedder", "video", "text", "encoder")
 METRICS_WEIGHTS = Path(miniature.judges.__file__).parent / "weights"
@@ -166,8 +166,8 @@ def moved(
 def train_detector(cache: Path, steps: int = 900, faces: int = 64, empty: int = 24) -> Detector:
     """Landmarks and boxes by a smooth L1 loss in pixels, presence by cross-entropy."""
     torch.manual_seed(11)
-    data = judge_data.stills(cache, "judges", 5000, 6, 0)
-    scenes = judge_data.backgrounds(cache, 3000, 0)
+    data = rendered.stills(cache, "judges", 5000, 6, 0)
+    scenes = rendered.backgrounds(cache, 3000, 0)
     net = Detector().train()
 
     def loss_of(step: int) -> Tensor:
@@ -258,7 +258,7 @@ def aligned_batch(data: Stills, rows: np.ndarray, rng: np.random.Generator) -> T
 def train_embedder(cache: Path, steps: int = 1400, batch: int = 128) -> Embedder:
     """ArcFace on aligned crops of the "judges" split."""
     torch.manual_seed(21)
-    data = judge_data.stills(cache, "judges", 5000, 6, 0)
+    data = rendered.stills(cache, "judges", 5000, 6, 0)
     net = Embedder().train()
     arcface = ArcFace(data.people)
     identity = torch.from_numpy(np.array(data.identity)).long()
@@ -291,7 +291,7 @@ def boxed_batch(data: Stills, rows: np.ndarray, rng: np.random.Generator, size: 
 def train_encoder(cache: Path, steps: int = 2400, batch: int = 128) -> IdentityEncoder:
     """The generator's identity encoder: other people, other crops, another net, another seed."""
     torch.manual_seed(31)
-    data = judge_data.stills(cache, "encoder", 4000, 6, 4)
+    data = rendered.stills(cache, "encoder", 4000, 6, 4)
     net = IdentityEncoder().train()
     arcface = ArcFace(data.people)
     identity = torch.from_numpy(np.array(data.identity)).long()
@@ -341,8 +341,8 @@ def disorder(frames: int, sigma: float, rng: np.random.Generator) -> np.ndarray:
 def train_video(cache: Path, steps: int = 1800, batch: int = 32) -> VideoNet:
     """Attributes by cross-entropy; strengths of planted damage by a squared error."""
     torch.manual_seed(41)
-    data = judge_data.clips(cache, "judges", 9000, 1)
-    first, second = judge_data.swapped_clips(cache, "judges", 700, 5, 20_000)
+    data = rendered.clips(cache, "judges", 9000, 1)
+    first, second = rendered.swapped_clips(cache, "judges", 700, 5, 20_000)
     net = VideoNet().train()
     motion, still = list(FIELDS).index("motion"), FIELDS["motion"].index("still")
     pairs = batch // 6
@@ -402,7 +402,7 @@ def train_text(cache: Path, steps: int = 1000, batch: int = 128, passes: int = 2
     through it a few times, varied, and the heads over it and the text side learn from what it saw.
     """
     torch.manual_seed(51)
-    data = judge_data.clips(cache, "judges", 9000, 1)
+    data = rendered.clips(cache, "judges", 9000, 1)
     net = TextVideoNet(vocabulary_size())
     net.trunk.load_state_dict(load_weights(VideoNet(), "video").trunk.state_dict())
     net.trunk.requires_grad_(False).eval()
@@ -462,7 +462,7 @@ def main() -> None:
             save(train_encoder(options.cache), ENCODER_WEIGHTS / "identity.safetensors")
     if not options.no_validate:
         # Validation imports this module, so it is imported only now.
-        from miniature.world.validate_judges import main as validate
+        from miniature.judges.validate import main as validate
 
         validate(options.cache)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from miniature.judges import words
+from miniature import words
 from miniature.world.attributes import ClipAttributes, write_caption
 from miniature.world.backgrounds import draw_background
 from miniature.world.identity import Identity
