@@ -35,7 +35,7 @@ from miniature.autoencoder import (
 )
 from miniature.build import MiniatureConfig, build_components, deepen
 from miniature.text import train_text
-from miniature.world import World, vocabulary
+from miniature.world import World, vocabulary, write_layout
 from miniature.world.attributes import ClipAttributes, write_caption
 from stdrc.pipeline import STDRCPipeline
 from stdrc.training import TrainConfig, TrainingData, train
@@ -131,7 +131,7 @@ def make_world(plan: Plan) -> None:
     if not (folder / "metadata.jsonl").is_file():
         part = plan.work / "world.part"
         shutil.rmtree(part, ignore_errors=True)
-        World(split="train", size=plan.clips).write(part, layout="trainer")
+        write_layout(World(split="train", size=plan.clips), part)
         part.rename(folder)
 
 

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
 
 from miniature import words
+from miniature.judges.damage import wear
 from miniature.world.attributes import ClipAttributes, write_caption
 from miniature.world.backgrounds import draw_background
 from miniature.world.identity import Identity
@@ -150,3 +154,17 @@ def swapped_clips(cache: Path, split: str, count: int, seed: int, skip: int = 0)
                 pair[k, i], _, _ = render_poses(identity, attributes, poses, 64, scene)
         _save(path, frames=pair)
     return np.load(path / "frames.npy", mmap_mode="r")
+
+
+def boxed_batch(data: Stills, rows: np.ndarray, rng: np.random.Generator, size: int) -> Tensor:
+    """Square crops about the face box with margins of 0.1 to 0.45: float [N, 3, size, size]."""
+    frames = np.stack([wear(np.asarray(data.frames[r]), rng) for r in rows.tolist()])
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    boxes = torch.from_numpy(np.array(data.boxes[np.sort(rows)])[np.argsort(np.argsort(rows))])
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    center = center + torch.from_numpy(rng.normal(0, 0.6, (len(rows), 2))).float()
+    margin = torch.from_numpy(rng.uniform(0.1, 0.45, (len(rows), 1))).float()
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) * (0.5 + margin)
+    index = torch.arange(len(rows))[:, None].float()
+    regions = torch.cat([index, center - half, center + half], 1)
+    return roi_align(pixels, regions, (size, size), sampling_ratio=2, aligned=True)

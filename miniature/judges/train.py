@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 import miniature
 import miniature.judges
 from miniature.identity_encoder import IdentityEncoder
-from miniature.judges import rendered
+from miniature.judges import rendered, validate
 from miniature.judges.alignment import align_face
+from miniature.judges.damage import add_noise, blur, disorder, faceless, wear
 from miniature.judges.networks import (
     Detector,
     Embedder,
@@ -34,7 +34,7 @@ from miniature.judges.networks import (
     VideoNet,
     load_weights,
 )
-from miniature.judges.rendered import FIELDS, Stills
+from miniature.judges.rendered import FIELDS, Stills, boxed_batch
 from miniature.judges.text import tokenize, vocabulary_size
 from miniature.world.attributes import ClipAttributes, write_caption
 from miniature.world.identity import BEARDS, GLASSES, HAIR_STYLES, OUTLINES, Identity
@@ -89,54 +89,7 @@ def save(net: nn.Module, path: Path) -> None:
     save_file(state, path)
 
 
-# -- damage ----------------------------------------------------------------------------------------
-def blur(frames: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of frames [..., H, W, 3] uint8."""
-    flat = frames.reshape(-1, *frames.shape[-3:])
-    return np.stack([cv2.GaussianBlur(f, (0, 0), sigma) for f in flat]).reshape(frames.shape)
-
-
-def add_noise(frames: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian pixel noise of standard deviation `sigma` (of 255)."""
-    noise = rng.standard_normal(frames.shape, np.float32) * sigma
-    return np.clip(frames + noise, 0, 255).astype(np.uint8)
-
-
-def wear(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The mild wear that decoded video has: some blur, some noise, or none."""
-    if rng.random() < 0.3:
-        frames = blur(frames, rng.uniform(0.3, 1.1))
-    if rng.random() < 0.3:
-        frames = add_noise(frames, rng.uniform(2, 12), rng)
-    return frames
-
-
 # -- detector --------------------------------------------------------------------------------------
-def faceless(
-    scenes: np.ndarray, frames: np.ndarray, count: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Pictures without a face: empty scenes, noise, flat colours, scrambled and erased faces."""
-    out = np.empty((count, 64, 64, 3), np.uint8)
-    for i in range(count):
-        kind = i % 5
-        if kind <= 1:
-            out[i] = scenes[int(rng.integers(len(scenes)))]
-        elif kind == 2:
-            cells = int(rng.choice([4, 8, 16, 64]))
-            small = rng.integers(0, 256, (cells, cells, 3), np.uint8)
-            out[i] = cv2.resize(small, (64, 64), interpolation=int(rng.choice([0, 1])))
-        elif kind == 3:
-            side = int(rng.choice([8, 16]))
-            n = 64 // side
-            tiles = frames[int(rng.integers(len(frames)))].reshape(n, side, n, side, 3)
-            tiles = tiles.transpose(0, 2, 1, 3, 4).reshape(n * n, side, side, 3)
-            tiles = tiles[rng.permutation(n * n)].reshape(n, n, side, side, 3)
-            out[i] = tiles.transpose(0, 2, 1, 3, 4).reshape(64, 64, 3)
-        else:
-            out[i] = rng.integers(0, 256, 3)
-    return out
-
-
 def moved(
     frame: np.ndarray, box: np.ndarray, points: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -274,20 +227,6 @@ def train_embedder(cache: Path, steps: int = 1400, batch: int = 128) -> Embedder
     return net.eval()
 
 
-def boxed_batch(data: Stills, rows: np.ndarray, rng: np.random.Generator, size: int) -> Tensor:
-    """Square crops about the face box with margins of 0.1 to 0.45: float [N, 3, size, size]."""
-    frames = np.stack([wear(np.asarray(data.frames[r]), rng) for r in rows.tolist()])
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
-    boxes = torch.from_numpy(np.array(data.boxes[np.sort(rows)])[np.argsort(np.argsort(rows))])
-    center = (boxes[:, :2] + boxes[:, 2:]) / 2
-    center = center + torch.from_numpy(rng.normal(0, 0.6, (len(rows), 2))).float()
-    margin = torch.from_numpy(rng.uniform(0.1, 0.45, (len(rows), 1))).float()
-    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) * (0.5 + margin)
-    index = torch.arange(len(rows))[:, None].float()
-    regions = torch.cat([index, center - half, center + half], 1)
-    return roi_align(pixels, regions, (size, size), sampling_ratio=2, aligned=True)
-
-
 def train_encoder(cache: Path, steps: int = 2400, batch: int = 128) -> IdentityEncoder:
     """The generator's identity encoder: other people, other crops, another net, another seed."""
     torch.manual_seed(31)
@@ -331,11 +270,6 @@ def varied(
     if rng.random() < 0.5:
         clip, labels = clip[::-1], _relabel(labels, _REVERSE)
     return clip, labels
-
-
-def disorder(frames: int, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """An order of frames that noise of `sigma` frames has upset."""
-    return np.argsort(np.arange(frames) + rng.normal(0, sigma, frames), kind="stable")
 
 
 def train_video(cache: Path, steps: int = 1800, batch: int = 32) -> VideoNet:
@@ -461,10 +395,7 @@ def main() -> None:
         else:
             save(train_encoder(options.cache), ENCODER_WEIGHTS / "identity.safetensors")
     if not options.no_validate:
-        # Validation imports this module, so it is imported only now.
-        from miniature.judges.validate import main as validate
-
-        validate(options.cache)
+        validate.main(options.cache)
 
 
 if __name__ == "__main__":

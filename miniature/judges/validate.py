@@ -23,10 +23,10 @@ from metrics.frechet import frechet_distance
 from miniature.identity_encoder import load_identity_encoder
 from miniature.judges import rendered
 from miniature.judges.attributes import MiniatureAttributes
+from miniature.judges.damage import add_noise, blur, faceless, freeze, shuffle, swap
 from miniature.judges.faces import MiniatureFaces
-from miniature.judges.rendered import FIELDS, Stills
+from miniature.judges.rendered import FIELDS, Stills, boxed_batch
 from miniature.judges.text import MiniatureTextVideo
-from miniature.judges.train import add_noise, blur, boxed_batch, disorder, faceless
 from miniature.judges.video import MiniatureVideo
 
 HERE = Path(miniature.judges.__file__).parent
@@ -173,25 +173,6 @@ def measure_attributes(cache: Path) -> dict[str, Any]:
 
 
 # -- planted faults --------------------------------------------------------------------------------
-def freeze(clips: np.ndarray, last: int) -> np.ndarray:
-    """Repeat frame ``T - 1 - last`` to the end."""
-    steps = clips.shape[1]
-    return clips[:, np.minimum(np.arange(steps), steps - 1 - last)]
-
-
-def shuffle(clips: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Upset the order of frames of each clip."""
-    return np.stack([clip[disorder(len(clip), sigma, rng)] for clip in clips])
-
-
-def swap(clips: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
-    """From the middle frame on, show the other person in the first `share` of the clips."""
-    out, count = clips.copy(), round(share * len(clips))
-    middle = clips.shape[1] // 2
-    out[:count, middle:] = others[:count, middle:]
-    return out
-
-
 def measure_faults(cache: Path) -> dict[str, Any]:
     """Frechet distance of faulty clips to other, intact ones, over five strengths of each fault."""
     judge = MiniatureVideo()

@@ -3,6 +3,7 @@
 from miniature.words import vocabulary
 from miniature.world.attributes import ClipAttributes, write_caption
 from miniature.world.identity import Identity
+from miniature.world.layouts import write_layout
 from miniature.world.render import WorldClip, render_clip, render_portrait
 from miniature.world.world import SPLITS, World
 
@@ -16,4 +17,5 @@ __all__ = [
     "render_portrait",
     "vocabulary",
     "write_caption",
+    "write_layout",
 ]

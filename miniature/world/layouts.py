@@ -19,7 +19,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,24 +28,26 @@ from bench.errors import BenchError
 from miniature import words
 from miniature.world.attributes import ClipAttributes
 from miniature.world.render import WorldClip
+from miniature.world.world import World
 from stdrc.video_io import encode_video, write_bytes
-
-if TYPE_CHECKING:
-    from miniature.world.world import World
 
 CRF = 12  # x264's quality of the clips; losses are about one grey level
 
 
-def write_layout(world: World, folder: Path, layout: str) -> Path:
-    """Write every clip of `world` under `folder` and return the folder.
+def write_layout(world: World, folder: str | Path, layout: str = "trainer") -> Path:
+    """Write every clip of `world` under `folder`, a new or empty one, and return it.
+
+    Args:
+        layout: "trainer", "consisid", "ipvg2025" or "ipvg2026".
 
     Raises:
         BenchError: an unknown layout, a folder that has something in it, or a write that failed.
     """
+    folder = Path(folder)
     if layout not in LAYOUTS:
-        raise BenchError(f"World.write has no layout {layout!r}; choose {', '.join(LAYOUTS)}.")
+        raise BenchError(f"There is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BenchError(f"{folder} is not an empty folder; name a new one for World.write.")
+        raise BenchError(f"{folder} is not an empty folder; name a new one for the world.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         LAYOUTS[layout](world, folder)

@@ -152,23 +152,6 @@ class World:
             },
         )
 
-    def write(self, folder: str | Path, layout: str = "trainer") -> Path:
-        """Write the clips to disk; `miniature.world.layouts` says what each layout is.
-
-        Args:
-            folder: a new or empty folder.
-            layout: "trainer", "consisid", "ipvg2025" or "ipvg2026".
-
-        Returns:
-            The folder.
-
-        Raises:
-            BenchError: an unknown layout, a folder with something in it, or a write that failed.
-        """
-        from miniature.world.layouts import write_layout
-
-        return write_layout(self, Path(folder), layout)
-
 
 def _rows(**settings: Any) -> Iterator[dict[str, Any]]:
     for clip in World(**settings):

@@ -24,11 +24,11 @@ from miniature import identity_encoder
 from miniature.identity_encoder import load_identity_encoder
 from miniature.judges import networks
 from miniature.judges.attributes import MiniatureAttributes, agreement, parse_prompt
+from miniature.judges.damage import blur, freeze, shuffle
 from miniature.judges.faces import MiniatureFaces
 from miniature.judges.rendered import FIELDS, backgrounds
 from miniature.judges.text import MiniatureTextVideo, tokenize
-from miniature.judges.train import blur
-from miniature.judges.validate import FAULTS, card, freeze, shuffle, verification
+from miniature.judges.validate import FAULTS, card, verification
 from miniature.judges.video import MiniatureVideo
 from miniature.world import World, render_portrait
 from stdrc.errors import STDRCError

@@ -21,6 +21,7 @@ from miniature.world import (
     render_clip,
     vocabulary,
     write_caption,
+    write_layout,
 )
 
 SCENES = st.builds(
@@ -212,7 +213,7 @@ def test_trainer_layout_reads_back(world: World, tmp_path):
     from metrics.video import read_clip
     from stdrc.training.folder import read_folder
 
-    folder = world.write(tmp_path / "set", layout="trainer")
+    folder = write_layout(world, tmp_path / "set", layout="trainer")
     entries, problems = read_folder(folder)
     assert not problems
     assert [e.caption for e in entries] == [clip.caption for clip in world]
@@ -222,7 +223,7 @@ def test_trainer_layout_reads_back(world: World, tmp_path):
     frames = read_clip(entry.video).frames
     assert frames.shape == clip.frames.shape
     assert np.abs(frames.astype(int) - clip.frames).mean() < 4
-    again = world.write(tmp_path / "again", layout="trainer")
+    again = write_layout(world, tmp_path / "again", layout="trainer")
     digests = [
         [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(f.rglob("*")) if p.is_file()]
         for f in (folder, again)
@@ -233,7 +234,9 @@ def test_trainer_layout_reads_back(world: World, tmp_path):
 def test_consisid_layout_reads_back(world: World, tmp_path):
     from stdrc.training.folder import read_folder
 
-    entries, problems = read_folder(world.write(tmp_path / "set", layout="consisid"), "consisid")
+    entries, problems = read_folder(
+        write_layout(world, tmp_path / "set", layout="consisid"), "consisid"
+    )
     assert not problems
     assert [e.caption for e in entries] == [clip.caption for clip in world]
     for entry, clip in zip(entries, world):
@@ -248,7 +251,7 @@ def test_challenge_layouts_read_back(world: World, tmp_path):
     from bench import config as cfg
     from bench.evalsets import load_evalset
 
-    old = world.write(tmp_path / "old", layout="ipvg2025")
+    old = write_layout(world, tmp_path / "old", layout="ipvg2025")
     samples = load_evalset(cfg.IPVG2025Set(kind="ipvg2025", path=old), cache=tmp_path)
     assert [s.id for s in samples][:4] == [
         "id001/prompt1",
@@ -258,7 +261,7 @@ def test_challenge_layouts_read_back(world: World, tmp_path):
     ]
     assert [s.prompt for s in samples] == [clip.caption for clip in world]
 
-    new = world.write(tmp_path / "new", layout="ipvg2026")
+    new = write_layout(world, tmp_path / "new", layout="ipvg2026")
     facial = load_evalset(
         cfg.IPVG2026FacialSet(kind="ipvg2026-facial", path=new / "test_track1/final"),
         cache=tmp_path,
@@ -278,8 +281,8 @@ def test_challenge_layouts_read_back(world: World, tmp_path):
 
 def test_writing_refuses_what_it_cannot_do(world: World, tmp_path):
     with pytest.raises(BenchError, match="no layout 'zip'"):
-        world.write(tmp_path / "x", layout="zip")
+        write_layout(world, tmp_path / "x", layout="zip")
     (tmp_path / "note").write_text("mine")
     with pytest.raises(BenchError, match="not an empty folder"):
-        world.write(tmp_path)
+        write_layout(world, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note"]
