@@ -1,6 +1,6 @@
 """The `stdrc` program: a subcommand is a module of `bench/commands/`, imported on demand.
 
-What a user can mend is printed as one sentence and exits with 2; an interrupt exits with 130; only
+What a user can fix is printed as one sentence and exits with 2; an interrupt exits with 130; only
 a defect of ours shows a traceback.
 """
 
@@ -15,10 +15,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from bench.errors import BenchError
-from leaderboards.errors import LeaderboardError
-from metrics.errors import MetricsError
-from stdrc.errors import STDRCError
+from media.errors import UserError
 
 #: In the order of a first visit.
 COMMANDS = (
@@ -30,7 +27,6 @@ COMMANDS = (
     "train",
     "doctor",
 )
-MENDABLE = (STDRCError, MetricsError, LeaderboardError, BenchError)
 
 
 class LazyCommands(TyperGroup):
@@ -78,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = get_command(app)
     try:
         command.main(args=arguments, prog_name="stdrc")
-    except MENDABLE as error:
+    except UserError as error:
         print(f"stdrc: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:

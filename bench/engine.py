@@ -105,14 +105,13 @@ class Batcher:
 
 def encode(task: Task, video: Any, seconds: float, crf: int) -> Result:
     """A generated video as a result: its file's bytes, or why it is no video."""
-    from stdrc.errors import STDRCError
-    from stdrc.video_io import encode_video
+    from media.writing import encode_video
 
     try:
         if isinstance(video, str | Path):
             return Result(task.key, checked_file(Path(video)), seconds=seconds)
         return Result(task.key, encode_video(video, task.fps, crf), seconds=seconds)
-    except (STDRCError, BenchError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == 28:  # no space: not this video's fault
             raise
         return Result(task.key, None, describe(error))

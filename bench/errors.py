@@ -1,5 +1,7 @@
-"""What a user of the bench can mend."""
+"""What a user of the bench can fix."""
+
+from media.errors import UserError
 
 
-class BenchError(ValueError):
+class BenchError(UserError):
     """A one-sentence problem that says what is wrong, where, and what to do."""

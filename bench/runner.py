@@ -314,7 +314,7 @@ class Runner:
 
     @staticmethod
     def _keep_video(store: Store, result: Any) -> None:
-        from stdrc.video_io import write_bytes
+        from media.writing import write_bytes
 
         write_bytes(store.video_path(result.key), result.data)
         store.finish(result.key, hashlib.sha256(result.data).hexdigest(), result.seconds)

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from media.video import VideoReader
 from metrics.faces import load_face_backend
 from metrics.faces.base import box_iou
-from metrics.video import VideoReader
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.models import inception_v3
 
+from media.images import read_image
 from metrics import MetricSuite, VideoItem
 from metrics.faces import Faces, load_face_backend
 from metrics.faces.base import align_five_points, pad_grey
@@ -41,7 +42,6 @@ from metrics.faces.curricularface import ImprovedResNet
 from metrics.features import ProtocolFacesFeature
 from metrics.protocols import ProtocolFaces
 from metrics.scores import Score
-from metrics.video import read_image
 
 METRICS = (
     "faces.rate.facenet",

@@ -1,5 +1,7 @@
-"""What a user of the leaderboards can mend."""
+"""What a user of the leaderboards can fix."""
+
+from media.errors import UserError
 
 
-class LeaderboardError(ValueError):
+class LeaderboardError(UserError):
     """A one-sentence problem that says what is wrong, where, and what to do."""

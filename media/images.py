@@ -1,156 +1,174 @@
-"""Reference images: from whatever a person hands over to the tensor the autoencoder takes.
+"""Reading pictures: whatever a person hands over, as the RGB pixels that a viewer would show.
 
-Upright by EXIF, any mode on white, optionally cropped around the face, letterboxed to the video's
-size so that nothing of the face is cut off or stretched.
+One reader for all: the generator's references, the metrics', evaluation sets, training data and
+the leaderboard's page see the same pixels. Upright by EXIF, transparency on white, 16 bits scaled
+to 8, palettes and CMYK converted, of an animation the first frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
-from stdrc.errors import STDRCError
+from media.errors import UnreadableImageError
 
-ReferenceImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
-#: uint8 [H, W, 3] -> face boxes [n, 4] as x0, y0, x1, y1 in pixels.
-FaceDetector: TypeAlias = Callable[[np.ndarray], Any]
+__all__ = ["IMAGE_SUFFIXES", "WHITE", "Picture", "Pixels", "image_size", "read_image"]
 
+Pixels: TypeAlias = NDArray[np.uint8]
+Picture: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 WHITE = (255, 255, 255)
 
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError)
 
-def open_image(image: ReferenceImage) -> Image.Image:
-    """An upright RGB image.
+
+def read_image(image: Picture) -> Pixels:
+    """A picture as RGB, uint8 ``[H, W, 3]``.
 
     Args:
-        image: a path; a PIL image of any mode; an array [H, W], [H, W, 1|3|4] or a tensor
-            [1|3|4, H, W], uint8 in 0..255, uint16 in 0..65535 or float in 0..1.
+        image: a path; an image file's bytes; a PIL image of any mode; or an array ``[H, W]``,
+            ``[H, W, 1]``, ``[H, W, 3]`` or ``[H, W, 4]`` (RGBA), uint8 in 0..255, uint16 in
+            0..65535, or float in 0..1.
 
     Raises:
-        STDRCError: for a missing or unreadable file, another type or shape, or values out of range.
+        UnreadableImageError: the file is missing, empty, damaged, not an image, or larger than
+            ``PIL.Image.MAX_IMAGE_PIXELS``; a mode without a known range (32-bit integers,
+            floating point); an array of another shape, type or range.
     """
-    if isinstance(image, str | Path):
-        path = Path(image)
-        if not path.is_file():
-            raise STDRCError(f"There is no reference image at {path}.")
-        try:
-            opened: Image.Image = Image.open(path)
-            opened.load()
-        except Image.DecompressionBombError as error:
-            raise STDRCError(f"The reference image {path} is too large to open: {error}.") from None
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise STDRCError(
-                f"The reference image {path} cannot be read ({error}); give a PNG, JPEG or WebP."
-            ) from None
-        return _to_rgb(opened)
     if isinstance(image, Image.Image):
-        return _to_rgb(image)
-    if isinstance(image, Tensor):
-        array = image.detach().cpu().numpy()
-        if array.ndim == 3:
-            array = np.moveaxis(array, 0, -1)
-    elif isinstance(image, np.ndarray):
-        array = image
+        return _rgb(image, "The image")
+    if isinstance(image, np.ndarray):
+        return _rgb(_from_array(image), "The array")
+    with _opened(image) as (opened, name):
+        return _rgb(opened, name)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of an image file as `read_image` gives it, from its header alone.
+
+    Raises:
+        UnreadableImageError: see `read_image`; damage behind the header isn't seen.
+    """
+    with _opened(path) as (opened, name):
+        try:
+            orientation = opened.getexif().get(0x0112, 1)
+        except _DAMAGE as error:
+            raise UnreadableImageError(f"{name} has damaged EXIF data ({error}).") from error
+        width, height = opened.size
+        return (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+
+
+@contextmanager
+def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
+    """An image whose header was read, and what to call it in a message."""
+    if isinstance(source, bytes):
+        name, data = "The image", source[:1]
+        file: IO[bytes] = io.BytesIO(source)
+    elif isinstance(source, str | Path):
+        name = str(source)
+        try:
+            file = Path(source).open("rb")  # noqa: SIM115 - closed below
+            data = file.read(1)
+            file.seek(0)
+        except OSError as error:
+            raise UnreadableImageError(
+                f"{name} can't be read as an image: {error.strerror or error}."
+            ) from error
     else:
-        raise STDRCError(
-            "A reference is a path, a PIL image, an array or a tensor, "
-            f"not a {type(image).__name__}."
+        raise UnreadableImageError(
+            "An image is a path, bytes, a PIL image, an array or a tensor, "
+            f"not a {type(source).__name__}."
         )
-    return _to_rgb(_from_array(array))
+    with file:
+        if not data:
+            raise UnreadableImageError(f"{name} can't be read as an image: it is empty (0 bytes).")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                opened = Image.open(file)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise UnreadableImageError(
+                f"{name} is too large, a decompression bomb perhaps ({error}); scale it down."
+            ) from error
+        except UnidentifiedImageError as error:
+            raise UnreadableImageError(
+                f"{name} can't be read as an image: it isn't one that Pillow knows; "
+                "give a PNG, JPEG or WebP."
+            ) from error
+        except _DAMAGE as error:
+            raise UnreadableImageError(
+                f"{name} can't be read as an image: {error}; write it again."
+            ) from error
+        with opened:
+            yield opened, name
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
-        raise STDRCError(
-            "A reference array is [H, W], [H, W, 1|3|4] and a tensor [1|3|4, H, W], "
-            f"not of shape {tuple(array.shape)}."
+        raise UnreadableImageError(
+            "An image array is [H, W] or [H, W, 1|3|4], a tensor [1|3|4, H, W], "
+            f"not of shape {list(array.shape)}."
         )
     if 0 in array.shape:
-        raise STDRCError(f"The reference is empty: shape {tuple(array.shape)}.")
+        raise UnreadableImageError(f"The image is empty: shape {list(array.shape)}.")
     if array.dtype == np.uint8:
         return Image.fromarray(array)
     if array.dtype == np.uint16:
-        return Image.fromarray((array.astype(np.uint32) * 255 // 65535).astype(np.uint8))
+        return Image.fromarray(_eight_bits(array))
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all():
-            raise STDRCError("A float reference holds values in 0..1, not NaN or infinity.")
+            raise UnreadableImageError("A float image holds values in 0..1, not NaN or infinity.")
         if array.min() < 0 or array.max() > 1:
-            raise STDRCError(
-                f"A float reference holds values in 0..1, not {array.min():.3g}..{array.max():.3g}."
+            raise UnreadableImageError(
+                f"A float image holds values in 0..1, not {array.min():.3g}..{array.max():.3g}."
             )
         return Image.fromarray((array * 255).round().astype(np.uint8))
-    raise STDRCError(f"A reference array is uint8, uint16 or float, not {array.dtype}.")
+    raise UnreadableImageError(f"An image array is uint8, uint16 or float, not {array.dtype}.")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # 16-bit greyscale opens as "I;16" or "I"; Pillow's own conversion would clip it to white.
-        values = np.asarray(image).astype(np.int64)
-        top = 65535 if values.max(initial=0) > 255 else 255
-        image = Image.fromarray((values.clip(0, top) * 255 // top).astype(np.uint8))
-    if image.mode == "F":
-        raise STDRCError("A floating-point image has no known range; convert it to 8 or 16 bits.")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, (*WHITE, 255))
-        image = Image.alpha_composite(canvas, image)
-    return image.convert("RGB")
+def _eight_bits(values: NDArray[Any]) -> Pixels:
+    """16-bit values in 0..65535 to the nearest of 0..255."""
+    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def crop_to_face(image: Image.Image, detector: FaceDetector, *, margin: float = 0.5) -> Image.Image:
-    """A square around the largest face, `margin` of the face's larger side added on every side.
-
-    Raises:
-        STDRCError: if the detector finds no face.
-    """
-    boxes = np.asarray(detector(np.asarray(image)), dtype=np.float64).reshape(-1, 4)
-    if len(boxes) == 0:
-        raise STDRCError(
-            "No face was found in the reference image; give one with a visible face, "
-            "or leave the crop off."
-        )
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    x0, y0, x1, y1 = boxes[areas.argmax()]
-    half = max(x1 - x0, y1 - y0) * (0.5 + margin)
-    x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    # Inside the photograph as far as it goes; letterboxing fills the rest.
-    box = (
-        max(0, round(x - half)),
-        max(0, round(y - half)),
-        min(image.width, round(x + half)),
-        min(image.height, round(y + half)),
-    )
-    return image.crop(box)
-
-
-def letterbox(
-    image: Image.Image, height: int, width: int, fill: tuple[int, int, int] = WHITE
-) -> Image.Image:
-    """The whole image within height x width, proportions kept, the rest filled."""
-    if image.size == (width, height):
-        return image
-    return ImageOps.pad(image, (width, height), Image.Resampling.LANCZOS, color=fill)
-
-
-def reference_pixels(
-    image: ReferenceImage,
-    height: int,
-    width: int,
-    *,
-    detector: FaceDetector | None = None,
-    margin: float = 0.5,
-) -> Tensor:
-    """The reference as a one-frame video for the autoencoder: float32 [3, 1, H, W] in -1..1."""
-    opened = open_image(image)
-    if detector is not None:
-        opened = crop_to_face(opened, detector, margin=margin)
-    array = np.asarray(letterbox(opened, height, width))
-    return torch.from_numpy(array.copy()).permute(2, 0, 1)[:, None].float() / 127.5 - 1.0
+def _rgb(image: Image.Image, name: str) -> Pixels:
+    try:
+        image.seek(0)  # of an animation the first frame, whichever was looked at before
+        transparency = image.info.get("transparency")
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+            # Pillow's own conversion would clip both to white; a PPM's are scaled to 16 bits.
+            values = np.asarray(image)
+            image = Image.fromarray(_eight_bits(values))
+            if isinstance(transparency, int):
+                image.putalpha(Image.fromarray(np.where(values == transparency, 0, 255)
+                                               .astype(np.uint8)))  # fmt: skip
+        if image.mode in ("I", "F"):
+            raise UnreadableImageError(
+                f"{name} holds 32-bit values ({image.mode!r}), which have no known range; convert "
+                "it to 8 or 16 bits."
+            )
+        if image.mode == "La":
+            image = image.convert("LA")
+        if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image)
+        return np.array(image.convert("RGB"))
+    except UnreadableImageError:
+        raise
+    except _DAMAGE as error:
+        raise UnreadableImageError(
+            f"{name} can't be read as an image: it is damaged ({error}); write it again."
+        ) from error

@@ -20,9 +20,9 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from metrics.errors import MetricsError
+from media.errors import UnreadableVideoError, UserError
+from media.images import IMAGE_SUFFIXES, image_size, read_image
 
 __all__ = [
     "MAX_PIXELS",
@@ -32,7 +32,6 @@ __all__ = [
     "file_sha256",
     "probe",
     "read_clip",
-    "read_image",
     "sample_linspace",
 ]
 
@@ -47,7 +46,6 @@ CHUNK_BYTES = 32 << 20
 _SPARSE = 4
 """From one frame in so many on, PyAV decodes all in order rather than decord those wanted."""
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _IMAGE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 
 
@@ -90,7 +88,7 @@ def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes; of a folder, of its images' names and bytes in order.
 
     Raises:
-        MetricsError: the path can't be read.
+        UnreadableVideoError: the path can't be read.
     """
     path = Path(path)
     try:
@@ -102,7 +100,7 @@ def file_sha256(path: str | Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise MetricsError(
+        raise UnreadableVideoError(
             f"{path} can't be read ({error.strerror}); check the path and its permissions."
         ) from error
 
@@ -116,70 +114,41 @@ def _folder_images(folder: Path) -> list[Path]:
         (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural
     )
     if not images:
-        raise MetricsError(f"{folder} is a folder without images; pass a video or image frames.")
+        raise UnreadableVideoError(
+            f"{folder} is a folder without images; pass a video or image frames."
+        )
     return images
 
 
 def _check_size(width: int, height: int, path: Path) -> None:
     if width <= 0 or height <= 0:
-        raise MetricsError(f"{path} has frames of no size; encode it again.")
+        raise UnreadableVideoError(f"{path} has frames of no size; encode it again.")
     if width * height > MAX_PIXELS:
-        raise MetricsError(
+        raise UnreadableVideoError(
             f"{path} has frames of {width} x {height} pixels, over the limit of "
             f"{MAX_PIXELS / 1e6:.0f} megapixels; scale it down."
         )
-
-
-def _open_image(path: Path) -> Image.Image:
-    """Open an image, header only, refusing what is too large to be meant well."""
-    try:
-        with path.open("rb") as stream:
-            if not stream.read(1):
-                raise MetricsError(f"{path} is empty (0 bytes); write it again.")
-        image = Image.open(path)
-    except MetricsError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise MetricsError(f"{path} is a decompression bomb ({error}); leave it out.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no image that Pillow knows"
-        raise MetricsError(f"{path} can't be read as an image: {reason}.") from error
-    _check_size(*image.size, path)
-    return image
-
-
-def read_image(path: str | Path) -> Frames:
-    """Read an image as RGB, uint8 ``[H, W, 3]``, turned the way its EXIF says.
-
-    Raises:
-        MetricsError: the file is missing, empty, damaged, no image, or over :data:`MAX_PIXELS`.
-    """
-    path = Path(path)
-    with _open_image(path) as image:
-        try:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise MetricsError(f"{path} is a damaged image ({error}); write it again.") from error
 
 
 def _av_open(path: Path) -> Any:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise MetricsError(
+        raise UnreadableVideoError(
             f"{path} can't be read ({error.strerror}); check the path and its permissions."
         ) from error
     if size == 0:
-        raise MetricsError(f"{path} is empty (0 bytes); generate or copy the video again.")
+        raise UnreadableVideoError(f"{path} is empty (0 bytes); generate or copy the video again.")
     with path.open("rb") as stream:
         head = stream.read(16)
     if head.startswith(_IMAGE_MAGIC) or head[8:12] == b"WEBP":
-        _open_image(path).close()  # a bomb is refused here, before any decoder touches it
+        # a bomb is refused here, before any decoder touches it
+        _check_size(*image_size(path), path)
     try:
         return av.open(str(path))
     except (av.FFmpegError, ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MetricsError(
+        raise UnreadableVideoError(
             f"{path} can't be opened as a video ({reason}): it is truncated or not a video."
         ) from error
 
@@ -192,31 +161,35 @@ def probe(path: str | Path) -> VideoInfo:
     """Read a video's header and first frame.
 
     Raises:
-        MetricsError: the file is missing, empty, truncated, no video, without a video stream,
-            over :data:`MAX_PIXELS` a frame, or its first frame can't be decoded.
+        UnreadableVideoError: the file is missing, empty, truncated, not a video, without a video
+            stream, over :data:`MAX_PIXELS` a frame, or its first frame can't be decoded.
     """
     path = Path(path)
     if path.is_dir():
         images = _folder_images(path)
-        with _open_image(images[0]) as image:
-            width, height = ImageOps.exif_transpose(image).size
+        width, height = image_size(images[0])
+        _check_size(width, height, images[0])
         return VideoInfo(len(images), 0.0, width, height, codec="images")
     with _av_open(path) as container:
         if not container.streams.video:
-            raise MetricsError(f"{path} has no video stream; it may be audio only.")
+            raise UnreadableVideoError(f"{path} has no video stream; it may be audio only.")
         stream = container.streams.video[0]
         context = stream.codec_context
         if context is None:
-            raise MetricsError(f"{path} uses a codec that this FFmpeg doesn't know; use H.264.")
+            raise UnreadableVideoError(
+                f"{path} uses a codec that this FFmpeg doesn't know; use H.264."
+            )
         _check_size(context.width, context.height, path)
         try:
             first = next(container.decode(stream), None)
         except (av.FFmpegError, ValueError) as error:
-            raise MetricsError(
+            raise UnreadableVideoError(
                 f"{path} has no frame that can be decoded ({error}); it is damaged."
             ) from error
         if first is None:
-            raise MetricsError(f"{path} has a video stream without frames; generate it again.")
+            raise UnreadableVideoError(
+                f"{path} has a video stream without frames; generate it again."
+            )
         rotation = round(first.rotation / 90) * 90 % 360
         width, height = first.width, first.height
         _check_size(width, height, path)
@@ -240,7 +213,7 @@ class VideoReader:
             natural order of their names.
 
     Raises:
-        MetricsError: see :func:`probe`.
+        UnreadableVideoError: see :func:`probe`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -274,13 +247,13 @@ class VideoReader:
         """Frames at ``indices``, any order, repeats allowed: uint8 ``[len(indices), H, W, 3]``.
 
         Raises:
-            MetricsError: an index is out of range, or the video breaks off before it.
+            UnreadableVideoError: an index is out of range, or the video breaks off before it.
         """
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.ndim != 1 or len(wanted) == 0:
-            raise MetricsError("indices must be a list of at least one frame number.")
+            raise UserError("indices must be a list of at least one frame number.")
         if wanted.min() < 0 or wanted.max() >= len(self):
-            raise MetricsError(
+            raise UserError(
                 f"{self.path} has {len(self)} frames, so frame {int(wanted.max())} isn't there."
             )
         unique, inverse = np.unique(wanted, return_inverse=True)
@@ -303,7 +276,7 @@ class VideoReader:
             ``(indices [n], frames uint8 [n, H, W, 3])``.
 
         Raises:
-            MetricsError: the video breaks off; the message says after which frame.
+            UnreadableVideoError: the video breaks off; the message says after which frame.
         """
         wanted = np.arange(len(self)) if indices is None else np.asarray(indices, dtype=np.int64)
         size = chunk or self.info.chunk_frames()
@@ -333,7 +306,7 @@ class VideoReader:
             for index in wanted.tolist():
                 frame = read_image(images[index])
                 if frame.shape[:2] != (self.info.height, self.info.width):
-                    raise MetricsError(
+                    raise UnreadableVideoError(
                         f"{images[index]} is {frame.shape[1]} x {frame.shape[0]} pixels and the "
                         f"first image of its folder {self.info.width} x {self.info.height}; make "
                         "them one size."
@@ -355,12 +328,12 @@ class VideoReader:
                         yield position, _rotate(pixels, self.info.rotation)
                         target = next(remaining, None)
             except av.FFmpegError as error:
-                raise MetricsError(
+                raise UnreadableVideoError(
                     f"{self.path} breaks off after frame {position + 1} of {len(self)} "
                     f"({error.strerror or error}); it is truncated or damaged."
                 ) from error
         if target is not None:
-            raise MetricsError(
+            raise UnreadableVideoError(
                 f"{self.path} ends after {position + 1} frames though its header says "
                 f"{len(self)}; it is truncated."
             )
@@ -398,14 +371,14 @@ def read_clip(
         :class:`Clip` with frames uint8 ``[T, H, W, 3]`` in RGB.
 
     Raises:
-        MetricsError: the file can't be read, is no video or is damaged; the message says which.
+        UnreadableVideoError: the file can't be read, is not a video, or is damaged.
     """
     reader = VideoReader(path)
     if indices is not None:
         wanted = np.asarray(indices, dtype=np.int64)
     elif num_frames is not None:
         if num_frames < 1:
-            raise MetricsError(f"num_frames is {num_frames}; ask for at least one frame.")
+            raise UserError(f"num_frames is {num_frames}; ask for at least one frame.")
         wanted = sample_linspace(len(reader), num_frames)
     else:
         wanted = np.arange(len(reader))

@@ -16,7 +16,7 @@ from typing import Any
 import av
 import numpy as np
 
-from stdrc.errors import STDRCError
+from media.errors import UserError
 
 #: With AVX-512, x264's macroblock tree spreads the bits over the same frames differently from call
 #: to call, even in one thread. This switch makes it take its portable form, as fast at our sizes.
@@ -31,23 +31,23 @@ def to_uint8(frames: Any) -> np.ndarray:
             (values outside are clipped).
 
     Raises:
-        STDRCError: for another shape or type, no frames, odd sizes (yuv420p halves the colour
+        UserError: for another shape or type, no frames, odd sizes (yuv420p halves the colour
             planes), or frames that hold NaN or infinity.
     """
     array = np.asarray(frames if hasattr(frames, "shape") else np.stack([*map(np.asarray, frames)]))
     if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape:
-        raise STDRCError(f"A video is [T, H, W, 3] with T >= 1, not {list(array.shape)}.")
+        raise UserError(f"A video is [T, H, W, 3] with T >= 1, not {list(array.shape)}.")
     if array.shape[1] % 2 or array.shape[2] % 2:
-        raise STDRCError(
+        raise UserError(
             f"H.264 needs an even height and width, not {array.shape[1]} x {array.shape[2]}."
         )
     if array.dtype == np.uint8:
         return array
     if not np.issubdtype(array.dtype, np.floating):
-        raise STDRCError(f"Frames are uint8 or float in 0..1, not {array.dtype}.")
+        raise UserError(f"Frames are uint8 or float in 0..1, not {array.dtype}.")
     bad = ~np.isfinite(array).all(axis=(1, 2, 3))
     if bad.any():
-        raise STDRCError(
+        raise UserError(
             f"The video holds NaN or infinity in {int(bad.sum())} of {len(bad)} frames, "
             f"first in frame {int(bad.argmax())}."
         )
@@ -63,11 +63,11 @@ def encode_video(frames: Any, fps: float, crf: int = 12) -> bytes:
         crf: x264's constant rate factor, 0 (lossless) .. 51.
 
     Raises:
-        STDRCError: for frames that are no video, or a rate that is no rate.
+        UserError: for frames that are no video, or a rate that is no rate.
     """
     array = to_uint8(frames)
     if not (np.isfinite(fps) and fps > 0):
-        raise STDRCError(f"A frame rate is a number above 0, not {fps}.")
+        raise UserError(f"A frame rate is a number above 0, not {fps}.")
     buffer = io.BytesIO()
     bitexact = {"fflags": "+bitexact"}
     with av.open(buffer, "w", format="mp4", container_options=bitexact) as container:

@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from media.video import read_clip
     from metrics.errors import MetricsError
     from metrics.frechet import frechet_distance
     from metrics.registry import metric_info
     from metrics.scores import Score, SetScore, VideoItem
     from metrics.suite import MetricSuite
-    from metrics.video import read_clip
 
 __all__ = [
     "MetricSuite",
@@ -35,7 +35,7 @@ _HOME = {
     "VideoItem": "metrics.scores",
     "frechet_distance": "metrics.frechet",
     "metric_info": "metrics.registry",
-    "read_clip": "metrics.video",
+    "read_clip": "media.video",
 }
 
 

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from media.images import read_image
+from media.video import VideoInfo, sample_linspace
 from metrics.errors import MetricsError
 from metrics.faces.base import FaceBackend, Faces, Frames
 from metrics.features import (
@@ -43,7 +45,6 @@ from metrics.protocols import (
 )
 from metrics.registry import MetricInfo
 from metrics.scores import VideoItem
-from metrics.video import VideoInfo, read_image, sample_linspace
 from metrics.weights import require, short_hash
 
 __all__ = ["Column", "Context", "Result", "SetColumn", "StreamState", "Video", "build_feature"]

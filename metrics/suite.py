@@ -23,6 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from media.errors import UserError
+from media.images import read_image
+from media.video import CHUNK_BYTES, VideoInfo, VideoReader, file_sha256
 from metrics.columns import Column, Result, SetColumn, StreamState, build_feature
 from metrics.errors import MetricsError
 from metrics.faces import load_face_backend
@@ -30,7 +33,6 @@ from metrics.faces.base import FaceBackend, Frames, pad_grey
 from metrics.features import Feature, FeatureCache
 from metrics.registry import METRICS, MetricInfo, availability, metric_info
 from metrics.scores import Score, SetScore, VideoItem
-from metrics.video import CHUNK_BYTES, VideoInfo, VideoReader, file_sha256, read_image
 
 __all__ = ["MetricSuite", "Score", "SetScore", "VideoItem"]
 
@@ -49,7 +51,7 @@ _NEEDS = {
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, MetricsError):
+    if isinstance(error, UserError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error}"
 
@@ -134,7 +136,7 @@ class MetricSuite:
                 module, builder = info.build.split(":")
                 try:
                     self._columns[name] = getattr(import_module(module), builder)(info, self)
-                except MetricsError as error:
+                except UserError as error:
                     reason = str(error)
             if reason and metrics is not None:
                 self.absent[name] = reason
@@ -297,7 +299,7 @@ class MetricSuite:
         return list(self.stream(items))
 
     def _log(self, error: Exception, name: str, key: str) -> None:
-        if not isinstance(error, MetricsError):
+        if not isinstance(error, UserError):
             log.error("%s of %s failed", name, key, exc_info=error)
 
     def _check(self, info: MetricInfo, job: _Job) -> None:
@@ -386,7 +388,7 @@ class MetricSuite:
         for name, column in self._columns.items():
             try:
                 self._check(column.info, job)
-            except MetricsError:
+            except UserError:
                 continue  # said again, in words, when the row is written
             indices = set(column.indices(job.info.count).tolist())
             for feature in self._chain(column.features):
@@ -454,7 +456,7 @@ class MetricSuite:
                         for entry in self._decode(job):
                             if not put(entry):
                                 return
-                    except MetricsError as error:
+                    except UserError as error:
                         job.error = str(error)
                     except Exception as error:
                         log.error("%s can't be read", item.video, exc_info=error)

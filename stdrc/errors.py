@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from media.errors import UserError
+
 Settings = TypeVar("Settings")
 
 
-class STDRCError(ValueError):
+class STDRCError(UserError):
     """A one-sentence problem that says what is wrong, where, and what to do."""
 
 

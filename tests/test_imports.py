@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FORBIDDEN = {
+    "media": {"torch", "stdrc", "metrics", "bench", "leaderboards", "diffusers", "transformers"},
     "stdrc": {"metrics", "bench", "leaderboards"},
     "metrics": {"stdrc", "bench", "leaderboards"},
     "leaderboards": {"torch", "stdrc", "metrics", "bench", "diffusers", "transformers"},

@@ -91,8 +91,8 @@ def command(
 
     import torch
 
+    from media.writing import write_video
     from stdrc.pipeline import STDRCPipeline, hide_loading_bars
-    from stdrc.video_io import write_video
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")

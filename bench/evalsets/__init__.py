@@ -574,7 +574,7 @@ def _world(config: cfg.WorldSet, problems: list[str], cache: Path) -> Iterator[S
     def fill(part: Path) -> None:
         from PIL import Image
 
-        from stdrc.video_io import write_video
+        from media.writing import write_video
 
         part.mkdir(parents=True)
         rows = []

@@ -25,11 +25,11 @@ import numpy as np
 from PIL import Image
 
 from bench.errors import BenchError
+from media.writing import encode_video, write_bytes
 from miniature import words
 from miniature.world.attributes import ClipAttributes
 from miniature.world.render import WorldClip
 from miniature.world.world import World
-from stdrc.video_io import encode_video, write_bytes
 
 CRF = 12  # x264's quality of the clips; losses are about one grey level
 

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from media.errors import UserError
 from stdrc.augmentation import ReferenceAugmentation
 from stdrc.errors import STDRCError
 from stdrc.images import letterbox, open_image
@@ -248,7 +249,7 @@ class _Preparation:
         config = self.config
         try:
             info = probe(entry.video)
-        except STDRCError as problem:
+        except UserError as problem:
             self.problems.append(Problem(str(entry.video), str(problem)))
             return
         wrong = check_clip(entry, info, config.clip)
@@ -308,7 +309,7 @@ class _Preparation:
                 entry = entries[window.entry]
                 try:
                     frames = read_frames(entry.video, window.frames)
-                except STDRCError as problem:
+                except UserError as problem:
                     self.problems.append(Problem(str(entry.video), str(problem)))
                     broken.add(window.latent)
                     continue
@@ -510,7 +511,7 @@ class _Preparation:
                 path, source, variant = jobs[n]
                 try:
                     image = images.get(source)
-                except STDRCError as problem:
+                except UserError as problem:
                     broken.add(n)
                     if source[1] not in reported:
                         self.problems.append(Problem(str(source[1]), str(problem)))

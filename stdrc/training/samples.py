@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from media.writing import to_uint8
 from stdrc.guidance import ThreeStreamGuidance
 from stdrc.pipeline import EncodedReference, EncodedText, STDRCPipeline
 from stdrc.training.checkpoint import whole_file
 from stdrc.training.config import TrainConfig
 from stdrc.training.data import TrainingData
 from stdrc.training.denoiser import pack
-from stdrc.video_io import to_uint8
 
 
 def strip_sampler(

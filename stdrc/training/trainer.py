@@ -31,6 +31,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from media.errors import UserError
 from stdrc.errors import STDRCError
 from stdrc.training import checkpoint as checkpoints
 from stdrc.training.config import OptimizerConfig, TrainConfig
@@ -526,7 +527,7 @@ class Trainer:
             self.transformer.eval()
             try:
                 strip = self.sampler(self.step, self.transformer)
-            except STDRCError as problem:
+            except UserError as problem:
                 # A strip is for looking at; the run it belongs to is worth more.
                 log.say(f"step {self.step}: no strip was drawn: {problem}")
                 return

@@ -26,7 +26,7 @@ from bench.generators import (
 )
 from bench.runner import Runner
 from bench.store import Store
-from stdrc.video_io import write_video
+from media.writing import write_video
 
 from .fakes import PixelJudge, make_config, no_report
 

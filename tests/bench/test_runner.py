@@ -143,10 +143,10 @@ def test_a_video_too_large_for_memory_fails_alone(tmp_path: Path) -> None:
 def test_a_full_disk_stops_with_a_sentence_and_goes_on_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import stdrc.video_io
+    import media.writing
 
     written: list[Path] = []
-    whole = stdrc.video_io.write_bytes
+    whole = media.writing.write_bytes
 
     def full(path: Path, data: bytes) -> None:
         if len(written) == 5:
@@ -156,7 +156,7 @@ def test_a_full_disk_stops_with_a_sentence_and_goes_on_later(
 
     config = make_config(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(stdrc.video_io, "write_bytes", full)
+        patch.setattr(media.writing, "write_bytes", full)
         with pytest.raises(BenchError, match=r"disk of .* is full; free some space"):
             runner(config).run()
     with Store(tmp_path / "run") as store:

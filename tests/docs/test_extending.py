@@ -16,8 +16,8 @@ from bench import config as cfg
 from bench.cli import main
 from bench.evalsets import Sample
 from bench.generators import Settings, make_generator
+from media.writing import write_video
 from metrics.registry import METRICS
-from stdrc.video_io import write_video
 
 from .pages import ROOT, Block, blocks
 

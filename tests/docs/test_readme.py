@@ -22,7 +22,7 @@ from PIL import Image
 from bench.cli import main
 from bench.config import load_config
 from bench.errors import BenchError
-from stdrc.video_io import write_video
+from media.writing import write_video
 
 from .commands import Command, Parsed, Wrong, check, commands, parse_stdrc
 from .pages import PAGES, ROOT, Block, blocks

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stdrc.errors import STDRCError
+from media.errors import NoFaceError, UnreadableImageError
 from stdrc.images import crop_to_face, letterbox, open_image, reference_pixels
 
 
@@ -99,17 +99,17 @@ def test_mtcnn_crops_a_real_face():
     crop = crop_to_face(open_image(photograph), detector, margin=0.4)
     assert 60 < crop.width < photograph.shape[1] / 3
     assert len(detector(np.asarray(crop))) == 1
-    with pytest.raises(STDRCError, match="No face was found"):
+    with pytest.raises(NoFaceError, match="No face was found"):
         reference_pixels(np.full((200, 200, 3), 90, np.uint8), 64, 64, detector=detector)
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda folder: folder / "missing.png", "no reference image"),
-        (lambda folder: _written(folder / "empty.png", b""), "cannot be read"),
-        (lambda folder: _written(folder / "text.jpg", b"not an image"), "cannot be read"),
-        (lambda folder: _truncated(folder / "cut.png"), "cannot be read"),
+        (lambda folder: folder / "missing.png", "No such file"),
+        (lambda folder: _written(folder / "empty.png", b""), "can't be read"),
+        (lambda folder: _written(folder / "text.jpg", b"not an image"), "can't be read"),
+        (lambda folder: _truncated(folder / "cut.png"), "can't be read"),
         (lambda folder: np.zeros((4, 4, 2), np.uint8), "not of shape"),
         (lambda folder: np.zeros((0, 4, 3), np.uint8), "empty"),
         (lambda folder: np.full((4, 4, 3), np.nan), "0..1"),
@@ -119,14 +119,14 @@ def test_mtcnn_crops_a_real_face():
     ],
 )
 def test_bad_references_say_what_is_wrong(tmp_path, make, words):
-    with pytest.raises(STDRCError, match=words):
+    with pytest.raises(UnreadableImageError, match=words):
         open_image(make(tmp_path))
 
 
 def test_an_image_bomb_is_refused(tmp_path, monkeypatch):
     Image.fromarray(gradient(64, 64)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(STDRCError, match="too large"):
+    with pytest.raises(UnreadableImageError, match="too large"):
         open_image(tmp_path / "bomb.png")
 
 

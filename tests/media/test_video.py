@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metrics.errors import MetricsError
-from metrics.video import (
+from media.errors import UnreadableFileError, UnreadableImageError, UnreadableVideoError, UserError
+from media.images import read_image
+from media.video import (
     MAX_PIXELS,
     VideoReader,
     file_sha256,
     probe,
     read_clip,
-    read_image,
     sample_linspace,
 )
-from tests.metrics.clips import steps, write_video
+from tests.media.clips import steps, write_video
 
 CONTAINERS = {
     "h264.mp4": {},
@@ -50,7 +50,7 @@ def test_frames_by_index_in_any_order(tmp_path):
     clip = read_clip(path, indices=[7, 0, 7, 3])
     np.testing.assert_array_equal(clip.frames, steps()[[7, 0, 7, 3]])
     assert clip.indices.tolist() == [7, 0, 7, 3]
-    with pytest.raises(MetricsError, match="10 frames, so frame 10"):
+    with pytest.raises(UserError, match="10 frames, so frame 10"):
         read_clip(path, indices=[10])
 
 
@@ -106,7 +106,7 @@ def test_image_folders_are_read_in_natural_order(tmp_path):
     Image.fromarray(frames[0]).save(tmp_path / "frame5.png")
     assert file_sha256(tmp_path) != before
     Image.fromarray(frames[0, :10]).save(tmp_path / "frame7.png")
-    with pytest.raises(MetricsError, match="make them one size"):
+    with pytest.raises(UnreadableVideoError, match="make them one size"):
         read_clip(tmp_path)
 
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind):
     make, message = BAD[kind]
     path = tmp_path / f"{kind}.mp4"
     make(path)
-    with pytest.raises(MetricsError, match=message) as caught:
+    with pytest.raises(UnreadableFileError, match=message) as caught:
         read_clip(path)
     assert kind in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -203,8 +203,8 @@ def test_images_are_turned_by_exif_and_damage_is_named(tmp_path):
     assert read_image(tmp_path / "turned.png").shape == (64, 48, 3)
     data = (tmp_path / "turned.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises(MetricsError, match=r"cut\.png"):
+    with pytest.raises(UnreadableImageError, match=r"cut\.png"):
         read_image(tmp_path / "cut.png")
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(MetricsError, match="can't be read as an image"):
+    with pytest.raises(UnreadableImageError, match="can't be read as an image"):
         read_image(tmp_path / "text.png")

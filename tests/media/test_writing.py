@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from stdrc.video_io import encode_video
+from media.writing import encode_video
 
 
 def moving_square(seed: int) -> np.ndarray:

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from insightface.utils.face_align import norm_crop
 
+from media.images import read_image
+from media.video import VideoReader
 from metrics.errors import MetricsError
 from metrics.faces import Faces, load_face_backend
 from metrics.faces.base import (
@@ -21,8 +23,7 @@ from metrics.faces.base import (
     unit_length,
 )
 from metrics.faces.curricularface import IR101_UNITS, CurricularFaces, ImprovedResNet, load_ir101
-from metrics.video import VideoReader, read_image
-from tests.metrics.clips import group_photo
+from tests.media.clips import group_photo
 
 NAMES = ("angelina_jolie", "kate_siegel", "paul_rudd", "shea_whigham")
 

@@ -22,7 +22,7 @@ from metrics.protocols import (
     opens2v_frames,
     opens2v_similarity,
 )
-from tests.metrics.clips import group_photo
+from tests.media.clips import group_photo
 
 
 class Analyser:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from bench.cli import main
 from bench.commands.score import _from_files, _names
-from tests.metrics.clips import group_photo, steps, write_video
+from tests.media.clips import group_photo, steps, write_video
 
 METRICS = "faces.rate.facenet,temporal.flicker"
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from media.video import VideoReader, read_clip
 from metrics import MetricSuite, VideoItem, metric_info
 from metrics.columns import Column, Result, SetColumn
 from metrics.errors import MetricsError
@@ -18,8 +19,7 @@ from metrics.identity import identity_scores
 from metrics.registry import METRICS, MetricInfo
 from metrics.scores import Score, SetScore
 from metrics.temporal import temporal_flicker
-from metrics.video import VideoReader, read_clip
-from tests.metrics.clips import group_photo, steps, write_video
+from tests.media.clips import group_photo, steps, write_video
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,7 +87,7 @@ def test_scores_are_those_of_the_functions(folder):
     clip = read_clip(folder / "two.mp4", 2)
     faces = backend.detect(clip.frames)
     frames = [backend.embed(backend.align(f, d)) for f, d in zip(clip.frames, faces)]
-    from metrics.video import read_image
+    from media.images import read_image
 
     image = read_image(folder / "person.png")
     reference = backend.embed(backend.align(image, backend.detect(image[None])[0]))[:1]

@@ -354,9 +354,9 @@ def test_features_of_two_models_are_refused():
 
 def test_quirk_consisid_clip_score_exchanges_red_and_blue(clip_folder, tmp_path):
     """`consisid.clip_score` from end to end against a plain loop over int(i*n/16), in BGR."""
+    from media.video import read_clip
     from metrics.scores import VideoItem
     from metrics.suite import MetricSuite
-    from metrics.video import read_clip
 
     colours = np.linspace(40, 220, 20).astype(np.uint8)
     folder = tmp_path / "video"

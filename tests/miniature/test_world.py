@@ -210,7 +210,7 @@ def test_dataset(world: World, tmp_path):
 
 
 def test_trainer_layout_reads_back(world: World, tmp_path):
-    from metrics.video import read_clip
+    from media.video import read_clip
     from stdrc.training.folder import read_folder
 
     folder = write_layout(world, tmp_path / "set", layout="trainer")

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from media.writing import write_video
 from miniature import checkpoint
 from miniature.build import MiniatureConfig, build_random
 from miniature.identity_encoder import load_identity_encoder
@@ -22,7 +23,6 @@ from stdrc.training.data import FileRows, TrainingData
 from stdrc.training.encoding import prepare
 from stdrc.training.folder import read_frames
 from stdrc.training.trainer import Trainer
-from stdrc.video_io import write_video
 
 BOX = [20.0, 16.0, 52.0, 48.0]
 
