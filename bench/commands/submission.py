@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,12 +52,18 @@ class _Scorer:
 @app.command()
 def pack(
     run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
-    entry: Annotated[str, typer.Option("--entry", "-e", help="The entry's key or label.")],
+    entry: Annotated[
+        list[str],
+        typer.Option("--entry", "-e", help="The entry's key or label; 2025: up to three, repeat."),
+    ],
     format: Format,
     eval: Eval = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder; RUN/submissions/ENTRY if not given."),
+    ] = None,
+    primary: Annotated[
+        str | None, typer.Option(help="Which entry is the primary run, where there are several.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Which seed, where there are several.")] = None,
     metric: Annotated[
@@ -72,26 +78,31 @@ def pack(
 ) -> None:
     """Build the archive of one entry, with a manifest beside it.
 
-    Videos that are not H.264 yuv420p in MP4 are re-encoded, and scored before and after.
+    Videos that are not H.264 yuv420p in MP4 are re-encoded, and scored before and after. Several
+    entries become several runs, one of them primary.
 
     \b
     stdrc submission pack runs/final --entry tass -f ipvg2026-facial \\
       --eval test_track1/final/eval.json
     """
-    from leaderboards import pack_submission
+    from leaderboards.submission import pack_runs, pack_submission
 
-    done = pack_submission(
-        run,
-        entry,
-        format,
-        out=output,
-        eval=eval,
-        seed=seed,
-        scorer=_Scorer(metric or ["temporal.flicker"]),
-        tolerance=tolerance,
-    )
-    typer.echo(f"{done.archive}  ({done.videos} videos, {done.reencoded} re-encoded)")
-    typer.echo(done.manifest)
+    settings: dict[str, Any] = {
+        "out": output,
+        "eval": eval,
+        "seed": seed,
+        "scorer": _Scorer(metric or ["temporal.flicker"]),
+        "tolerance": tolerance,
+    }
+    if len(entry) == 1 and primary in (None, *entry):
+        packed = [pack_submission(run, entry[0], format, **settings)]
+    else:
+        packed = pack_runs(run, entry, format, primary=primary, **settings)
+    for done in packed:
+        for warning in done.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"{done.archive}  ({done.videos} videos, {done.reencoded} re-encoded)")
+        typer.echo(done.manifest)
 
 
 @app.command()
@@ -120,14 +131,17 @@ def check(
             "sha256": report.sha256,
             "ok": report.ok,
             "problems": report.problems,
+            "warnings": report.warnings,
             "videos": {name: facts.__dict__ for name, facts in report.videos.items()},
         }
         typer.echo(json_module.dumps(data, indent=1))
-    elif report.ok:
-        typer.echo(f"{archive}: {len(report.videos)} videos, nothing to complain about.")
     else:
+        for warning in report.warnings:
+            typer.echo(f"warning: {warning}", err=True)
         for problem in report.problems:
             typer.echo(problem)
-        typer.echo(f"{archive}: {len(report.problems)} problems.")
+        n = len(report.problems)
+        told = f"{n} problem{'s' if n > 1 else ''}" if n else f"{len(report.videos)} videos, good"
+        typer.echo(f"{archive}: {told}.")
     if not report.ok:
         raise typer.Exit(1)

@@ -1,59 +1,18 @@
 from __future__ import annotations
 
-import io
 import json
 import struct
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from leaderboards import LeaderboardError, check_submission, pack_submission
-from leaderboards.submission import FORMATS, Limits, inspect_video, read_eval, reencode
-from tests.leaderboards.runs import encode, make_run, moving_square
+from leaderboards import LeaderboardError, check_submission
+from leaderboards.submission import Limits
+from tests.leaderboards.submission.conftest import archive_of
 
 FACIAL = "ipvg2026-facial"
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three good clips, and one of each thing that may be wrong with one."""
-    folder = tmp_path_factory.mktemp("clips")
-    for n in (1, 2, 3):
-        encode(folder / f"{n}.mp4", moving_square(n))
-    encode(folder / "mpeg4.mp4", moving_square(4), codec="mpeg4")
-    encode(folder / "444.mp4", moving_square(5), pix_fmt="yuv444p")
-    encode(folder / "matroska.mkv", moving_square(6))
-    encode(folder / "quicktime.mov", moving_square(6))
-    encode(folder / "odd.mp4", moving_square(7, size=65), pix_fmt="yuv444p")
-    whole = encode(folder / "long.mp4", moving_square(8, frames=40)).read_bytes()
-    # The index stands at the end of this file; bytes of the frames before it are overwritten.
-    start = whole.index(b"mdat") + len(whole[whole.index(b"mdat") :]) // 3
-    broken = bytearray(whole)
-    broken[start : start + 200] = bytes(b ^ 0x5A for b in broken[start : start + 200])
-    (folder / "damaged.mp4").write_bytes(bytes(broken))
-    (folder / "torn.mp4").write_bytes(whole[: len(whole) * 2 // 3])
-    (folder / "text.mp4").write_bytes(b"this is not a video at all\n" * 40)
-    return folder
-
-
-@pytest.fixture
-def eval_json(tmp_path: Path) -> Path:
-    path = tmp_path / "eval.json"
-    path.write_text(json.dumps([{"img": f"id{n}.webp", "prompt": "x"} for n in (1, 2, 3)]))
-    return path
-
-
-def archive_of(
-    folder: Path, members: Mapping[str, bytes], name: str = "facial_results.zip"
-) -> Path:
-    path = folder / name
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, data in members.items():
-            archive.writestr(member, data)
-    return path
 
 
 def good(clips: Path) -> dict[str, bytes]:
@@ -102,11 +61,11 @@ def _bomb(members: dict[str, bytes], clips: Path) -> None:
     ("change", "sentence"),
     [
         (_drop, "1 of 3 videos are missing: submission/2.mp4"),
-        (_put("submission/4.mp4", "1.mp4"), "do not belong into the archive: submission/4.mp4"),
-        (_put("__MACOSX/._1.mp4", "1.mp4"), "do not belong into the archive: __MACOSX/._1.mp4"),
+        (_put("submission/4.mp4", "1.mp4"), "do not belong in the archive: submission/4.mp4"),
+        (_put("__MACOSX/._1.mp4", "1.mp4"), "do not belong in the archive: __MACOSX/._1.mp4"),
         (_move("submission/2.mp4", "submission/002.mp4"), "numbers have no leading zeros"),
-        (_move("submission/2.mp4", "2.mp4"), "videos belong into a folder called submission/"),
-        (_move("submission/2.mp4", "submission/submission/2.mp4"), "stands inside itself"),
+        (_move("submission/2.mp4", "2.mp4"), "videos belong in a folder called submission/"),
+        (_move("submission/2.mp4", "submission/submission/2.mp4"), "is inside itself"),
         (_put("submission/2.mp4", "mpeg4.mp4"), "submission/2.mp4: is coded as mpeg4"),
         (_put("submission/2.mp4", "444.mp4"), "submission/2.mp4: has pixel format yuv444p"),
         (_put("submission/2.mp4", "matroska.mkv"), "submission/2.mp4: is not in an MP4 container"),
@@ -169,7 +128,7 @@ def test_twice(clips: Path, eval_json: Path, tmp_path: Path) -> None:
     path = archive_of(tmp_path, good(clips))
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("submission/2.mp4", (clips / "3.mp4").read_bytes())
-    assert any("stands twice" in problem for problem in complaints(path, eval_json))
+    assert any("in the archive twice" in problem for problem in complaints(path, eval_json))
 
 
 def test_encrypted_and_bit_rot(clips: Path, eval_json: Path, tmp_path: Path) -> None:
@@ -235,162 +194,60 @@ def test_every_problem_is_listed_at_once(clips: Path, eval_json: Path, tmp_path:
         report.require()
 
 
-@pytest.mark.parametrize("content", ["{", '{"a": 1}', "[1]"])
-def test_bad_eval_json(content: str, tmp_path: Path) -> None:
-    (tmp_path / "eval.json").write_text(content)
-    with pytest.raises(LeaderboardError, match="not"):
-        read_eval(tmp_path, FORMATS[FACIAL])
-
-
 def test_unknown_format(tmp_path: Path) -> None:
     with pytest.raises(LeaderboardError, match="ipvg2026-facial"):
         check_submission(tmp_path / "x.zip", "ipvg1999")
 
 
-# --------------------------------------------------------------------------- packing
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return make_run(
-        tmp_path / "run", {"c0ffee": {"placement": "tass"}, "c1": {"placement": "overlap"}},
-        identities=1, prompts=3, videos=True, sample_ids=["1", "2", "3"],
-    )  # fmt: skip
-
-
-def replace_video(run: Path, cell: str, sample: str, source: Path) -> None:
-    import sqlite3
-
-    with sqlite3.connect(run / "store.sqlite") as db:
-        (path,) = db.execute(
-            "SELECT path FROM videos WHERE cell = ? AND sample = ?", (cell, sample)
-        ).fetchone()
-    (run / path).write_bytes(source.read_bytes())
-
-
-def brightness(paths: Sequence[Path]) -> list[dict[str, float]]:
-    import av
-
-    out = []
-    for path in paths:
-        with av.open(str(path)) as container:
-            frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
-        out.append({"brightness": float(np.mean(frames)) / 255})
-    return out
-
-
-def test_pack_then_check(run: Path, eval_json: Path) -> None:
-    packed = pack_submission(run, "tass", FACIAL, eval=eval_json)
-    assert packed.archive.name == "facial_results.zip"
-    assert packed.archive.parent == run / "submissions" / "c0ffee"
-    report = check_submission(packed.archive, FACIAL, eval=eval_json, manifest=packed.manifest)
-    assert report.ok
-    with zipfile.ZipFile(packed.archive) as archive:
-        assert archive.namelist() == [f"submission/{n}.mp4" for n in (1, 2, 3)]
-    manifest = json.loads(packed.manifest.read_text())
-    assert manifest["archive_sha256"] == report.sha256
-    assert [v["sample"] for v in manifest["videos"]] == ["1", "2", "3"]
-    assert not list(packed.archive.parent.glob(".packing-*"))
-
-
-def test_same_bytes(run: Path, eval_json: Path, clips: Path, tmp_path: Path) -> None:
-    replace_video(run, "c0ffee", "2", clips / "444.mp4")
-    packed = [
-        pack_submission(run, "tass", FACIAL, eval=eval_json, out=tmp_path / n, scorer=brightness)
-        for n in ("a", "b")
+@pytest.mark.parametrize("mode", [0o010644, 0o020644, 0o060644, 0o140644])
+def test_devices_pipes_and_sockets(mode: int, clips: Path, eval_json: Path, tmp_path: Path) -> None:
+    path = archive_of(tmp_path, {k: v for k, v in good(clips).items() if "2" not in k})
+    with zipfile.ZipFile(path, "a") as archive:
+        device = zipfile.ZipInfo("submission/2.mp4")
+        device.create_system, device.external_attr = 3, mode << 16
+        archive.writestr(device, (clips / "2.mp4").read_bytes())
+    assert complaints(path, eval_json) == [
+        "submission/2.mp4: is a device, a pipe or a socket; put the video file itself into the "
+        "archive."
     ]
-    assert packed[0].archive.read_bytes() == packed[1].archive.read_bytes()
-    assert packed[0].manifest.read_bytes() == packed[1].manifest.read_bytes()
-    assert packed[0].reencoded == 1
 
 
-@pytest.mark.parametrize("clip", ["444.mp4", "mpeg4.mp4", "matroska.mkv", "odd.mp4"])
-def test_reencoding(clip: str, run: Path, eval_json: Path, clips: Path) -> None:
-    replace_video(run, "c0ffee", "2", clips / clip)
-    packed = pack_submission(run, "tass", FACIAL, eval=eval_json, scorer=brightness)
-    assert packed.reencoded == 1
-    compared = json.loads(packed.manifest.read_text())["scores"]["brightness"]
-    assert compared["before"] == pytest.approx(compared["after"], abs=0.02)
-    assert compared["tolerance"] == 0.02
-    assert check_submission(packed.archive, FACIAL, eval=eval_json).ok
+def test_the_archive_itself_is_a_file(eval_json: Path, tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "facial_results.zip")
+    with pytest.raises(LeaderboardError, match="is a device or a pipe"):
+        check_submission(tmp_path / "facial_results.zip", FACIAL, eval=eval_json)
 
 
-def test_reencoding_keeps_frames_and_times(clips: Path, tmp_path: Path) -> None:
-    reencode(clips / "444.mp4", tmp_path / "new.mp4")
-    old, new = inspect_video(clips / "444.mp4"), inspect_video(tmp_path / "new.mp4")
-    assert (new.codec, new.pixel_format, new.mp4) == ("h264", "yuv420p", True)
-    assert (new.frames, new.seconds) == (old.frames, pytest.approx(old.seconds))
-    shown = brightness([clips / "444.mp4", tmp_path / "new.mp4"])
-    assert shown[0]["brightness"] == pytest.approx(shown[1]["brightness"], abs=0.01)
+def test_other_endings_are_explained(clips: Path, eval_json: Path, tmp_path: Path) -> None:
+    for name, why in (("2.MP4", "endings are in lower"), ("2.mov", "videos are .mp4; ren")):
+        members = good(clips)
+        _move("submission/2.mp4", f"submission/{name}")(members, clips)
+        found = complaints(archive_of(tmp_path, members), eval_json)
+        assert any(f"submission/{name} ({why}" in problem for problem in found), found
 
 
-def test_reencoding_needs_a_scorer_and_stays_within_tolerance(
-    run: Path, eval_json: Path, clips: Path
-) -> None:
-    replace_video(run, "c0ffee", "2", clips / "444.mp4")
-    with pytest.raises(LeaderboardError, match="nothing can score them"):
-        pack_submission(run, "tass", FACIAL, eval=eval_json)
-    with pytest.raises(LeaderboardError, match=r"moved brightness from 0\.9"):
-        pack_submission(
-            run, "tass", FACIAL, eval=eval_json, scorer=brightness,
-            scores_before=[{"brightness": 0.9}],
-        )  # fmt: skip
-    with pytest.raises(LeaderboardError, match="moved identity"):  # a NaN is no small difference
-        pack_submission(
-            run, "tass", FACIAL, eval=eval_json, scorer=lambda p: [{"identity": float("nan")}],
-        )  # fmt: skip
-    assert not list((run / "submissions").rglob("*.zip"))
+def test_pixels_and_time_are_limited(clips: Path, eval_json: Path, tmp_path: Path) -> None:
+    path = archive_of(tmp_path, good(clips))
+    for limits, sentence in (
+        (Limits(pixels=64 * 64 * 8), "3.28e+04 pixels in all its frames"),
+        (Limits(decode_seconds=0.0), "takes longer than 0 s to decode"),
+        (Limits(check_seconds=0.0), "3 videos from submission/1.mp4 on were not looked at"),
+    ):
+        found = complaints(path, eval_json, limits=limits)
+        assert any(sentence in problem for problem in found), (sentence, found)
+    assert complaints(path, eval_json, limits=Limits(pixels=64 * 64 * 9)) == []
 
 
-def test_nothing_is_packed_that_is_not_there(run: Path, eval_json: Path, tmp_path: Path) -> None:
-    with pytest.raises(LeaderboardError, match="is no entry"):
-        pack_submission(run, "nobody", FACIAL, eval=eval_json)
-    with pytest.raises(LeaderboardError, match="197 of 200 videos were never planned"):
-        pack_submission(run, "tass", FACIAL)
-    with pytest.raises(LeaderboardError, match="not of the form idNNN/promptK"):
-        pack_submission(run, "tass", "ipvg2025-facial")
-    failed = make_run(
-        tmp_path / "failed", {"c": {}}, identities=1, prompts=3, videos=True,
-        sample_ids=["1", "2", "3"], failed=[(0, 1)],
-    )  # fmt: skip
-    with pytest.raises(LeaderboardError, match=r"submission/2\.mp4 failed \(the video has NaN"):
-        pack_submission(failed, "c", FACIAL, eval=eval_json)
-
-
-def test_replaced_video_is_noticed_by_the_manifest(run: Path, eval_json: Path) -> None:
-    packed = pack_submission(run, "tass", FACIAL, eval=eval_json)
-    with zipfile.ZipFile(packed.archive) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    one, two = "submission/1.mp4", "submission/2.mp4"
-    members[one], members[two] = members[two], members[one]
-    swapped = archive_of(packed.archive.parent, members)
-    found = check_submission(swapped, FACIAL, eval=eval_json, manifest=packed.manifest).problems
-    assert sum("the order is wrong" in problem for problem in found) == 2
-
-
-@pytest.mark.parametrize(
-    ("format", "samples"),
-    [
-        ("ipvg2026-facial", [str(n) for n in range(1, 201)]),
-        ("ipvg2025-fullbody", [f"id{i:03d}/prompt{k}" for i in range(1, 201) for k in range(1, 6)]),
-    ],
-)
-def test_full_size_archives(format: str, samples: list[str], tmp_path: Path) -> None:
-    """200 and 1,000 videos: one tiny clip, made distinct by a comment at its end."""
-    run = make_run(tmp_path / "run", {"c": {}}, identities=len(samples), prompts=1,
-                   sample_ids=samples)  # fmt: skip
-    clip = encode(tmp_path / "clip.mp4", moving_square(1, frames=4, size=32)).read_bytes()
-    import sqlite3
-
-    with sqlite3.connect(run / "store.sqlite") as db:
-        for n, (path,) in enumerate(db.execute("SELECT path FROM videos").fetchall()):
-            target = run / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            note = f"{n}".encode()
-            target.write_bytes(clip + struct.pack(">I", 8 + len(note)) + b"free" + note)
-    packed = pack_submission(run, "c", format)
-    assert (packed.videos, packed.reencoded) == (len(samples), 0)
-    report = check_submission(packed.archive, format, manifest=packed.manifest)
-    assert report.ok, report.problems[:3]
-    assert len(report.videos) == len(samples)
-    assert zipfile.ZipFile(io.BytesIO(packed.archive.read_bytes())).testzip() is None
+def test_a_timeline_has_half_a_frame_of_slack(clips: Path, tmp_path: Path) -> None:
+    """Nine frames at 8 per second last 1.125 s; half a frame is 0.0625 s."""
+    path = archive_of(tmp_path, good(clips), "sequential_action_results.zip")
+    entries = [
+        {"img_paths": ["a"], "global_prompt": "x",
+         "temporal_captions": [{"start": 0, "end": end, "description": "y"}]}
+        for end in (1.18, 1.19, 1.30)
+    ]  # fmt: skip
+    (tmp_path / "eval.json").write_text(json.dumps(entries))
+    found = check_submission(path, "ipvg2026-sequential", eval=tmp_path).problems
+    assert [problem.split(":")[0] for problem in found] == ["submission/2.mp4", "submission/3.mp4"]

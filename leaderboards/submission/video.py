@@ -1,0 +1,216 @@
+"""One video of a submission: decoded to its last frame, described, and judged."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+
+import av
+
+from leaderboards.errors import LeaderboardError
+from leaderboards.submission.formats import Limits
+
+#: Tags that every muxer writes and that say nothing about who made the video.
+_TECHNICAL = {
+    "major_brand", "minor_version", "compatible_brands", "creation_time", "language", "duration",
+    "vendor_id", "rotate",
+}  # fmt: skip
+#: Values of `encoder` and `handler_name` that programs write by themselves.
+_ANONYMOUS = re.compile(
+    r"(lav[fc]|x264|handbrake|(iso|core) media|(video|sound|mainconcept)?\s?\S*handle|"
+    r"gpac|isom|l-smash|mp4 base|apple)",
+    re.IGNORECASE,
+)
+_COMMON_RATES = (*range(8, 61), *(Fraction(n * 1000, 1001) for n in (24, 30, 60)))
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What decoding a video to its last frame showed.
+
+    rate: frames per second. even: whether frames follow each other at that rate throughout.
+    rotation: degrees by which a player turns the picture. tags: metadata that a person or a
+    program may have written, by name.
+    """
+
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    mp4: bool
+    rate: float = 0.0
+    even: bool = True
+    rotation: int = 0
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+class Unplayable(Exception):
+    """Why a video cannot be played, in words that go into a report."""
+
+
+def inspect_video(source: Path | IO[bytes], limits: Limits | None = None) -> VideoFacts:
+    """Decode a video to its last frame and say what it is.
+
+    Raises LeaderboardError where it is not a regular file, has no video stream, is larger than
+    `limits`, breaks off, or holds fewer frames than its header promises.
+    """
+    try:
+        return decode(source, limits or Limits())
+    except Unplayable as error:
+        raise LeaderboardError(f"{source} {error}.") from error
+
+
+def decode(source: Path | IO[bytes], limits: Limits) -> VideoFacts:
+    """As `inspect_video`; raises Unplayable with the words that follow a video's name."""
+    if isinstance(source, Path) and not source.is_file():
+        raise Unplayable(
+            "is a device or a pipe, not a regular file" if source.exists() else "does not exist"
+        )
+    try:
+        container = av.open(str(source) if isinstance(source, Path) else source, "r")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise Unplayable(f"is not a video that can be opened ({told(error)})") from error
+    with container:
+        streams = [s for s in container.streams.video if not s.disposition & 0x400]
+        if not streams:
+            raise Unplayable("has no video stream")
+        if len(streams) > 1:
+            raise Unplayable(f"has {len(streams)} video streams; leave one")
+        stream = streams[0]
+        context = stream.codec_context
+        width, height = context.width, context.height
+        if not width or not height or max(width, height) > limits.side:
+            raise Unplayable(f"is {width} x {height}; at most {limits.side} a side is allowed")
+        if width * height > 640 * 480:  # for less, starting threads costs more than they save
+            stream.thread_type = "AUTO"
+        # "explode" turns damage that FFmpeg would conceal into an error.
+        context.options = {"err_detect": "explode"}
+        times, rotation, hidden = _decode_frames(container, stream, limits)
+        if stream.frames and len(times) < stream.frames - hidden:
+            raise Unplayable(
+                f"cannot be played to the last frame: {len(times)} of "
+                f"{stream.frames - hidden} frames are there"
+            )
+        steps = [b - a for a, b in pairwise(times)]
+        rate = stream.average_rate
+        return VideoFacts(
+            codec=context.codec.canonical_name,
+            pixel_format=context.pix_fmt or "",
+            width=width,
+            height=height,
+            frames=len(times),
+            seconds=len(times) / float(rate) if rate else times[-1] + (steps[-1] if steps else 0.0),
+            mp4="mp4" in container.format.name.split(",") and _brand_is_mp4(container),
+            rate=float(rate) if rate else 0.0,
+            even=not steps or max(steps) - min(steps) <= 0.5 * statistics.median(steps),
+            rotation=rotation,
+            tags=tuple(_telling(container.metadata)) + tuple(_telling(stream.metadata)),
+        )
+
+
+def _decode_frames(container: Any, stream: Any, limits: Limits) -> tuple[list[float], int, int]:
+    """Times of all frames in seconds, the rotation in degrees, and frames an edit list hides."""
+    times: list[float] = []
+    rotation = hidden = 0
+    begun = time.monotonic()
+    try:
+        for packet in container.demux(stream):
+            hidden += packet.is_discard
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    raise Unplayable(f"is damaged at frame {len(times) + 1}")
+                times.append(frame.time if frame.time is not None else float(len(times)))
+                rotation = rotation or frame.rotation
+                _within(limits, len(times), frame, begun)
+    except av.FFmpegError as error:
+        raise Unplayable(
+            f"cannot be played to the last frame: it breaks off after frame {len(times)} "
+            f"({told(error)})"
+        ) from error
+    if not times:
+        raise Unplayable("has no frame that can be decoded")
+    return times, rotation, hidden
+
+
+def _within(limits: Limits, frames: int, frame: av.VideoFrame, begun: float) -> None:
+    if frames > limits.frames:
+        raise Unplayable(f"has more than {limits.frames:,} frames")
+    if frames * frame.width * frame.height > limits.pixels:
+        raise Unplayable(
+            f"has more than {limits.pixels:.3g} pixels in all its frames; make it shorter or "
+            "smaller"
+        )
+    if time.monotonic() - begun > limits.decode_seconds:
+        raise Unplayable(
+            f"takes longer than {limits.decode_seconds:g} s to decode; make it shorter or smaller"
+        )
+
+
+def _brand_is_mp4(container: Any) -> bool:
+    """MP4 and not QuickTime, 3GP or M4A, which share FFmpeg's demuxer; told by the major brand."""
+    brand = str(container.metadata.get("major_brand", "")).strip().lower()
+    return brand.startswith(("iso", "mp4", "avc", "dash", "cmf", "m4v", "msnv"))
+
+
+def _telling(metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Tags that may say who made a video: all but what muxers write by themselves."""
+    for name, value in metadata.items():
+        name, value = name.lower(), str(value).strip()
+        if not value or name in _TECHNICAL:
+            continue
+        if name in ("encoder", "handler_name") and _ANONYMOUS.match(value):
+            continue
+        yield name, value
+
+
+def told(error: Exception) -> str:
+    return getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
+
+
+def complaints(facts: VideoFacts, shortest: float, limits: Limits) -> Iterator[str]:
+    """What the challenge would refuse; `shortest` is where the timeline ends, in seconds."""
+    if not facts.mp4:
+        yield "is not in an MP4 container; the challenge takes H.264 in MP4"
+    if facts.codec != "h264":
+        yield f"is coded as {facts.codec}; the challenge takes H.264 in MP4"
+    elif facts.pixel_format != "yuv420p":
+        yield (
+            f"has pixel format {facts.pixel_format}; re-encode it as yuv420p, which every player "
+            "shows"
+        )
+    low, high = limits.seconds
+    if facts.seconds < low:
+        yield f"lasts {facts.seconds:.2f} s; at least {low:g} s is wanted"
+    elif facts.seconds > high:
+        yield f"lasts {facts.seconds:.1f} s; at most {high:g} s is allowed"
+    # Half a frame of slack: the last frame of a timeline ends where the video does.
+    slack = 0.5 * facts.seconds / facts.frames
+    if facts.seconds + slack < shortest:
+        yield f"lasts {facts.seconds:.2f} s, but its timeline runs to {shortest:g} s"
+
+
+def remarks(facts: VideoFacts) -> Iterator[str]:
+    """What the challenge lets pass, but a jury may hold against a video."""
+    for name, value in facts.tags:
+        yield (
+            f"carries the tag {name} = {value[:60]!a}, which may name its makers to a blind "
+            "jury; write it without metadata"
+        )
+    if facts.rate and not any(abs(facts.rate - float(rate)) < 0.01 for rate in _COMMON_RATES):
+        yield f"plays at {facts.rate:.4g} frames per second; 24, 25 or 30 is what players expect"
+    if not facts.even:
+        yield "has frames of unequal length; scores and players that count frames are off in it"
+    if facts.rotation:
+        yield (
+            f"is turned by {facts.rotation} degrees when played; a reader that ignores that sees "
+            "it lying on its side"
+        )
