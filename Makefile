@@ -53,9 +53,10 @@ test: $(STAMP)  ## run the fast, offline tests
 test-slow: $(STAMP)  ## run the slow and GPU tests too
 	$(BIN)/python -m pytest -m "slow or gpu"
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## ruff, import-linter and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 format: $(STAMP)  ## reformat

@@ -1,0 +1,14 @@
+"""What the miniature offers to the other packages, through the seam that every plug-in has.
+
+The distribution names this module under the entry point group `stdrc.plugins`; `media.plugins`
+says what each name means. Nothing is imported before it is used.
+"""
+
+CHECKPOINTS = {
+    "miniature": "miniature:checkpoint",
+    "random": "miniature:random_checkpoint",
+}
+VARIANTS = {"miniature": "miniature:variants"}
+FACE_BACKENDS = {"miniature": "miniature.judges.faces:MiniatureFaces"}
+FACE_ENCODERS = {"miniature": "miniature.identity_encoder:load_identity_encoder"}
+CONFIGS = "miniature.configs"
