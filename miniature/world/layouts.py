@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +115,23 @@ def _consisid(world: World, folder: Path) -> None:
     _json(folder / "captions.json", captions)
 
 
+def head_box(face: Sequence[float]) -> tuple[float, float, float, float]:
+    """A face's box x0 y0 x1 y1 and about a third more, for hair; it may leave the frame."""
+    x0, y0, x1, y1 = face
+    wide, high = x1 - x0, y1 - y0
+    return x0 - 0.2 * wide, y0 - 0.25 * high, x1 + 0.2 * wide, y1 + 0.05 * high
+
+
 def _tracks(clip: WorldClip) -> dict[str, Any]:
-    """Boxes of face, head (the face and about a third more, for hair) and person, by frame."""
+    """Boxes of face, head and person, by frame."""
     size = clip.frames.shape[1]
     frames = {}
     for k, (x0, y0, x1, y1) in enumerate(clip.boxes.tolist()):
         wide, high = x1 - x0, y1 - y0
-        head = (x0 - 0.2 * wide, y0 - 0.25 * high, x1 + 0.2 * wide, y1 + 0.05 * high)
         person = (x0 - 0.4 * wide, y0 - 0.25 * high, x1 + 0.4 * wide, size)
-        boxes = {"face": (x0, y0, x1, y1), "head": head, "person": person}
+        boxes = {
+            "face": (x0, y0, x1, y1), "head": head_box((x0, y0, x1, y1)), "person": person,
+        }  # fmt: skip
         frames[str(k)] = {
             part: [
                 {

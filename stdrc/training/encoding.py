@@ -597,13 +597,19 @@ class _RecentImages:
             else:
                 _, video, number, box, is_head = source
                 frame = read_frames(video, [number])[0]
-                self.image = _crop(frame, box, margin=0.15 if is_head else 0.5)
+                self.image = crop_square(frame, box, margin=0.15 if is_head else 0.5)
             self.source = source
         return self.image
 
 
-def _crop(frame: np.ndarray, box: Box, margin: float) -> Image.Image:
-    """A square around a box, `margin` of its larger side added on every side, within the frame."""
+def crop_square(frame: np.ndarray, box: Box, margin: float) -> Image.Image:
+    """A square around a box, `margin` of its larger side added on every side, within the frame.
+
+    Args:
+        frame: uint8 [H, W, 3].
+        box: x0 y0 x1 y1 in pixels.
+        margin: >= 0.
+    """
     half = max(box[2] - box[0], box[3] - box[1]) * (0.5 + margin)
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     height, width = frame.shape[:2]

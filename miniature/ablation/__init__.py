@@ -1,0 +1,7 @@
+"""The ablation of the miniature: does augmentation, does placement keep a model from copying?
+
+What is asked, measured and tested stands in `miniature/EXPERIMENT.md`, which is older than any
+result. `python -m miniature.ablation run` trains and measures point by point in the order of
+`plan.QUEUE` and may be stopped at any moment; `python -m miniature.ablation report` makes the
+tables and figures of what is there.
+"""
