@@ -9,7 +9,7 @@ from stdrc.positions import ReferencePlacement
 
 HERE = Path(__file__).parent
 #: Clips of the world's training split, one identity each, and references a clip in each arm.
-CLIPS, REFERENCES = 6000, 4
+CLIPS, REFERENCES = 3000, 4
 #: Where a clip's training references come from.
 ARMS = ("off", "on", "cross")
 #: Steps whose weights are kept: the two budgets are the second and the last.
