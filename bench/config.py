@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import BenchError
+from media.plugins import declared
 
 
 def _on_off(value: Any) -> Any:
@@ -165,15 +166,16 @@ class VariantConfig(Model):
 
 
 class STDRCConfig(Model):
-    """The ST-DRC pipeline, on the shipped miniature or on any LTX-2 checkpoint."""
+    """The ST-DRC pipeline, on a checkpoint that a plug-in declares or on any of LTX-2."""
 
     kind: Literal["stdrc"]
     checkpoint: str = Field(
         default="miniature",
-        description="'miniature', 'random' (its untrained twin), a folder, or a hub id.",
+        description="One that a plug-in declares ('miniature'; 'random', its untrained twin), a "
+        "folder, or a hub id.",
     )
     variants: dict[str, VariantConfig] = Field(
-        default={}, description="Trained variants by name; the miniature brings its own."
+        default={}, description="Trained variants by name; a declared checkpoint brings its own."
     )
     train: Literal["refuse", "missing"] = Field(
         default="refuse", description="A variant without a checkpoint is refused, or trained."
@@ -438,7 +440,7 @@ def _anchor(config: BenchConfig, base: Path) -> BenchConfig:
                 update[name] = {k: fix(v) for k, v in value.items()}
         if isinstance(model, STDRCConfig | DiffusersConfig):
             local = base / model.checkpoint
-            if model.checkpoint not in ("miniature", "random") and local.exists():
+            if model.checkpoint not in declared("CHECKPOINTS") and local.exists():
                 update["checkpoint"] = str(local)
         return model.model_copy(update=update) if update else model
 

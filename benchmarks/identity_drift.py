@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from miniature import checkpoint, find_variant
+from miniature import checkpoint, variants
 from miniature.identity_encoder import load_identity_encoder
 from miniature.measure import Judges
 from stdrc import ThreeStreamGuidance
@@ -42,7 +42,7 @@ def main() -> None:
     pipe = STDRCPipeline.from_pretrained(given.checkpoint or checkpoint(), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     if given.variant:
-        pipe.load_lora_weights(str(find_variant(given.variant).path))
+        pipe.load_lora_weights(str(variants()[given.variant]))
     judges, encoder = Judges("val", given.people), load_identity_encoder()
 
     def encode(frames: np.ndarray) -> Tensor:

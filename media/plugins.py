@@ -9,6 +9,8 @@ The module holds plain values that spell what they offer as "module:attribute", 
 heavy is imported before it is used. All are optional:
 
 - `CHECKPOINTS`: name -> a function that returns the checkpoint's folder
+- `VARIANTS`: name of a checkpoint -> a function that returns its LoRAs, variant -> file, the one
+  to take where none is named first
 - `EVALSETS`: the evaluation set's `kind` -> its model class
 - `METRICS`: a tuple of metric classes
 - `FACE_BACKENDS`, `FACE_ENCODERS`: name -> a function that builds one
@@ -27,7 +29,15 @@ from media.errors import UnknownNameError, UserError
 __all__ = ["GROUP", "KINDS", "declared", "load"]
 
 GROUP = "stdrc.plugins"
-KINDS = ("CHECKPOINTS", "EVALSETS", "METRICS", "FACE_BACKENDS", "FACE_ENCODERS", "CONFIGS")
+KINDS = (
+    "CHECKPOINTS",
+    "VARIANTS",
+    "EVALSETS",
+    "METRICS",
+    "FACE_BACKENDS",
+    "FACE_ENCODERS",
+    "CONFIGS",
+)
 
 
 def declared(kind: str) -> dict[str, str]:

@@ -7,12 +7,10 @@ identity objectives were on.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from stdrc.errors import STDRCError
 
@@ -22,24 +20,8 @@ if TYPE_CHECKING:
     from stdrc.pipeline import STDRCPipeline
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-#: The variant that `stdrc generate` takes where none is named: all four parts of ST-DRC.
+#: What `stdrc generate` takes where no variant is named: all four parts of ST-DRC.
 DEFAULT_VARIANT = "tass-on-identity"
-
-
-class Variant(NamedTuple):
-    """A trained point of the ablation.
-
-    Attributes:
-        path: its LoRA in safetensors.
-        placement: as its metadata has it; a mapping that `ReferencePlacement.parse` takes.
-        augmentation: whether its references were perturbed in training.
-        identity: whether an identity objective was on, beside the face's weight.
-    """
-
-    path: Path
-    placement: dict[str, Any] | None
-    augmentation: bool
-    identity: bool
 
 
 def checkpoint(name: str = "base") -> Path:
@@ -82,43 +64,13 @@ def random_checkpoint() -> Path:
     return folder
 
 
-def variants() -> dict[str, Variant]:
-    """The shipped variants by name, in alphabetical order; empty where none is trained."""
-    found = {}
-    for path in sorted((CHECKPOINTS / "variants").glob("*.safetensors")):
-        stated = read_metadata(path)
-        perturbed = stated.get("augmentation") or {}
-        switches = [perturbed.get(k) for k in ("colour", "pose", "layout")]
-        objectives = stated.get("identity") or {}
-        identity = any(objectives.get(k) for k in ("weight", "alignment"))
-        found[path.stem] = Variant(path, stated.get("placement"), any(switches), identity)
-    return found
+def variants() -> dict[str, Path]:
+    """The shipped LoRAs by name, the default first; empty where none is trained.
 
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """What training wrote into a LoRA file; {} if nothing."""
-    # The header of a safetensors file: its length in 8 bytes, then JSON. Read without torch, so
-    # that listing variants costs nothing.
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    return json.loads(header.get("__metadata__", {}).get("stdrc", "{}"))
-
-
-def find_variant(name: str) -> Variant:
-    """The variant of that name.
-
-    Raises:
-        STDRCError: if there is none; the message names the nearest.
+    `stdrc.variants.read_variant` says what each was trained with.
     """
-    known = variants()
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise STDRCError(
-            f"No variant {name!r} is shipped; there are {', '.join(known) or 'none'}.{hint}"
-        )
-    return known[name]
+    files = (CHECKPOINTS / "variants").glob("*.safetensors")
+    return {f.stem: f for f in sorted(files, key=lambda f: (f.stem != DEFAULT_VARIANT, f.stem))}
 
 
 def load_miniature(
@@ -131,13 +83,14 @@ def load_miniature(
         dtype: to compute in; None: float32, whatever the files are stored in.
 
     Raises:
-        STDRCError: if this checkout ships no base, or no variant of that name.
+        UserError: if this checkout ships no base, or no variant of that name.
     """
     import torch
 
+    from bench.checkpoints import shipped_lora
     from stdrc.pipeline import STDRCPipeline
 
     pipeline = STDRCPipeline.from_pretrained(checkpoint(), dtype=dtype or torch.float32)
     if variant is not None:
-        pipeline.load_lora_weights(str(find_variant(variant).path))
+        pipeline.load_lora_weights(str(shipped_lora("miniature", variant)))
     return pipeline

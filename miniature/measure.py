@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw, ImageFont
 import miniature
 from leaderboards.statistics import cluster_means
 from metrics.leakage import copy_paste
-from miniature import DEFAULT_VARIANT, checkpoint, find_variant, variants
+from miniature import DEFAULT_VARIANT, checkpoint, variants
 from miniature.judges.attributes import MiniatureAttributes
 from miniature.judges.faces import MiniatureFaces
 from miniature.judges.text import MiniatureTextVideo
@@ -36,6 +36,7 @@ from miniature.make import EARLIER_TRAININGS
 from miniature.world import World, WorldClip
 from stdrc import ThreeStreamGuidance
 from stdrc.pipeline import STDRCPipeline, hide_loading_bars
+from stdrc.variants import read_lora_metadata
 
 HERE = Path(miniature.__file__).parent
 ROOT = HERE.parent
@@ -108,7 +109,7 @@ def load(variant: str) -> STDRCPipeline:
     """The base with a variant's LoRA in place of the one before."""
     pipe = load_base()
     pipe.unload_lora_weights()
-    pipe.load_lora_weights(str(find_variant(variant).path))
+    pipe.load_lora_weights(str(variants()[variant]))
     return pipe
 
 
@@ -192,7 +193,7 @@ def judges(split: str, count: int) -> Judges:
 def measure(point: Point, folder: Path, threads: int) -> dict[str, Any]:
     """Generate and score a point, or read what was found before."""
     torch.set_num_threads(threads)
-    files = [find_variant(point.variant).path, *sorted(checkpoint().rglob("*.safetensors"))]
+    files = [variants()[point.variant], *sorted(checkpoint().rglob("*.safetensors"))]
     stamp = hashlib.sha256(json.dumps(asdict(point)).encode())
     for file in files:
         stamp.update(file.read_bytes())
@@ -272,7 +273,7 @@ def describe_base() -> dict[str, Any]:
     names = (*EARLIER_TRAININGS, "stdrc.json")
     trainings = [json.loads((checkpoint() / name).read_text()) for name in names]
     weights = load_base().transformer.parameters()
-    lora = miniature.read_metadata(find_variant(DEFAULT_VARIANT).path)
+    lora = read_lora_metadata(variants()[DEFAULT_VARIANT])
     return {
         "parameters": sum(p.numel() for p in weights),
         "blocks": len(load_base().transformer.transformer_blocks),
@@ -422,7 +423,7 @@ def main() -> None:
 
 def trained(name: str) -> dict[str, Any]:
     """Steps and batch of a variant's training, from its own metadata."""
-    about = miniature.read_metadata(find_variant(name).path)
+    about = read_lora_metadata(variants()[name])
     return {key: about[key] for key in ("steps", "batch_size", "face_weight")}
 
 

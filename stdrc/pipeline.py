@@ -22,7 +22,6 @@ from diffusers import LTX2Pipeline
 from diffusers.pipelines.ltx2.pipeline_ltx2 import calculate_shift, retrieve_timesteps
 from diffusers.pipelines.ltx2.pipeline_output import LTX2PipelineOutput
 from diffusers.utils import logging
-from safetensors import safe_open
 from torch import Tensor
 
 from stdrc.errors import STDRCError
@@ -30,11 +29,9 @@ from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.images import FaceDetector, ReferenceImage, reference_pixels
 from stdrc.positions import ReferencePlacement, source_phases
 from stdrc.timesteps import shared_timesteps
+from stdrc.variants import read_lora_metadata
 
 logger = logging.get_logger(__name__)
-
-#: Key of the JSON that training writes into a LoRA's safetensors metadata.
-METADATA_KEY = "stdrc"
 
 
 @dataclass(frozen=True)
@@ -660,12 +657,6 @@ def hide_loading_bars() -> None:
 
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-
-
-def read_lora_metadata(path: str | Path) -> dict[str, Any]:
-    """What training wrote into a LoRA file: placement, augmentation, data, steps; {} if nothing."""
-    with safe_open(str(path), framework="pt") as file:
-        return json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
 
 
 def _guide(

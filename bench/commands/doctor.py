@@ -39,7 +39,10 @@ def command(
     )
     packages = ", ".join(f"{name} {version}" for name, version in report["packages"].items())
     console.print(f"[bold]Packages[/] {packages}", highlight=False)
-    console.print(f"[bold]Miniature[/] {report['miniature']}\n", highlight=False)
+    for name, variants in report["checkpoints"].items():
+        trained = f", with the LoRAs {', '.join(variants)}" if variants else ""
+        console.print(f"[bold]Checkpoint[/] {name}{trained}", highlight=False)
+    console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     table.add_column("metric", no_wrap=True)
@@ -61,8 +64,9 @@ def examine() -> dict[str, Any]:
     import psutil
     import torch
 
+    from bench.checkpoints import shipped_variants
+    from media.plugins import declared
     from metrics.weights import doctor
-    from miniature import variants
 
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
@@ -77,7 +81,6 @@ def examine() -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = "missing"
-    names = list(variants())
     return {
         "machine": {
             "python": platform.python_version(),
@@ -86,9 +89,7 @@ def examine() -> dict[str, Any]:
             "device": device,
         },
         "packages": packages,
-        "miniature": f"{len(names)} trained variants: {', '.join(names)}"
-        if names
-        else "no trained checkpoint is shipped; stdrc builds a random-weight one",
+        "checkpoints": {name: list(shipped_variants(name)) for name in declared("CHECKPOINTS")},
         "metrics": [
             {"metric": row.metric, "ready": row.runs, "reason": row.reason, "enable": row.enable}
             for row in doctor()

@@ -20,16 +20,17 @@ def command(
         typer.Option(
             "--checkpoint",
             "-c",
-            help="Folder or hub id in diffusers format; 'miniature', the one that is shipped, or "
-            "'random', its untrained twin.",
+            help="Folder or hub id in diffusers format, or one that a plug-in declares: "
+            "'miniature', the one that is shipped, or 'random', its untrained twin.",
         ),
     ] = "miniature",
     lora: Annotated[
         Path | None, typer.Option(help="ST-DRC LoRA to load on top of the checkpoint.")
     ] = None,
     variant: Annotated[
-        str, typer.Option(help="Which of the miniature's LoRAs, such as overlap-off.")
-    ] = "tass-on",
+        str | None,
+        typer.Option(help="Which of a shipped checkpoint's LoRAs, such as overlap-off."),
+    ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What 'no text' means.")] = "",
     placement: Annotated[
         str | None,
@@ -67,6 +68,7 @@ def command(
       -c diffusers/LTX-2.3-Diffusers --lora stdrc.safetensors
     """
     # Whatever can be wrong cheaply is found before the model loads.
+    from bench.checkpoints import checkpoint_source, shipped_lora
     from stdrc.errors import STDRCError
     from stdrc.guidance import ThreeStreamGuidance
     from stdrc.images import open_image
@@ -85,6 +87,12 @@ def command(
         raise STDRCError(f"The output is an MP4; name it {output.with_suffix('.mp4')}.")
     if not output.parent.is_dir():
         raise STDRCError(f"There is no folder {output.parent} to write {output.name} to.")
+    if lora is None:
+        lora = shipped_lora(checkpoint, variant)
+    elif variant is not None:
+        raise STDRCError("--lora and --variant both name a LoRA; give one of them.")
+    elif not lora.exists():
+        raise STDRCError(f"There is no LoRA at {lora}.")
     detector = None
     if crop_face:
         detector = _mtcnn()
@@ -99,19 +107,9 @@ def command(
     if dtype not in ("bfloat16", "float32", "float16"):
         raise STDRCError(f"--dtype is bfloat16, float16 or float32, not {dtype}.")
     hide_loading_bars()
-    if checkpoint == "miniature":
-        from miniature import load_miniature
-
-        pipeline = load_miniature(variant, dtype=getattr(torch, dtype))
-    else:
-        if checkpoint == "random":
-            from miniature import random_checkpoint
-
-            checkpoint = str(random_checkpoint())
-        pipeline = STDRCPipeline.from_pretrained(checkpoint, dtype=getattr(torch, dtype))
+    source = checkpoint_source(checkpoint)
+    pipeline = STDRCPipeline.from_pretrained(source, dtype=getattr(torch, dtype))
     if lora is not None:
-        if not lora.exists():
-            raise STDRCError(f"There is no LoRA at {lora}.")
         pipeline.load_lora_weights(str(lora))
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=quiet)

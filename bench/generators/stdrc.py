@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import config as cfg
+from bench.checkpoints import checkpoint_source, shipped_variants
 from bench.errors import BenchError
 from bench.evalsets import Sample
 from bench.generators import (
@@ -76,26 +77,18 @@ class STDRCGenerator(Generator):
     @cached_property
     def base(self) -> str:
         """Folder or hub id of the base checkpoint."""
-        if self.config.checkpoint not in ("miniature", "random"):
-            return self.config.checkpoint
-        import miniature
-
-        trained = self.config.checkpoint == "miniature"
-        return str(miniature.checkpoint("base") if trained else miniature.random_checkpoint())
+        return checkpoint_source(self.config.checkpoint)
 
     @cached_property
     def variants(self) -> dict[str, Variant]:
         """Trained variants by name; the base alone if there are none."""
         checkpoint_hash(self.base)  # says so first if the base is not here
         found: dict[str, Variant] = {}
-        if self.config.checkpoint == "miniature":
-            import miniature
-
-            for name, shipped in miniature.variants().items():
-                placement = placement_key(shipped.placement) if shipped.placement else None
-                switch = "on" if shipped.augmentation else "off"
-                # With the identity objectives it differs in more than placement and augmentation.
-                found[name] = Variant(name, shipped.path, placement, switch, shipped.identity)
+        for name, shipped in shipped_variants(self.config.checkpoint).items():
+            trained = placement_key(shipped.placement) if shipped.placement else None
+            switch = "on" if shipped.augmentation else "off"
+            # With the identity objectives it differs in more than placement and augmentation.
+            found[name] = Variant(name, shipped.path, trained, switch, shipped.identity)
         for name, given in self.config.variants.items():
             if not given.path.exists():
                 raise BenchError(

@@ -164,7 +164,8 @@ class IdentityConfig(Section):
     )
     encoder: str | None = Field(
         default=None,
-        description="'miniature', or the path of a TorchScript file; none: passed in Python",
+        description="a plug-in's, such as 'miniature', or the path of a TorchScript file; "
+        "none: passed in Python",
     )
 
     @field_validator("rollout_from", "rollout_to")

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from media import plugins
 from stdrc.errors import STDRCError
 from stdrc.pipeline import STDRCPipeline
 from stdrc.training.config import TrainConfig
@@ -117,23 +118,22 @@ def load_identity_encoder(name: str | None, device: torch.device) -> IdentityEnc
     """The face encoder a configuration names.
 
     Args:
-        name: "miniature", or the path of a TorchScript file that maps crops [N, 3, S, S] in -1..1
-            to embeddings [N, D], with an optional attribute `crop_size`.
+        name: one that a plug-in declares under `FACE_ENCODERS`, or the path of a TorchScript file
+            that maps crops [N, 3, S, S] in -1..1 to embeddings [N, D], with an optional attribute
+            `crop_size`.
 
     Raises:
         STDRCError: no encoder is named, or the file is missing or isn't TorchScript.
     """
+    known = plugins.declared("FACE_ENCODERS")
+    choices = " or ".join([*map(repr, known), "a TorchScript file"])
     if name is None:
-        raise STDRCError(
-            "The identity objectives need identity.encoder: 'miniature', or a TorchScript file."
-        )
-    if name == "miniature":
-        from miniature.identity_encoder import load_identity_encoder as load_miniature
-
-        return load_miniature(device)
+        raise STDRCError(f"The identity objectives need identity.encoder: {choices}.")
+    if name in known:
+        return plugins.load(known[name])(device)
     path = Path(name)
     if not path.is_file():
-        raise STDRCError(f"There is no identity encoder at {path}; name 'miniature' or a file.")
+        raise STDRCError(f"There is no identity encoder {path}; name {choices}.")
     try:
         module: nn.Module = torch.jit.load(str(path), map_location=device)
     except RuntimeError as error:

@@ -1,0 +1,49 @@
+"""Checkpoints by name: those that plug-ins declare, and the LoRAs that come with them."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from media.errors import UnknownNameError
+from media.plugins import declared, load
+
+if TYPE_CHECKING:
+    from stdrc.variants import Variant
+
+
+def checkpoint_source(checkpoint: str) -> str:
+    """Where a checkpoint lies: a plug-in's folder if it declares the name, else what was given."""
+    target = declared("CHECKPOINTS").get(checkpoint)
+    return checkpoint if target is None else str(load(target)())
+
+
+def shipped_variants(checkpoint: str) -> dict[str, Variant]:
+    """The LoRAs that a declared checkpoint brings, the default first; {} for any other."""
+    target = declared("VARIANTS").get(checkpoint)
+    if target is None:
+        return {}
+    from stdrc.variants import read_variant
+
+    return {name: read_variant(path) for name, path in load(target)().items()}
+
+
+def shipped_lora(checkpoint: str, variant: str | None) -> Path | None:
+    """The LoRA of a declared checkpoint that `variant` names; its default where that is None.
+
+    Raises:
+        UnknownNameError: a variant is named, and the checkpoint brings none of that name.
+    """
+    target = declared("VARIANTS").get(checkpoint)
+    known: dict[str, Path] = {} if target is None else load(target)()
+    if variant is None:
+        return next(iter(known.values()), None)
+    if variant not in known:
+        near = get_close_matches(variant, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UnknownNameError(
+            f"The checkpoint {checkpoint!r} has no variant {variant!r}; "
+            f"{'choose one of ' + ', '.join(known) if known else 'it brings none'}.{hint}"
+        )
+    return known[variant]
