@@ -27,8 +27,10 @@ from PIL import Image
 
 from miniature.build import LTX23_TRANSFORMER, MiniatureConfig, build_random
 from stdrc.guidance import Stream, ThreeStreamGuidance
-from stdrc.pipeline import EncodedText, STDRCPipeline, TransformerCall
+from stdrc.pipeline import EncodedText, STDRCPipeline
 from stdrc.positions import ReferencePlacement
+from stdrc.sampling import GuidedVelocity
+from stdrc.sequence import TokenSequence
 
 
 def interleaved(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
@@ -65,33 +67,20 @@ def step_cost(
     channels = transformer.config.in_channels
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(1, video, channels, generator=generator).to(device, dtype)
-    call = TransformerCall(
+    call = GuidedVelocity(
         transformer,
-        text={True: text, False: text},
-        video_coords=transformer.rope.prepare_video_coords(
-            1, frames, rows, columns, device, fps=24.0
-        ),
-        sound_coords=transformer.audio_rope.prepare_audio_coords(1, 1, device),
-        memory=torch.randn(1, reference, channels, generator=generator).to(device, dtype),
-        reference_coords=ReferencePlacement.tass().coords(transformer.rope, **size, device=device),
-        phase=None,
-        sizes={
-            "num_frames": frames,
-            "height": rows,
-            "width": columns,
-            "fps": 24.0,
-            "audio_num_frames": 1,
-        },
-        isolate=True,
-        attention_kwargs=None,
+        TokenSequence.of(transformer.rope, ReferencePlacement.tass(), **size, device=device),
+        ThreeStreamGuidance(3.0, 1.5),
+        text,
+        text,
+        reference=torch.randn(1, reference, channels, generator=generator).to(device, dtype),
     )
-    sound = torch.zeros(1, 1, transformer.config.audio_in_channels, device=device, dtype=dtype)
-    level = torch.tensor(500.0, device=device)
+    level = torch.tensor(0.5, device=device)
     three = list(ThreeStreamGuidance(3.0, 1.5).coefficients())
     times = interleaved(
         {
-            "conditional": lambda: call([Stream.BOTH], latents, sound, level),
-            "guided": lambda: call(three, latents, sound, level),
+            "conditional": lambda: call.streams([Stream.BOTH], latents, None, level),
+            "guided": lambda: call.streams(three, latents, None, level),
         },
         repeats,
     )

@@ -20,7 +20,8 @@ from miniature import checkpoint
 from miniature.world import World
 from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 from stdrc.positions import ReferencePlacement
-from stdrc.training.denoiser import Denoiser, pack, sequence_coords
+from stdrc.sequence import TokenSequence
+from stdrc.training.denoiser import Denoiser, pack
 from stdrc.training.objectives import add_noise, face_coverage
 
 LEVELS = (0.5, 0.7, 0.85, 0.95)
@@ -57,8 +58,8 @@ def main() -> None:
     own = pipe.encode_reference([c.reference for c in clips], side, side).tokens[:, 0]
     text = pipe.encode_text([c.caption for c in clips]).video
     place = ReferencePlacement.parse(given.placement)
-    together = sequence_coords(transformer, **size, fps=clips[0].fps, placement=place)
-    alone = sequence_coords(transformer, **size, fps=clips[0].fps, placement=None)
+    together = TokenSequence.of(transformer.rope, place, **size, fps=clips[0].fps)
+    alone = together.video
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(5))
     denoiser = Denoiser(transformer).eval()
 
@@ -66,12 +67,12 @@ def main() -> None:
         sigmas = torch.full((given.people,), level)
         noisy = pack(add_noise(latents, noise, sigmas), transformer)
         target = pack(noise - latents, transformer)
-        coords = alone if reference is None else together
+        sequence = alone if reference is None else together
         velocity = torch.cat(
             [
                 denoiser(
                     noisy[i : i + 16], sigmas[i : i + 16], text[i : i + 16], None,
-                    None if reference is None else reference[i : i + 16], *coords,
+                    None if reference is None else reference[i : i + 16], sequence,
                 )[0]
                 for i in range(0, given.people, 16)
             ]

@@ -8,89 +8,36 @@ either once.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import LTX2Pipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, LTX2Pipeline
 from diffusers.pipelines.ltx2.pipeline_ltx2 import calculate_shift, retrieve_timesteps
 from diffusers.pipelines.ltx2.pipeline_output import LTX2PipelineOutput
 from diffusers.utils import logging
 from torch import Tensor
 
+from stdrc.conditions import EncodedReference, EncodedText
 from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.images import FaceDetector, ReferenceImage, reference_pixels
-from stdrc.positions import ReferencePlacement, source_phases
-from stdrc.timesteps import shared_timesteps
+from stdrc.positions import ReferencePlacement
+from stdrc.sampling import GuidedVelocity, Sampler, sample_euler
+from stdrc.sequence import TokenSequence
 from stdrc.variants import read_lora_metadata
 
 logger = logging.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class EncodedText:
-    """Prompts after the text encoder and the connectors: all that the transformer reads of them.
+class _Interrupted(Exception):
+    """A callback set `pipe._interrupt`: the state reached is the result."""
 
-    Args:
-        video: [B, L, D] embeddings for the video stream.
-        audio: [B, L, D_audio] embeddings for the audio stream.
-        mask: [B, L] 1 where a token counts.
-    """
-
-    video: Tensor
-    audio: Tensor
-    mask: Tensor
-
-    def __len__(self) -> int:
-        return len(self.video)
-
-    def __getitem__(self, index: int | slice | Sequence[int]) -> EncodedText:
-        if isinstance(index, int):
-            index = [index]
-        return EncodedText(self.video[index], self.audio[index], self.mask[index])
-
-    @classmethod
-    def cat(cls, parts: Sequence[EncodedText]) -> EncodedText:
-        """Batches one behind the other."""
-        return cls(
-            torch.cat([p.video for p in parts]),
-            torch.cat([p.audio for p in parts]),
-            torch.cat([p.mask for p in parts]),
-        )
-
-
-@dataclass(frozen=True)
-class EncodedReference:
-    """Reference images after the autoencoder.
-
-    Args:
-        tokens: [B, K, h*w, C] normalised latents, K references a sample.
-        height, width: the latent size h, w in patches' latents, which must be the video's.
-    """
-
-    tokens: Tensor
-    height: int
-    width: int
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def __getitem__(self, index: int | slice | Sequence[int]) -> EncodedReference:
-        if isinstance(index, int):
-            index = [index]
-        return EncodedReference(self.tokens[index], self.height, self.width)
-
-    @classmethod
-    def cat(cls, parts: Sequence[EncodedReference]) -> EncodedReference:
-        """Batches one behind the other; every part has the same size and number of references."""
-        return cls(torch.cat([p.tokens for p in parts]), parts[0].height, parts[0].width)
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
 
 
 class STDRCPipeline(LTX2Pipeline):
@@ -326,6 +273,7 @@ class STDRCPipeline(LTX2Pipeline):
         audio_latents: Tensor | None = None,
         decode_timestep: float = 0.0,
         decode_noise_scale: float | None = None,
+        sampler: Sampler = sample_euler,
         attention_kwargs: dict[str, Any] | None = None,
         callback_on_step_end: Callable[..., dict[str, Tensor]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
@@ -355,6 +303,7 @@ class STDRCPipeline(LTX2Pipeline):
             audio: also generate sound; otherwise the two modalities are isolated and one silent
                 token stands for the sound.
             decode_timestep, decode_noise_scale: for autoencoders conditioned on a timestep.
+            sampler: walks from noise to video along the guided velocity; see `stdrc.sampling`.
             callback_on_step_end: called as callback(pipeline, step, timestep, {"latents": ...}).
             output_type: "np" float [B, T, H, W, 3] in 0..1, "pt" [B, T, 3, H, W], "pil", "latent".
 
@@ -416,8 +365,6 @@ class STDRCPipeline(LTX2Pipeline):
                 f"{batch_size} prompts need one reference or {batch_size}, "
                 f"not {len(reference_latents)}."
             )
-        has_reference = reference_latents is not None
-
         # 3. Noise
         device = self._execution_device
         generator = self._make_generators(seeds, generator, batch_size)
@@ -435,7 +382,7 @@ class STDRCPipeline(LTX2Pipeline):
             generator=generator,
             latents=latents,
         )
-        audio_frames = 1
+        sound, audio_frames = None, 1
         if audio:
             rate = self.audio_sampling_rate / self.audio_hop_length
             rate /= self.audio_vae_temporal_compression_ratio
@@ -450,12 +397,17 @@ class STDRCPipeline(LTX2Pipeline):
                 generator=generator,
                 latents=audio_latents,
             )
-        else:
-            channels = self.transformer.config.audio_in_channels
-            sound = torch.zeros(batch_size, 1, channels, device=device)
 
         # 4. Noise schedule: its shift depends on the video's tokens only
         config = self.scheduler.config
+        if not isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler) or config.get(
+            "stochastic_sampling"
+        ):
+            raise STDRCError(
+                "The noise levels come from a FlowMatchEulerDiscreteScheduler without "
+                f"stochastic_sampling, not from {type(self.scheduler).__name__}; to sample in "
+                "another way, pass sampler= a function such as stdrc.sampling.sample_euler."
+            )
         mu = calculate_shift(
             latents.shape[1],
             config.get("base_image_seq_len", 1024),
@@ -465,8 +417,6 @@ class STDRCPipeline(LTX2Pipeline):
         )
         steps = num_inference_steps
         levels = np.linspace(1.0, 1 / steps, steps) if sigmas is None else np.asarray(sigmas)
-        sound_scheduler = copy.deepcopy(self.scheduler)
-        retrieve_timesteps(sound_scheduler, steps, device, sigmas=levels, mu=mu)
         timesteps, steps = retrieve_timesteps(self.scheduler, steps, device, sigmas=levels, mu=mu)
         if not torch.isfinite(self.scheduler.sigmas).all():
             # The stretch to `shift_terminal` divides by the distance between first and last level.
@@ -474,16 +424,11 @@ class STDRCPipeline(LTX2Pipeline):
                 f"This checkpoint's noise schedule is not defined for {len(levels)} step(s); "
                 "take at least 2."
             )
-        self.scheduler.set_begin_index(0)
-        sound_scheduler.set_begin_index(0)
         self._num_timesteps = len(timesteps)
         self._interrupt = False
 
         # 5. Positions
-        rope = self.transformer.rope
-        video_coords = rope.prepare_video_coords(1, frames, rows, columns, device, fps=frame_rate)
-        sound_coords = self.transformer.audio_rope.prepare_audio_coords(1, audio_frames, device)
-        reference_coords = memory = phase = None
+        memory, references = None, 0
         if reference_latents is not None:
             if (reference_latents.height, reference_latents.width) != (rows, columns):
                 raise STDRCError(
@@ -491,58 +436,51 @@ class STDRCPipeline(LTX2Pipeline):
                     f"{reference_latents.height} x {reference_latents.width} latents "
                     f"instead of {rows} x {columns}."
                 )
-            count = reference_latents.tokens.shape[1]
+            references = reference_latents.tokens.shape[1]
             memory = reference_latents.tokens.flatten(1, 2).to(device)  # [B, K*h*w, C]
-            grid = {"frames": frames, "height": rows, "width": columns, "fps": frame_rate}
-            reference_coords = torch.cat(
-                [placement.coords(rope, **grid, index=k, device=device) for k in range(count)],
-                dim=2,
-            )
-            sources = torch.arange(1, count + 1, dtype=torch.float64, device=device)
-            phase = torch.cat(
-                [
-                    torch.zeros(latents.shape[1], dtype=torch.float64, device=device),
-                    placement.phase * sources.repeat_interleave(memory.shape[1] // count),
-                ]
-            )
-        call = TransformerCall(
-            self.transformer,
-            text={True: prompt_embeds, False: negative_prompt_embeds},
-            video_coords=video_coords,
-            sound_coords=sound_coords,
-            memory=memory,
-            reference_coords=reference_coords,
-            phase=phase,
-            sizes={
-                "num_frames": frames,
-                "height": rows,
-                "width": columns,
-                "fps": frame_rate,
-                "audio_num_frames": audio_frames,
-            },
-            isolate=not audio,
-            attention_kwargs=attention_kwargs,
+        sequence = TokenSequence.of(
+            self.transformer.rope,
+            placement if references else None,
+            references=references,
+            frames=frames,
+            height=rows,
+            width=columns,
+            fps=frame_rate,
+            device=device,
         )
 
         # 6. Denoise
+        velocity = GuidedVelocity(
+            self.transformer,
+            sequence,
+            guidance,
+            prompt_embeds,
+            negative_prompt_embeds,
+            reference=memory,
+            audio=None if sound is None else (sound.shape[1], sound.shape[2]),
+            attention_kwargs=attention_kwargs,
+        )
         with self.progress_bar(total=steps) as progress:
-            for i, t in enumerate(timesteps):
-                if self._interrupt:
-                    continue
-                self._current_timestep = t
-                sigma = self.scheduler.sigmas[i].to(device)
-                streams = list(guidance.coefficients(float(sigma), has_reference=has_reference))
-                picture, noise = call(streams, latents, sound, t)
-                velocity = _guide(guidance, picture, latents, sigma, has_reference)
-                if audio:
-                    sound_velocity = _guide(guidance, noise, sound, sigma, has_reference)
-                    sound = sound_scheduler.step(sound_velocity, t, sound, return_dict=False)[0]
-                latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
+
+            def after(i: int, x: Tensor) -> Tensor:
+                self._current_timestep = timesteps[i]
                 if callback_on_step_end is not None:
-                    state = {"latents": latents}
+                    video, heard = velocity.split(x)
+                    state = {"latents": video}
                     wanted = {k: state[k] for k in callback_on_step_end_tensor_inputs}
-                    latents = callback_on_step_end(self, i, t, wanted).get("latents", latents)
+                    changed = callback_on_step_end(self, i, timesteps[i], wanted) or {}
+                    x = velocity.join(changed.get("latents", video), heard)
                 progress.update()
+                if self._interrupt:
+                    raise _Interrupted(x)
+                return x
+
+            sigmas = self.scheduler.sigmas.to(device)
+            try:
+                x = sampler(velocity, velocity.join(latents, sound), sigmas, after)
+            except _Interrupted as stopped:
+                x = stopped.x
+        latents, sound = velocity.split(x)
 
         # 7. Decode the video; the reference never was part of `latents`
         latents = self._unpack_latents(
@@ -554,7 +492,9 @@ class STDRCPipeline(LTX2Pipeline):
             self.transformer_temporal_patch_size,
         )
         video = self._decode(latents, generator, decode_timestep, decode_noise_scale, output_type)
-        waveform = self._decode_audio(sound, audio_frames, output_type) if audio else None
+        waveform = None
+        if sound is not None:
+            waveform = self._decode_audio(sound, audio_frames, output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return video, waveform
@@ -657,110 +597,3 @@ def hide_loading_bars() -> None:
 
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-
-
-def _guide(
-    guidance: ThreeStreamGuidance,
-    velocities: dict[Stream, Tensor],
-    latents: Tensor,
-    sigma: Tensor,
-    has_reference: bool,
-) -> Tensor:
-    """The guided velocity; what is not linear is done on x0, as diffusers' LTX-2 does."""
-    level = float(sigma)
-    if guidance.linear:
-        return guidance.combine(velocities, level, has_reference=has_reference)
-    clean = {stream: latents - sigma * v for stream, v in velocities.items()}
-    guided = guidance.combine(clean, level, has_reference=has_reference)
-    return (latents - guided) / sigma
-
-
-@dataclass
-class TransformerCall:
-    """The transformer with all that stays the same from step to step.
-
-    Streams with equally many tokens share a pass; streams without the reference run without its
-    tokens, and nothing is padded.
-    """
-
-    transformer: Any
-    text: dict[bool, EncodedText]
-    video_coords: Tensor
-    sound_coords: Tensor
-    memory: Tensor | None
-    reference_coords: Tensor | None
-    phase: Tensor | None
-    sizes: dict[str, Any]
-    isolate: bool
-    attention_kwargs: dict[str, Any] | None
-
-    def __post_init__(self) -> None:
-        self._text: dict[tuple[Stream, ...], EncodedText] = {}
-
-    def __call__(
-        self, streams: list[Stream], latents: Tensor, sound: Tensor, timestep: Tensor
-    ) -> tuple[dict[Stream, Tensor], dict[Stream, Tensor]]:
-        """Velocities of each stream for the video [B, N, C] and the sound [B, M, C_audio]."""
-        picture: dict[Stream, Tensor] = {}
-        noise: dict[Stream, Tensor] = {}
-        for with_reference in (False, True):
-            group = tuple(s for s in streams if s.has_reference == with_reference)
-            if not group:
-                continue
-            outputs = self._run(group, with_reference, latents, sound, timestep)
-            for stream, video, audio in zip(group, *outputs, strict=True):
-                picture[stream], noise[stream] = video, audio
-        return picture, noise
-
-    def _run(
-        self,
-        group: tuple[Stream, ...],
-        with_reference: bool,
-        latents: Tensor,
-        sound: Tensor,
-        timestep: Tensor,
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        if group not in self._text:
-            self._text[group] = EncodedText.cat([self.text[s.has_text] for s in group])
-        text = self._text[group]
-        dtype = text.video.dtype
-        copies, tokens = len(group), latents.shape[1]
-        batch = copies * len(latents)
-        t = timestep.expand(batch)
-        hidden, coords, levels, phase = latents, self.video_coords, t, None
-        groups: list[tuple[Tensor, int]] = []
-        if with_reference:
-            assert self.memory is not None
-            assert self.reference_coords is not None
-            memory = self.memory.to(latents)
-            hidden = torch.cat([latents, memory], dim=1)  # [B, N + K*h*w, C]
-            coords = torch.cat([coords, self.reference_coords], dim=2)
-            # The reference is clean: its tokens are at timestep 0 whatever the video's level.
-            groups = [(t[:, None], tokens), (torch.zeros_like(t)[:, None], memory.shape[1])]
-            levels = torch.cat([time.expand(-1, count) for time, count in groups], dim=1)
-            phase = self.phase
-        with (
-            self.transformer.cache_context("reference" if with_reference else "plain"),
-            source_phases(self.transformer.rope, phase),
-            shared_timesteps(self.transformer, groups) if groups else nullcontext(),
-        ):
-            video, audio = self.transformer(
-                hidden_states=torch.cat([hidden] * copies).to(dtype),
-                audio_hidden_states=torch.cat([sound] * copies).to(dtype),
-                encoder_hidden_states=text.video,
-                audio_encoder_hidden_states=text.audio,
-                timestep=levels,
-                audio_timestep=t,
-                sigma=t,
-                encoder_attention_mask=text.mask,
-                audio_encoder_attention_mask=text.mask,
-                video_coords=coords.expand(batch, -1, -1, -1),
-                audio_coords=self.sound_coords.expand(batch, -1, -1, -1),
-                isolate_modalities=self.isolate,
-                # New with LTX-2.3: 2.0 modulates across modalities by each one's own timestep.
-                use_cross_timestep=bool(self.transformer.config.cross_attn_mod),
-                attention_kwargs=self.attention_kwargs,
-                return_dict=False,
-                **self.sizes,
-            )
-        return video[:, :tokens].float().chunk(copies), audio.float().chunk(copies)

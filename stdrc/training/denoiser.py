@@ -10,12 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import torch
 from diffusers import LTX2Pipeline, LTX2VideoTransformer3DModel
 from torch import Tensor, nn
 
-from stdrc.positions import ReferencePlacement, source_phases
-from stdrc.timesteps import shared_timesteps
+from stdrc.sequence import TokenSequence
 
 # What a video-only pass with isolated modalities never reaches on its way to the video's velocity.
 _NOT_VIDEO = re.compile(r"(^|[._])(audio|a2v|v2a|av_cross_attn)[._]|video_to_audio|audio_to_video")
@@ -68,8 +66,6 @@ class Denoiser(nn.Module):
         self._features: Tensor | None = None
         if head is not None:
             transformer.transformer_blocks[layer].register_forward_hook(self._keep_features)
-        # `sigma`-modulated prompts came with 2.3; so did the cross-timestep they need.
-        self.is_23 = bool(transformer.config.cross_attn_mod)
 
     def _keep_features(self, _block: nn.Module, _inputs: Any, outputs: Any) -> None:
         self._features = outputs[0]  # the second are the audio's
@@ -81,8 +77,7 @@ class Denoiser(nn.Module):
         text: Tensor,
         text_mask: Tensor | None,
         reference: Tensor | None,
-        coords: Tensor,
-        phase: Tensor | None = None,
+        sequence: TokenSequence,
     ) -> tuple[Tensor, Tensor | None]:
         """
         Args:
@@ -91,90 +86,38 @@ class Denoiser(nn.Module):
             text: [B, L, E].
             text_mask: [B, L] or None where every token counts.
             reference: [B, R, D] clean reference tokens or None.
-            coords: [1, 3, N + R, 2] pixels and seconds, video first.
-            phase: [N + R] per-token rotary phase of the placement, or None.
+            sequence: where the N tokens of the video and the R of the reference stand.
 
         Returns:
             [B, N, D] velocity, noise minus clean; and what the head, where there is one, reads from
             the tokens' features, [B, N + R, E].
         """
-        batch, tokens, _ = video.shape
         if self.connectors is not None:
             text, _, text_mask = self.connectors(text, text_mask, padding_side=self.padding_side)
             if self.connectors.config.video_connector_num_learnable_registers is not None:
                 text_mask = None  # registers have filled the padding: every token counts
 
-        time = sigmas[:, None] * 1000.0  # [B, 1]; the model's clock runs to 1000
-        groups = [(time, tokens)]
-        sequence = video
-        if reference is not None:
-            groups.append((torch.zeros_like(time), reference.shape[1]))
-            sequence = torch.cat([video, reference], dim=1)
-        config = self.transformer.config
-        silence = video.new_zeros(batch, 1, config.audio_in_channels)
+        # The audio branch is cut off from the video, so what it holds and reads does not matter.
+        config, batch = self.transformer.config, len(video)
         audio_width = (
             config.caption_channels
             if config.use_prompt_embeddings
             else config.audio_cross_attention_dim
         )
-        with (
-            shared_timesteps(self.transformer, groups),
-            source_phases(self.transformer.rope, phase),
-        ):
-            velocity = self.transformer(
-                hidden_states=sequence,
-                audio_hidden_states=silence,
-                encoder_hidden_states=text,
-                # The audio branch is cut off from the video, so what it reads does not matter.
-                audio_encoder_hidden_states=text.new_zeros(batch, 1, audio_width),
-                timestep=torch.cat([t.expand(-1, n) for t, n in groups], dim=1),
-                audio_timestep=time,
-                sigma=time[:, 0],
-                audio_sigma=time[:, 0],
-                encoder_attention_mask=text_mask,
-                audio_encoder_attention_mask=None,
-                video_coords=coords.expand(batch, -1, -1, -1),
-                audio_num_frames=1,
-                isolate_modalities=True,
-                use_cross_timestep=self.is_23,
-                return_dict=False,
-            )[0]
+        velocity, _ = sequence.velocities(
+            self.transformer,
+            video,
+            reference,
+            sigmas,
+            audio_hidden_states=video.new_zeros(batch, 1, config.audio_in_channels),
+            encoder_hidden_states=text,
+            audio_encoder_hidden_states=text.new_zeros(batch, 1, audio_width),
+            encoder_attention_mask=text_mask,
+            audio_encoder_attention_mask=None,
+            audio_num_frames=1,
+            isolate_modalities=True,
+        )
         read = None
         if self.head is not None:
             read, self._features = self.head(self._features), None
-        return velocity[:, :tokens], read
-
-
-def sequence_coords(
-    transformer: LTX2VideoTransformer3DModel,
-    *,
-    frames: int,
-    height: int,
-    width: int,
-    fps: float,
-    placement: ReferencePlacement | None,
-    device: torch.device | str | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Coordinates [1, 3, N + R, 2] and phases [N + R] of video tokens, then the reference's.
-
-    Args:
-        frames, height, width: latent size.
-        fps: frames a second of the video.
-        placement: none: there is no reference and R = 0.
-    """
-    rope = transformer.rope
-    video = rope.prepare_video_coords(1, frames, height, width, device, fps=fps)
-    if placement is None:
-        return video, None
-    reference = placement.coords(
-        rope, frames=frames, height=height, width=width, fps=fps, index=0, device=device
-    )
-    phase = None
-    if placement.phase:
-        phase = torch.cat(
-            [
-                torch.zeros(video.shape[2], device=device),
-                torch.full((reference.shape[2],), placement.phase, device=device),
-            ]
-        )
-    return torch.cat([video, reference], dim=2), phase
+        return velocity, read

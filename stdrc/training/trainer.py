@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,12 @@ from torch.distributed.checkpoint.state_dict import (
 
 from media.errors import UserError
 from stdrc.errors import STDRCError
+from stdrc.sampling import sample_euler
+from stdrc.sequence import TokenSequence
 from stdrc.training import checkpoint as checkpoints
 from stdrc.training.config import OptimizerConfig, TrainConfig
 from stdrc.training.data import Batch, BatchSource, TrainingData, seeded
-from stdrc.training.denoiser import Denoiser, is_video_parameter, pack, sequence_coords, unpack
+from stdrc.training.denoiser import Denoiser, is_video_parameter, pack, unpack
 from stdrc.training.ema import WeightAverage
 from stdrc.training.linear_decoder import LinearDecoder
 from stdrc.training.objectives import (
@@ -174,9 +175,9 @@ class Trainer:
             "frames": self.frames, "height": self.height, "width": self.width, "fps": data.fps,
             "device": self.device,
         }  # fmt: skip
-        self._alone = sequence_coords(transformer, placement=None, **shape)
+        self._alone = TokenSequence.of(transformer.rope, **shape)
         self._together = [
-            sequence_coords(transformer, placement=placement, **shape)
+            TokenSequence.of(transformer.rope, placement, **shape)
             for placement in config.reference_placements
         ]
         self.step = 0
@@ -346,7 +347,7 @@ class Trainer:
         def velocity(video: Tensor, sigmas: Tensor) -> Tensor:
             found = self.model(
                 video, sigmas, batch.text[:count], mask, reference,
-                *self._together[batch.placement],
+                self._together[batch.placement],
             )[0]  # fmt: skip
             return found.float()
 
@@ -355,14 +356,12 @@ class Trainer:
             low + (high - low) * share
             for (low, high), share in zip((identity.rollout_from, identity.rollout_to), drawn)
         )
-        levels = [torch.lerp(start, end, i / identity.rollout_steps) for i in range(
-            identity.rollout_steps + 1
-        )]  # fmt: skip
+        shares = torch.linspace(0, 1, identity.rollout_steps + 1).to(start)[:, None]
+        levels = torch.lerp(start, end, shares)  # [steps + 1, count]
         noisy = add_noise(batch.latents[:count], batch.noise[:count], start)
         video = pack(noisy, self.transformer)
         with torch.no_grad():
-            for above, below in pairwise(levels):
-                video = video + (below - above)[:, None, None] * velocity(video, above)
+            video = sample_euler(velocity, video, levels)
         guess = video - end[:, None, None] * velocity(video, end)
         guess = unpack(guess, self.frames, self.height, self.width, self.transformer)
         return self.identity(
@@ -382,14 +381,14 @@ class Trainer:
                     video[:k], batch.sigmas[:k], batch.text[:k],
                     None if mask is None else mask[:k],
                     pack(batch.reference, self.transformer),
-                    *self._together[batch.placement],
+                    self._together[batch.placement],
                 )
             )  # fmt: skip
         if k < len(video):
             outputs.append(
                 self.model(
                     video[k:], batch.sigmas[k:], batch.text[k:],
-                    None if mask is None else mask[k:], None, *self._alone,
+                    None if mask is None else mask[k:], None, self._alone,
                 )
             )  # fmt: skip
         velocity = torch.cat([found for found, _ in outputs])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from miniature.build import deepen
-from stdrc.training.denoiser import Denoiser, pack, sequence_coords
+from stdrc.sequence import TokenSequence
+from stdrc.training.denoiser import Denoiser, pack
 from tests.stdrc.training_tiny import tiny_transformer
 
 
@@ -14,10 +15,10 @@ def test_a_deeper_transformer_is_the_same_function() -> None:
     old = tiny_transformer().eval()
     new = deepen(old, (None, 0, None, 1)).eval()
     assert new.config.num_layers == len(new.transformer_blocks) == 4
-    coords, _ = sequence_coords(old, frames=2, height=3, width=3, fps=8.0, placement=None)
+    alone = TokenSequence.of(old.rope, frames=2, height=3, width=3, fps=8.0)
     g = torch.Generator().manual_seed(1)
     video = pack(torch.randn(2, 4, 2, 3, 3, generator=g), old)
-    call = (video, torch.tensor([0.3, 0.8]), torch.randn(2, 5, 16, generator=g), None, None, coords)
+    call = (video, torch.tensor([0.3, 0.8]), torch.randn(2, 5, 16, generator=g), None, None, alone)
     before, after = Denoiser(old)(*call)[0], Denoiser(new)(*call)[0]
     torch.testing.assert_close(after, before)
     after.square().sum().backward()

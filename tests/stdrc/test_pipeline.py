@@ -10,7 +10,8 @@ from PIL import Image
 
 from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
-from stdrc.pipeline import EncodedReference, STDRCPipeline, _guide
+from stdrc.pipeline import EncodedReference, STDRCPipeline
+from stdrc.sampling import guide
 
 SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
 CALL = {**SIZE, "num_inference_steps": 3, "output_type": "latent"}
@@ -84,7 +85,7 @@ def test_the_parallel_part_is_taken_out_of_the_clean_prediction():
     velocities = {s: torch.randn(2, 6, 4, generator=generator) for s in Stream}
     latents, sigma = torch.randn(2, 6, 4, generator=generator), torch.tensor(0.7)
     guidance = ThreeStreamGuidance(3.0, 5.0, parallel=0.0)
-    guided = _guide(guidance, velocities, latents, sigma, True)
+    guided = guide(guidance, velocities, latents, sigma, True)
     conditional = latents - sigma * velocities[Stream.BOTH]
     added = (latents - sigma * guided) - conditional
     assert added.square().sum() > 1

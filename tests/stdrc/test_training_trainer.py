@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 
 from stdrc.errors import STDRCError
 from stdrc.positions import ReferencePlacement
+from stdrc.sequence import TokenSequence
 from stdrc.training import Trainer, checkpoint
 from stdrc.training.data import BatchSource
-from stdrc.training.denoiser import Denoiser, pack, sequence_coords
+from stdrc.training.denoiser import Denoiser, pack
 from stdrc.training.optimizer import make_optimizer
 from stdrc.training.trainer import learning_rate
 
@@ -32,13 +33,13 @@ def test_denoiser_is_the_plain_transformer_call() -> None:
     """Embedding two timesteps a sample and trimming the audio branch change no number."""
     model = tiny_transformer().eval()
     placement = ReferencePlacement.tass()
-    coords, _ = sequence_coords(model, frames=2, height=3, width=3, fps=8.0, placement=placement)
+    sequence = TokenSequence.of(model.rope, placement, frames=2, height=3, width=3, fps=8.0)
     g = torch.Generator().manual_seed(1)
     video = pack(torch.randn(3, 4, 2, 3, 3, generator=g), model)
     reference = pack(torch.randn(3, 4, 1, 3, 3, generator=g), model)
     text, sigmas = torch.randn(3, 5, 16, generator=g), torch.tensor([0.1, 0.5, 0.9])
     with torch.no_grad():
-        ours, _ = Denoiser(model)(video, sigmas, text, None, reference, coords)
+        ours, _ = Denoiser(model)(video, sigmas, text, None, reference, sequence)
         time = torch.cat([sigmas[:, None].expand(3, 18), torch.zeros(3, 9)], dim=1) * 1000
         plain = model(
             hidden_states=torch.cat([video, reference], dim=1),
@@ -50,7 +51,7 @@ def test_denoiser_is_the_plain_transformer_call() -> None:
             sigma=sigmas * 1000,
             encoder_attention_mask=torch.ones(3, 5),
             audio_encoder_attention_mask=torch.ones(3, 5),
-            video_coords=coords.expand(3, -1, -1, -1),
+            video_coords=sequence.coords.expand(3, -1, -1, -1),
             audio_num_frames=1,
             isolate_modalities=True,
             use_cross_timestep=True,
@@ -364,12 +365,12 @@ def test_lora_loads_into_diffusers_and_says_how_it_was_made(tmp_path: Path) -> N
     LTX2Pipeline.load_lora_into_transformer(state, fresh, metadata=metadata)
     g = torch.Generator().manual_seed(3)
     video, text = torch.randn(1, 18, 4, generator=g), torch.randn(1, 5, 16, generator=g)
-    coords, _ = sequence_coords(fresh, frames=2, height=3, width=3, fps=8.0, placement=None)
+    alone = TokenSequence.of(fresh.rope, frames=2, height=3, width=3, fps=8.0)
 
     def velocity(model: torch.nn.Module) -> torch.Tensor:
         model.eval()
         with torch.no_grad():
-            return Denoiser(model)(video, torch.tensor([0.5]), text, None, None, coords)[0]
+            return Denoiser(model)(video, torch.tensor([0.5]), text, None, None, alone)[0]
 
     torch.testing.assert_close(velocity(fresh), velocity(trained), atol=1e-6, rtol=1e-5)
     assert not torch.allclose(velocity(fresh), velocity(tiny_transformer()), atol=1e-5)
@@ -382,7 +383,7 @@ def test_mixed_placements_are_drawn_evenly_and_belong_to_none(tmp_path: Path) ->
     assert drawn == [source.batch(i).placement for i in range(300)]
     assert all(70 < drawn.count(k) < 130 for k in range(3))
     trainer = Trainer(config, tiny_data(), transformer=tiny_transformer())
-    coords = [c for c, _ in trainer._together]
+    coords = [sequence.coords for sequence in trainer._together]
     assert len(coords) == 3
     assert not torch.equal(coords[0], coords[1])
     with safe_open(trainer.fit(), framework="pt") as file:

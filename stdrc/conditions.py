@@ -1,0 +1,68 @@
+"""What a video is conditioned on, after the encoders: text and reference images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Prompts after the text encoder and the connectors: all that the transformer reads of them.
+
+    Args:
+        video: [B, L, D] embeddings for the video stream.
+        audio: [B, L, D_audio] embeddings for the audio stream.
+        mask: [B, L] 1 where a token counts.
+    """
+
+    video: Tensor
+    audio: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def __getitem__(self, index: int | slice | Sequence[int]) -> EncodedText:
+        if isinstance(index, int):
+            index = [index]
+        return EncodedText(self.video[index], self.audio[index], self.mask[index])
+
+    @classmethod
+    def cat(cls, parts: Sequence[EncodedText]) -> EncodedText:
+        """Batches one behind the other."""
+        return cls(
+            torch.cat([p.video for p in parts]),
+            torch.cat([p.audio for p in parts]),
+            torch.cat([p.mask for p in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class EncodedReference:
+    """Reference images after the autoencoder.
+
+    Args:
+        tokens: [B, K, h*w, C] normalised latents, K references a sample.
+        height, width: the latent size h, w in patches' latents, which must be the video's.
+    """
+
+    tokens: Tensor
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int | slice | Sequence[int]) -> EncodedReference:
+        if isinstance(index, int):
+            index = [index]
+        return EncodedReference(self.tokens[index], self.height, self.width)
+
+    @classmethod
+    def cat(cls, parts: Sequence[EncodedReference]) -> EncodedReference:
+        """Batches one behind the other; every part has the same size and number of references."""
+        return cls(torch.cat([p.tokens for p in parts]), parts[0].height, parts[0].width)

@@ -1,0 +1,193 @@
+"""Samplers, and the guided velocity that they walk along.
+
+As in k-diffusion: a sampler is a function of a callable, a starting point and noise levels, and
+knows nothing of text, references or guidance; `GuidedVelocity` is that callable. Any other loop
+over `velocity(x, sigma)` can take the sampler's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from stdrc.conditions import EncodedText
+from stdrc.guidance import Stream, ThreeStreamGuidance
+from stdrc.sequence import TokenSequence
+
+#: velocity(x, sigma): x [B, ...] and sigma, a scalar tensor or [B], to dx/dsigma [B, ...].
+Velocity = Callable[[Tensor, Tensor], Tensor]
+
+
+class Sampler(Protocol):
+    """Walks from noise to a clean state; see `sample_euler`."""
+
+    def __call__(
+        self,
+        velocity: Velocity,
+        x: Tensor,
+        sigmas: Tensor,
+        callback: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor: ...
+
+
+def sample_euler(
+    velocity: Velocity,
+    x: Tensor,
+    sigmas: Tensor,
+    callback: Callable[[int, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Euler's method along dx/dsigma = v(x, sigma), as `FlowMatchEulerDiscreteScheduler` steps.
+
+    Args:
+        velocity: called once per step.
+        x: [B, ...] state at noise level sigmas[0].
+        sigmas: [S + 1] descending noise levels, or [S + 1, B], each sample its own.
+        callback: called as callback(step, x) after each step; what it returns goes on.
+
+    Returns:
+        The state at sigmas[-1].
+
+    Example:
+        >>> v = torch.tensor([[2.0]])
+        >>> sample_euler(lambda x, sigma: v, torch.ones(1, 1), torch.tensor([1.0, 0.5, 0.0]))
+        tensor([[-1.]])
+    """
+    for i in range(len(sigmas) - 1):
+        step = (sigmas[i + 1] - sigmas[i]).reshape(-1, *[1] * (x.ndim - 1))
+        x = x + step * velocity(x, sigmas[i])
+        if callback is not None:
+            x = callback(i, x)
+    return x
+
+
+@dataclass
+class GuidedVelocity:
+    """v(x, sigma) under three-stream guidance, with all that stays the same from step to step.
+
+    Streams with equally many tokens share a pass; streams without the reference run without its
+    tokens, and nothing is padded.
+
+    Args:
+        transformer: diffusers' LTX-2.x transformer.
+        sequence: of the video and its references.
+        guidance: the weights.
+        text, negative: [B] prompts, and what "no text" means.
+        reference: [B, R, C] clean tokens, or None.
+        audio: (M, A), how many audio tokens of which width are sampled along; None: the video
+            alone, both modalities isolated, one silent token standing for the sound.
+        attention_kwargs: as diffusers' transformer takes them.
+    """
+
+    transformer: Any
+    sequence: TokenSequence
+    guidance: ThreeStreamGuidance
+    text: EncodedText
+    negative: EncodedText
+    reference: Tensor | None = None
+    audio: tuple[int, int] | None = None
+    attention_kwargs: dict[str, Any] | None = None
+    _texts: dict[tuple[Stream, ...], EncodedText] = field(default_factory=dict, init=False)
+
+    def join(self, video: Tensor, audio: Tensor | None = None) -> Tensor:
+        """The state that a sampler walks: video tokens, or both modalities [B, N*C + M*A]."""
+        if self.audio is None:
+            return video
+        assert audio is not None
+        return torch.cat([video.flatten(1), audio.flatten(1)], dim=1)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Video tokens [B, N, C], and audio tokens [B, M, A] where there are any."""
+        if self.audio is None:
+            return x, None
+        length = self.audio[0] * self.audio[1]
+        video = x[:, :-length].unflatten(1, (self.sequence.tokens, -1))
+        return video, x[:, -length:].unflatten(1, self.audio)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The guided velocity at `x`, in its shape; sigma is a scalar tensor in 0..1."""
+        video, audio = self.split(x)
+        given = self.reference is not None
+        streams = list(self.guidance.coefficients(float(sigma), has_reference=given))
+        of_video, of_audio = self.streams(streams, video, audio, sigma)
+        guided = guide(self.guidance, of_video, video, sigma, given)
+        if audio is None:
+            return guided
+        return self.join(guided, guide(self.guidance, of_audio, audio, sigma, given))
+
+    def streams(
+        self, streams: Sequence[Stream], video: Tensor, audio: Tensor | None, sigma: Tensor
+    ) -> tuple[dict[Stream, Tensor], dict[Stream, Tensor]]:
+        """Each stream's velocity of the video [B, N, C] and of the audio [B, M, A]."""
+        if audio is None:
+            width = self.transformer.config.audio_in_channels
+            audio = video.new_zeros(len(video), 1, width)
+        of_video: dict[Stream, Tensor] = {}
+        of_audio: dict[Stream, Tensor] = {}
+        for with_reference in (False, True):
+            group = tuple(s for s in streams if s.has_reference == with_reference)
+            if group:
+                found = self._run(group, video, audio, sigma)
+                of_video.update(zip(group, found[0], strict=True))
+                of_audio.update(zip(group, found[1], strict=True))
+        return of_video, of_audio
+
+    def _run(
+        self, group: tuple[Stream, ...], video: Tensor, audio: Tensor, sigma: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The streams of a group, which all have the reference or all lack it, in one pass."""
+        if group not in self._texts:
+            self._texts[group] = EncodedText.cat(
+                [self.text if s.has_text else self.negative for s in group]
+            )
+        text, copies = self._texts[group], len(group)
+        dtype = text.video.dtype
+        sequence, memory = self.sequence.video, None
+        if group[0].has_reference:
+            assert self.reference is not None
+            sequence, memory = self.sequence, self.reference.to(video.device, dtype)
+            memory = torch.cat([memory] * copies)
+        batch, frames = copies * len(video), audio.shape[1]
+        coords = self.transformer.audio_rope.prepare_audio_coords(batch, frames, audio.device)
+        name = "plain" if memory is None else "reference"
+        with self.transformer.cache_context(name):
+            of_video, of_audio = sequence.velocities(
+                self.transformer,
+                torch.cat([video] * copies).to(dtype),
+                memory,
+                sigma.expand(batch),
+                audio_hidden_states=torch.cat([audio] * copies).to(dtype),
+                encoder_hidden_states=text.video,
+                audio_encoder_hidden_states=text.audio,
+                encoder_attention_mask=text.mask,
+                audio_encoder_attention_mask=text.mask,
+                audio_coords=coords,
+                isolate_modalities=self.audio is None,
+                attention_kwargs=self.attention_kwargs,
+            )
+        return of_video.float().chunk(copies), of_audio.float().chunk(copies)
+
+
+def guide(
+    guidance: ThreeStreamGuidance,
+    velocities: dict[Stream, Tensor],
+    x: Tensor,
+    sigma: Tensor,
+    has_reference: bool,
+) -> Tensor:
+    """The guided velocity; what is not linear is done on x_0, as diffusers' LTX-2 does.
+
+    Args:
+        velocities: each stream's [B, N, C] at `x`.
+        x: [B, N, C] the noisy state.
+        sigma: scalar noise level in (0, 1].
+    """
+    level = float(sigma)
+    if guidance.linear:
+        return guidance.combine(velocities, level, has_reference=has_reference)
+    clean = {stream: x - sigma * v for stream, v in velocities.items()}
+    guided = guidance.combine(clean, level, has_reference=has_reference)
+    return (x - guided) / sigma
