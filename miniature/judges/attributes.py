@@ -6,6 +6,7 @@ names the same attributes in a clip. A metric such as ``world.motion`` compares 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -15,7 +16,15 @@ import torch
 from miniature import words
 from miniature.judges.networks import HEADS, VideoNet, fit_clips, load_weights, weights_version
 
-__all__ = ["MiniatureAttributes", "agreement", "parse_prompt"]
+__all__ = ["LEAKING", "MiniatureAttributes", "agreement", "leakage", "parse_prompt"]
+
+#: What a reference can leak besides who it shows, and the attributes that make it up.
+LEAKING: dict[str, tuple[str, ...]] = {
+    "expression": ("expression",),
+    "lighting": ("lighting",),
+    "hat": ("hat",),
+    "background": ("color", "pattern"),
+}
 
 # What can be said in a phrase is fixed, so a phrase is looked for as a run of whole words.
 _HAT = re.compile(r"\b(" + "|".join(words.HATS[1:]) + r") hat\b")
@@ -90,6 +99,39 @@ def agreement(said: Mapping[str, str], seen: Mapping[str, str], names: tuple[str
     if not asked:
         return float("nan")
     return sum(said[name] == seen[name] for name in asked) / len(asked)
+
+
+def leakage(
+    said: Mapping[str, str], seen: Mapping[str, str], reference: Mapping[str, str]
+) -> dict[str, float]:
+    """Which of the reference's attributes a clip shows although its prompt asks for others.
+
+    Args:
+        said: what `parse_prompt` found.
+        seen: the clip's labels.
+        reference: the reference's labels; a reference without a hat has ``"none"``.
+
+    Returns:
+        For each of `LEAKING` 1 (the clip shows what the reference shows) or 0, and NaN where the
+        prompt doesn't name it or names what the reference shows; ``"any"`` is the mean of the
+        others that are not NaN.
+
+    Example:
+        >>> said = {"expression": "sad", "hat": "red", "lighting": "warm"}
+        >>> portrait = {"expression": "smiling", "hat": "none", "lighting": "warm"}
+        >>> leakage(said, {"expression": "smiling", "hat": "red", "lighting": "warm"}, portrait)
+        {'expression': 1.0, 'lighting': nan, 'hat': 0.0, 'background': nan, 'any': 0.5}
+    """
+    found = {}
+    for name, parts in LEAKING.items():
+        asked = all(part in said for part in parts) and any(
+            said[part] != reference[part] for part in parts
+        )
+        shown = asked and all(seen[part] == reference[part] for part in parts)
+        found[name] = float(shown) if asked else math.nan
+    asked_for = [value for value in found.values() if not math.isnan(value)]
+    found["any"] = sum(asked_for) / len(asked_for) if asked_for else math.nan
+    return found
 
 
 class MiniatureAttributes:
