@@ -23,7 +23,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 bench: $(STAMP)  ## sweep the miniature, from generation to leaderboard
-	$(BIN)/stdrc bench bench/configs/quick.yaml
+	$(BIN)/stdrc bench quick
 
 RUN ?= runs/quick
 

@@ -25,6 +25,7 @@ COMMANDS = (
     "leaderboard",
     "submission",
     "train",
+    "configs",
     "doctor",
 )
 
@@ -63,7 +64,7 @@ def root() -> None:
     \b
     A first look, without a GPU or a download:
       stdrc generate -p "a person turns left, smiling" -r face.png -o out.mp4
-      stdrc bench bench/configs/quick.yaml
+      stdrc bench quick
     """
 
 

@@ -382,8 +382,8 @@ def axis_value(axis: str, value: Any) -> Any:
 # Reading -----------------------------------------------------------------------------------------
 
 
-def load_config(path: Path) -> BenchConfig:
-    """The run described by a YAML file.
+def load_config(path: Path, base: Path | None = None) -> BenchConfig:
+    """The run described by a YAML file; relative paths in it start at `base`, or at its folder.
 
     Raises:
         BenchError: if the file cannot be read or does not describe a run; every problem is listed.
@@ -404,7 +404,7 @@ def load_config(path: Path) -> BenchConfig:
         raise BenchError(f"{path}: a run is a mapping with at least name, evalset and generator.")
     if twice := _repeated_key(node):
         raise BenchError(f"{path}:{twice[1]}: the key {twice[0]!r} stands twice in one mapping.")
-    return parse_config(data, str(path), node=node, base=path.parent)
+    return parse_config(data, str(path), node=node, base=path.parent if base is None else base)
 
 
 def parse_config(

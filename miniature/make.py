@@ -63,7 +63,7 @@ ANSWERS = (
     words.HATS,
 )
 
-#: name -> overrides of miniature/configs/train/miniature-variant.yaml
+#: name -> overrides of miniature-variant.yaml
 POINTS: dict[str, list[str]] = {
     **{
         f"{placement}-{name}": [f"placement={placement}", *switch]

@@ -13,7 +13,7 @@ from bench.errors import BenchError
 
 
 class RunByDefault(TyperGroup):
-    """`stdrc bench CONFIG.yaml` is `stdrc bench run CONFIG.yaml`."""
+    """`stdrc bench CONFIG` is `stdrc bench run CONFIG`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
@@ -28,19 +28,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Run a sweep: plan, generate, score, report. The same command again goes on where it "
     "stopped.\n\n"
-    "Example: stdrc bench bench/configs/quick.yaml",
+    "Example: stdrc bench quick",
 )
 
-Config = Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)]
+CONFIG_HELP = "The run's YAML file, or a name that 'stdrc configs' lists."
+Config = Annotated[str, typer.Argument(help=CONFIG_HELP, show_default=False)]
 RunFolder = Annotated[
     Path | None, typer.Option("--run", help="The run folder; the config's if not given.")
 ]
 
 
-def _load(path: Path, run: Path | None = None, **engine: Any) -> Any:
+def _load(given: str, run: Path | None = None, **engine: Any) -> Any:
     from bench.config import EngineConfig, load_config
+    from bench.named_configs import find_config
 
-    config = load_config(path)
+    config = load_config(*find_config(given, "bench"))
     changes: dict[str, Any] = {} if run is None else {"run": run}
     given = {name: value for name, value in engine.items() if value is not None}
     if given:
@@ -59,9 +61,7 @@ def _shard(text: str | None) -> tuple[int, int]:
 
 @app.command()
 def run(
-    config: Annotated[
-        Path | None, typer.Argument(help="The run's YAML file.", show_default=False)
-    ] = None,
+    config: Annotated[str | None, typer.Argument(help=CONFIG_HELP, show_default=False)] = None,
     run_folder: RunFolder = None,
     limit: Annotated[
         int | None, typer.Option(help="Use only the first so many samples.", min=1)
@@ -93,7 +93,7 @@ def run(
 ) -> None:
     """Run a config, or go on where it stopped.
 
-    Example: stdrc bench bench/configs/quick.yaml --limit 2
+    Example: stdrc bench quick --limit 2
     """
     if schema:
         from bench.config import BenchConfig
@@ -101,7 +101,9 @@ def run(
         typer.echo(json.dumps(BenchConfig.model_json_schema(), indent=2))
         return
     if config is None:
-        raise BenchError("Name a config: stdrc bench CONFIG.yaml; bench/configs/ has some.")
+        raise BenchError(
+            "Name a config: stdrc bench CONFIG; 'stdrc configs' lists those that are there."
+        )
     from rich.console import Console
 
     from bench.runner import Runner
@@ -225,7 +227,7 @@ def tune(
 ) -> None:
     """Search guidance weights for the config's stated objective, on the same store.
 
-    Example: stdrc bench tune bench/configs/guidance.yaml --trials 20
+    Example: stdrc bench tune guidance --trials 20
     """
     from rich.console import Console
 

@@ -9,7 +9,9 @@ import typer
 
 
 def command(
-    config: Annotated[Path, typer.Argument(help="Training file, for example configs/*.yaml.")],
+    config: Annotated[
+        str, typer.Argument(help="A training file, or a name that 'stdrc configs' lists.")
+    ],
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Override a key: --set optimizer.lr=1e-4; may be repeated."),
@@ -26,11 +28,13 @@ def command(
 
     Runs on the CPU or one GPU; on several through `accelerate launch`.
 
-    Example: stdrc train configs/train_ltx23_lora.yaml --set data=[clips] --dry-run
+    Example: stdrc train ltx23-lora --set data=[clips] --dry-run
     """
+    from bench.named_configs import find_config
     from stdrc.training import TrainConfig, train
 
-    settings = TrainConfig.load(config, set_ or [])
+    file, folder = find_config(config, "train")
+    settings = TrainConfig.load(file, set_ or [], folder=folder)
     result = train(settings, resume=resume, dry_run=dry_run)
     if isinstance(result, Path):
         typer.echo(str(result))

@@ -299,8 +299,14 @@ class TrainConfig(Section):
         return self.cache.folder or self.output / "cache"
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-        """Read a YAML file; `overrides` are `key=value` with dotted keys and YAML values.
+    def load(
+        cls, path: str | Path, overrides: Sequence[str] = (), *, folder: Path | None = None
+    ) -> TrainConfig:
+        """Read a YAML file.
+
+        Args:
+            overrides: `key=value` with dotted keys and YAML values.
+            folder: where relative paths start; the file's own folder if None.
 
         Raises:
             STDRCError: the file is missing or isn't YAML, or a key or value is wrong.
@@ -315,10 +321,14 @@ class TrainConfig(Section):
             line = f", line {where.line + 1}" if where else ""
             raise STDRCError(f"{path}{line} is not valid YAML.") from None
         if not isinstance(raw, dict):
-            raise STDRCError(f"{path} must hold keys and values, as in configs/*.yaml.")
+            raise STDRCError(
+                f"{path} must hold keys and values, as the configs that 'stdrc configs' lists do."
+            )
         for override in overrides:
             _apply_override(raw, override)
-        return cls.from_dict(raw, source=str(path), folder=path.parent)
+        return cls.from_dict(
+            raw, source=str(path), folder=path.parent if folder is None else folder
+        )
 
     @classmethod
     def from_dict(

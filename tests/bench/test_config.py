@@ -9,6 +9,7 @@ import pytest
 
 from bench.config import BenchConfig, axis_value, config_json, load_config, parse_config
 from bench.errors import BenchError
+from bench.named_configs import find_config, named_configs
 
 GOOD = """\
 name: small
@@ -108,10 +109,8 @@ def test_the_schema_is_json_and_names_every_section() -> None:
     assert schema["additionalProperties"] is False
 
 
-@pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[2] / "bench" / "configs").glob("*.yaml")), ids=str
-)
-def test_shipped_configs_are_valid(path: Path) -> None:
-    config = load_config(path)
-    assert config.name == path.stem
+@pytest.mark.parametrize("name", [c.name for c in named_configs().values() if c.kind == "bench"])
+def test_shipped_configs_are_valid(name: str) -> None:
+    config = load_config(*find_config(name, "bench"))
+    assert config.name == name
     assert config.description

@@ -18,13 +18,15 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from bench.cli import app
+from bench.named_configs import find_config
+from media.errors import UserError
 
 from .pages import ROOT, Block
 
 #: Programs of others that a page may call; nothing of their arguments is checked but files.
 EXTERNAL = {"cd", "cp", "git", "hf", "jq", "jupyter", "mkdir", "ray", "unzip"}
 #: Top-level folders whose files a command may name.
-FOLDERS = "bench|benchmarks|configs|docs|examples|leaderboards|metrics|stdrc|tests"
+FOLDERS = "bench|benchmarks|docs|examples|leaderboards|media|metrics|miniature|stdrc|tests"
 OPERATORS = {"|", "||", "&", "&&", ";"}
 
 
@@ -101,6 +103,7 @@ def parse_stdrc(arguments: list[str]) -> Parsed:
             while True:
                 context = command.make_context(name, rest, parent=context)
                 if not isinstance(command, TyperGroup):
+                    _check_config(path, context.params.get("config"))
                     return Parsed(tuple(path), dict(context.params), "")
                 rest = [*getattr(context, "_protected_args", ()), *context.args]
                 if not rest:
@@ -115,6 +118,14 @@ def parse_stdrc(arguments: list[str]) -> Parsed:
         if hasattr(error, "format_message"):
             raise Wrong(error.format_message()) from None
         raise
+
+
+def _check_config(path: list[str], given: str | None) -> None:
+    if given is not None and not given.startswith("$"):
+        try:
+            find_config(given, "train" if path == ["train"] else "bench")
+        except UserError as error:
+            raise Wrong(str(error)) from None
 
 
 def check(command: Command) -> Parsed | None:

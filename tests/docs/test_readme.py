@@ -21,7 +21,8 @@ from PIL import Image
 
 from bench.cli import main
 from bench.config import load_config
-from bench.errors import BenchError
+from bench.named_configs import find_config, named_configs
+from media.errors import UserError
 from media.writing import write_video
 
 from .commands import Command, Parsed, Wrong, check, commands, parse_stdrc
@@ -63,11 +64,12 @@ def test_readme_has_commands_of_every_kind() -> None:
 SHIPPED = ("miniature", "random")
 
 
-def needs_no_download(path: Path) -> bool:
+def needs_no_download(given: str) -> bool:
     """Whether a bench config runs on what a checkout holds."""
     try:
-        return path.is_file() and getattr(load_config(path).generator, "checkpoint", 0) in SHIPPED
-    except BenchError:  # said by test_a_command_exists_as_printed
+        path, base = find_config(given, "bench")
+        return getattr(load_config(ROOT / path, base).generator, "checkpoint", 0) in SHIPPED
+    except UserError:  # said by test_a_command_exists_as_printed
         return False
 
 
@@ -94,7 +96,7 @@ def runnable(command: Command, folder: Path) -> tuple[list[str], int, str] | Non
         case ("bench", "run") if parsed.params["schema"]:
             return arguments, 0, "properties"
         case ("bench", "run") if parsed.params["plan"] and needs_no_download(
-            ROOT / parsed.params["config"]
+            parsed.params["config"]
         ):
             return [*arguments, "--run", str(folder / "planned")], 0, "model passes"
         case ("train",) if parsed.params["dry_run"]:
@@ -115,9 +117,7 @@ CHEAP = [c for c in unique(COMMANDS) if runnable(c, Path()) is not None]
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that looks like a checkout with the reader's own picture and videos in it."""
-    for name in ("bench", "configs"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    """A folder with the reader's own picture and videos in it."""
     picture = Image.new("RGB", (64, 64), "tan")
     for name in ("face.png", "face.jpg"):
         picture.save(tmp_path / name)
@@ -150,14 +150,14 @@ def test_commands_are_run_at_all() -> None:
 def test_commands_on_a_finished_run(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What the pages do with `make bench`'s run, on a quicker run of the same name."""
     with pytest.raises(SystemExit) as ended:
-        main(["bench", "bench/configs/first.yaml", "--run", "runs/quick"])
+        main(["bench", "first", "--run", "runs/quick"])
     assert not ended.value.code
     count = 0
     for command in unique(COMMANDS):
         words = list(command.words)
         if words[0] != "stdrc" or "runs/quick" not in words:
             continue
-        if any("bench/configs" in word for word in words):
+        if words[1] == "bench" and words[2] in named_configs():
             continue  # a sweep, not something done with a finished one
         if "vote" in words:
             continue  # it serves until Ctrl-C, and names entries of the real run
@@ -335,6 +335,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         ("stdrc score videos/ --referense face.jpg", "--referense"),
         ("stdrc submission pack runs/x", "--entry"),
         ("stdrc bench bench/configs/none.yaml", "no file bench/configs/none.yaml"),
+        ("stdrc bench quik", "Did you mean 'quick'?"),
+        ("stdrc bench ltx23-lora", "a config of 'stdrc train'"),
         ("stdrc bench x.yaml --limit many", "--limit"),
         ("python benchmarks/guidance_cost.py --ltx24", "no option --ltx24"),
         ("python -m docs.nothing", "no module 'docs.nothing'"),

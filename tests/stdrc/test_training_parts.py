@@ -316,7 +316,7 @@ def test_overrides_and_relative_paths(tmp_path: Path) -> None:
     [
         "miniature/configs/train/miniature-base.yaml",
         "miniature/configs/train/miniature-variant.yaml",
-        "configs/train_ltx23_lora.yaml",
+        "bench/configs/train/ltx23-lora.yaml",
     ],
 )
 def test_shipped_settings_are_valid(name: str) -> None:

@@ -275,7 +275,7 @@ def test_full_run_with_connectors_is_a_pipeline_folder(base: Path, folder: Path)
 
 
 def test_consisid_portrait(base: Path, tmp_path: Path, media: Path) -> None:
-    """ConsisID's own demo clip through configs/train_ltx23_lora.yaml, on random small weights."""
+    """ConsisID's own demo clip through ltx23-lora, on random small weights."""
     root = tmp_path / "data"
     (root / "videos").mkdir(parents=True)
     (root / "refine_bbox_jsons").mkdir()
@@ -286,7 +286,7 @@ def test_consisid_portrait(base: Path, tmp_path: Path, media: Path) -> None:
     shutil.copy(
         media / "clips/portrait_boxes.json", root / "refine_bbox_jsons" / f"{Path(name).stem}.json"
     )
-    settings = Path(__file__).parents[2] / "configs/train_ltx23_lora.yaml"
+    settings = Path(__file__).parents[2] / "bench/configs/train/ltx23-lora.yaml"
     run = TrainConfig.load(
         settings,
         [
