@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import config as cfg
-from bench.engine import HEARTBEAT, Batcher, Result, Stages, encode
+from bench.batching import HEARTBEAT, Batcher, Result, Stages, encode
 from bench.errors import BenchError
 from bench.sweep import Job
 

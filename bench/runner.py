@@ -8,40 +8,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import platform
-import shutil
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bench import config as cfg
-from bench.engine import Engine, make_engine
+from bench.batching import Engine
 from bench.errors import BenchError
 from bench.evalsets import EvalSet, load_evalset
 from bench.generators import Generator, make_generator
-from bench.progress import CellProgress, Progress
-from bench.scoring import Item, Judge, Scorer, judge_fingerprint, make_judge
-from bench.store import Store, duration
+from bench.provenance import git_commit, hardware, log_file, packages
+from bench.scoring import Judge, judge_fingerprint, make_judge
+from bench.store import Store, duration, file_stamp
 from bench.sweep import Job, Plan, Task, plan
-
-log = logging.getLogger("stdrc.bench")
-PACKAGES = ("stdrc-bench", "torch", "diffusers", "transformers", "peft", "av", "numpy")
+from bench.work import Shown, Work
+from leaderboards.runfolder import MetricRow
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended."""
+    """How a run ended.
+
+    Attributes:
+        failed: videos that could not be made, now or before.
+        scored: videos that were scored now.
+        unscorable: scores that failed, now or before.
+        report: the leaderboard's page, where it was written.
+    """
 
     folder: Path
     cells: int
@@ -50,6 +51,7 @@ class Summary:
     adopted: int
     failed: int
     scored: int
+    unscorable: int
     seconds: float
     report: Path | None = None
 
@@ -65,6 +67,8 @@ class Runner:
         console: where the display goes.
         generator, judge, engine, report, samples: stand-ins for what the config would make;
             `report(folder)` writes the leaderboard and returns its page.
+        search: this is a cell of a search: its videos stand beside the config's own and the
+            search's others, and retire none of them.
 
     Raises:
         BenchError: for whatever a user can mend.
@@ -83,8 +87,10 @@ class Runner:
         engine: Engine | None = None,
         report: Callable[[Path], Path | None] | None = None,
         samples: EvalSet | None = None,
+        search: bool = False,
     ) -> None:
         self.config, self.limit, self.shard, self.wait = config, limit, shard, wait
+        self.search = search
         self.folder = config.folder
         if shard[1] > 1:
             self.folder = self.folder.with_name(
@@ -149,34 +155,13 @@ class Runner:
     def _run(
         self, store: Store, started: float, generate: bool, retry_failed: bool, fresh: bool
     ) -> Summary:
-        planned = self.plan
         complete = self._fingerprint()
         if not (retry_failed or fresh) and store.meta("complete") == complete:
             store.adopt()
-            counts = store.counts()
-            if not counts.get("pending") and (self.folder / "leaderboard").is_dir():
-                videos = planned.in_shard()
-                return Summary(
-                    folder=self.folder,
-                    cells=len(planned.cells),
-                    videos=videos,
-                    generated=0,
-                    adopted=0,
-                    failed=counts.get("failed", 0),
-                    scored=0,
-                    seconds=time.monotonic() - started,
-                )
+            if not store.counts().get("pending") and (self.folder / "leaderboard").is_dir():
+                return self._summary(store, started)
         store.set_meta("complete", "")
-        judge = self.judge
-        if judge.absent:
-            text = f"{len(judge.absent)} metrics cannot run here; 'stdrc doctor' says why"
-            self.console.print(text, highlight=False)
-        store.write_manifest(self.manifest())
-        store.register_cells(planned.cells)
-        store.register_samples(planned.samples)
-        tasks = {task.key: task for job in planned.jobs() for task in job.tasks}
-        store.register_tasks(tasks.values())
-        store.register_metrics(judge.columns)
+        tasks = self._register(store)
         adopted = store.adopt()
         if retry_failed:
             store.retry_failed()
@@ -186,39 +171,73 @@ class Runner:
             raise BenchError(
                 f"{self.folder} lacks {len(todo)} of {len(tasks)} videos; finish the shards first."
             )
-        unscored = [key for key in store.unscored(judge.columns) if key in tasks]
-        changed = bool(todo or unscored or adopted or store.meta("reported") != "1")
+        shown = Shown(store, tasks)
+        store.drop_scores(self._outdated(store, shown))
+        unscored = self._unscored(store, shown)
+        work = Work(store, shown, self.plan.cells, self.judge, self.console)
+        if todo or unscored or adopted:
+            store.set_meta("reported", "")
         if todo or unscored:
-            store.set_meta("reported", "0")
-        progress = Progress(self.console, [c.metric for c in judge.columns if c.per_video])
-        scored = 0
-        if todo or unscored:
-            scored = self._work(store, tasks, todo, sorted(unscored), status, progress)
-        changed |= self._score_sets(store, tasks)
+            work.start(status, unscored)
+            engine = self._engine or make_engine(self.config, self.generator)
+            work.run(engine.run(self._pending(todo)) if todo else None, unscored)
+        self._score_sets(store, shown)
         page = None
-        if changed or fresh or not (self.folder / "leaderboard").is_dir():
-            store.set_meta("reported", "0")
+        if fresh or store.meta("reported") != complete or not self._has_report():
             page = self._report(self.folder)
-            store.set_meta("reported", "1")
+            store.set_meta("reported", complete)
         store.set_meta("complete", complete)
-        counts = store.counts()
-        return Summary(
-            folder=self.folder,
-            cells=len(planned.cells),
-            videos=len(tasks),
-            generated=progress.made,
+        return replace(
+            self._summary(store, started),
+            generated=work.progress.made,
             adopted=adopted,
-            failed=counts.get("failed", 0),
-            scored=scored,
-            seconds=time.monotonic() - started,
+            scored=work.scored,
             report=page,
         )
+
+    def _has_report(self) -> bool:
+        return (self.folder / "leaderboard").is_dir()
+
+    def _summary(self, store: Store, started: float) -> Summary:
+        """The state of the folder, nothing having been done."""
+        return Summary(
+            folder=self.folder,
+            cells=len(self.plan.cells),
+            videos=self.plan.in_shard(),
+            generated=0,
+            adopted=0,
+            failed=store.counts().get("failed", 0),
+            scored=0,
+            unscorable=store.failed_scores(),
+            seconds=time.monotonic() - started,
+        )
+
+    def _register(self, store: Store) -> dict[str, Task]:
+        """Write down what the run is; its videos."""
+        planned, judge = self.plan, self.judge
+        if judge.absent:
+            text = f"{len(judge.absent)} metrics cannot run here; 'stdrc doctor' says why"
+            self.console.print(text, highlight=False)
+        store.write_manifest(self.manifest())
+        tasks = {task.key: task for job in planned.jobs() for task in job.tasks}
+        store.register_plan(
+            f"{self.config.name} search" if self.search else self.config.name,
+            planned.cells,
+            planned.samples,
+            tasks.values(),
+            add=self.search,
+        )
+        store.register_metrics(judge.columns)
+        return tasks
 
     def _fingerprint(self) -> str:
         """What the finished run folder follows from; equal, and there is nothing to do."""
         digest = hashlib.sha256(json.dumps(packages(), sort_keys=True).encode())
         for cell in self.plan.cells:
             digest.update(f"{cell.digest} {cell.label}\n".encode())
+        for sample in self.plan.samples:
+            shown = [str(sample.target), file_stamp(sample.target) if sample.target else None]
+            digest.update(json.dumps([sample.id, sample.identity, sample.prompt, shown]).encode())
         for job in self.plan.jobs():
             for task in job.tasks:
                 digest.update(task.key.encode())
@@ -228,136 +247,74 @@ class Runner:
             digest.update(repr(self.judge.columns).encode())
         return digest.hexdigest()
 
-    def _work(
-        self,
-        store: Store,
-        tasks: dict[str, Task],
-        todo: set[str],
-        unscored: list[str],
-        status: dict[str, str],
-        progress: Progress,
-    ) -> int:
-        """Generate and score at once; how many videos were scored."""
-        cells = {c.id: CellProgress(c.label, 0, c.mismatch) for c in self.plan.cells}
-        waiting = set(unscored)
-        for key, task in tasks.items():
-            cell = cells[task.cell]
-            cell.total += 1
-            cell.done += status[key] == "done"
-            cell.failed += status[key] == "failed"
-            cell.scored += status[key] == "done" and key not in waiting
-        wanted = {c.metric for c in self.judge.columns if c.per_video}
-        scorer = Scorer(self.judge)
-        pieces: dict[str, set[str]] = {}  # video -> metrics that have come
-        scored = 0
+    # Scores that are there, and those that are not -----------------------------------------------
 
-        def keep(scores: list[Any]) -> None:
-            nonlocal scored
-            store.add_scores(scores)
-            for score in scores:
-                cell = cells[tasks[score.key].cell]
-                if score.status == "ok" and score.value is not None:
-                    cell.add(score.metric, score.value)
-                came = pieces.setdefault(score.key, set())
-                came.add(score.metric)
-                if came >= wanted:
-                    del pieces[score.key]
-                    cell.scored += 1
-                    scored += 1
+    def _outdated(self, store: Store, shown: Shown) -> list[tuple[str, str, str]]:
+        """(video, metric, backend) of scores whose video, reference, target or prompt changed."""
+        return [
+            (key, metric.metric, metric.backend)
+            for metric in store.metrics()
+            if metric.per_video
+            for key, (_, found) in store.scored(metric).items()
+            if key in shown.sha256 and found is not None and found != shown(key, metric)
+        ]
 
-        progress.start(cells)
-        try:
-            for key in unscored:
-                scorer.submit(self._item(store, tasks[key]))
-            if todo:
-                engine = self._engine or make_engine(
-                    self.config.engine, self.generator, self.config
-                )
-                results = engine.run(self._pending(todo))
-                try:
-                    for result in results:
-                        if result is not None:
-                            cell = cells[tasks[result.key].cell]
-                            if result.data is None:
-                                store.fail(result.key, result.error)
-                                cell.failed += 1
-                            else:
-                                self._keep_video(store, result)
-                                cell.done += 1
-                                progress.made += 1
-                                scorer.submit(self._item(store, tasks[result.key]))
-                        keep(scorer.collect()[0])
-                        progress.tick()
-                finally:
-                    results.close()  # type: ignore[attr-defined]  # engines are generators
-            scorer.close()
-            more = True
-            while more:
-                scores, more = scorer.collect(timeout=0.2)
-                keep(scores)
-                progress.tick()
-            if scorer.error is not None:
-                raise scorer.error
-        except BaseException:
-            scorer.stop()
-            keep(scorer.collect()[0])
-            raise
-        finally:
-            progress.stop()
-        return scored
+    def _unscored(self, store: Store, shown: Shown) -> dict[str, tuple[str, ...]]:
+        """Finished video -> per-video metrics that lack a score of what they would be shown."""
+        missing: dict[str, tuple[str, ...]] = {}
+        for metric in self.judge.columns:
+            if metric.per_video:
+                have = store.scored(metric)
+                for key in shown.sha256:
+                    if have.get(key) != (metric.version, shown(key, metric)):
+                        missing[key] = (*missing.get(key, ()), metric.metric)
+        return missing
+
+    def _score_sets(self, store: Store, shown: Shown) -> None:
+        """Set-level scores of cells whose videos, or what else is shown of them, changed.
+
+        Always over a whole cell and in the same order, so that a run that was killed sums up in
+        the order of one that was not.
+        """
+        cells = {
+            cell.id: [r.video for r in store.videos(cell.id) if r.video in shown.sha256]
+            for cell in self.plan.cells
+        }
+
+        def of_cell(cell: str, metric: MetricRow) -> str:
+            parts = [shown(key, metric) for key in cells[cell]]
+            return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
+
+        asked = {(m.metric, m.backend): m for m in self.judge.columns if not m.per_video}
+        store.drop_set_scores(
+            (cell, metric.metric, metric.backend)
+            for metric in [m for m in store.metrics() if not m.per_video]
+            for cell, (_, found) in store.set_scored(metric).items()
+            if cell in cells and found is not None and found != of_cell(cell, metric)
+        )
+        stale: dict[tuple[str, ...], list[str]] = {}
+        have = {key: store.set_scored(metric) for key, metric in asked.items()}
+        for cell in cells:
+            missing = tuple(
+                metric.metric
+                for key, metric in asked.items()
+                if have[key].get(cell) != (metric.version, of_cell(cell, metric))
+            )
+            if cells[cell] and missing:
+                stale.setdefault(missing, []).append(cell)
+        for metrics, of in stale.items():
+            items = [shown.item(key) for cell in of for key in cells[cell]]
+            store.set_meta("reported", "")
+            store.add_set_scores(
+                (score, of_cell(score.group, asked[score.metric, score.backend]))
+                for score in list(self.judge.score_sets(items, metrics))
+            )
 
     def _pending(self, todo: set[str]) -> Iterator[Job]:
         for job in self.plan.jobs():
             left = tuple(task for task in job.tasks if task.key in todo)
             if left:
                 yield replace(job, tasks=left)
-
-    @staticmethod
-    def _keep_video(store: Store, result: Any) -> None:
-        from media.writing import write_bytes
-
-        write_bytes(store.video_path(result.key), result.data)
-        store.finish(result.key, hashlib.sha256(result.data).hexdigest(), result.seconds)
-
-    @staticmethod
-    def _item(store: Store, task: Task) -> Item:
-        sample = task.sample
-        return Item(
-            video=store.video_path(task.key),
-            key=task.key,
-            prompt=sample.prompt,
-            references=sample.references,
-            target=sample.target,
-            identity=sample.identity,
-            group=task.cell,
-        )
-
-    def _score_sets(self, store: Store, tasks: dict[str, Task]) -> bool:
-        """Set-level scores of cells whose videos changed; whether there were any.
-
-        Always over a whole cell and in the same order, so that a run that was killed sums up in
-        the order of one that was not.
-        """
-        columns = [c for c in self.judge.columns if not c.per_video]
-        if not columns:
-            return False
-        versions = sorted((c.metric, c.backend, c.version) for c in columns)
-        stale: dict[str, str] = {}
-        items: list[Item] = []
-        for cell in self.plan.cells:
-            rows = [r for r in store.videos(cell.id) if r.status == "done" and r.video in tasks]
-            digest = hashlib.sha256(
-                json.dumps([versions, [(r.video, r.sha256) for r in rows]]).encode()
-            ).hexdigest()
-            if rows and store.meta(f"set:{cell.id}") != digest:
-                stale[cell.id] = digest
-                items += [self._item(store, tasks[r.video]) for r in rows]
-        if not stale:
-            return False
-        store.add_set_scores(list(self.judge.score_sets(items)))
-        for cell_id, digest in stale.items():
-            store.set_meta(f"set:{cell_id}", digest)
-        return True
 
     # Saying what will be done --------------------------------------------------------------------
 
@@ -425,6 +382,21 @@ class Runner:
         }
 
 
+def make_engine(config: cfg.BenchConfig, generator: Generator) -> Engine:
+    """The engine a config names.
+
+    Raises:
+        BenchError: if Ray is asked for and not installed.
+    """
+    if config.engine.kind == "local":
+        from bench.local_engine import LocalEngine
+
+        return LocalEngine(generator, crf=config.video.crf)
+    from bench.ray_engine import RayEngine
+
+    return RayEngine(config)
+
+
 def merge_shards(folder: Path, shards: Sequence[Path], **stand_ins: Any) -> Summary:
     """Put shards of one run together in `folder`, score whole cells, and report.
 
@@ -448,7 +420,7 @@ def merge_shards(folder: Path, shards: Sequence[Path], **stand_ins: Any) -> Summ
         for part in same:
             if manifest[part] != first[part]:
                 raise BenchError(
-                    f"{shard} is no shard of the same run as {shards[0]}: their {part} differ."
+                    f"{shard} is not a shard of the same run as {shards[0]}: their {part} differ."
                 )
     with Store(folder, write=True) as store:
         for shard in shards:
@@ -464,88 +436,3 @@ def write_report(folder: Path) -> Path | None:
 
     result = write(folder)
     return Path(result) if isinstance(result, str | Path) else folder / "leaderboard" / "index.html"
-
-
-@cache
-def packages() -> dict[str, str]:
-    """Versions of the packages that numbers depend on."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-@cache
-def hardware() -> dict[str, Any]:
-    """This machine: processor, cores, memory, and GPUs if torch is loaded anyway."""
-    import os
-
-    import psutil
-
-    found: dict[str, Any] = {
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "gpus": [],
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return found
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.processor()
-
-
-@cache
-def git_commit() -> str | None:
-    """The commit this package was checked out at, with '+' if files were changed; None if none."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    here = str(Path(__file__).resolve().parent)
-    try:
-        commit = subprocess.run(
-            [git, "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
-        )
-        if commit.returncode:
-            return None
-        dirty = subprocess.run(
-            [git, "-C", here, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")
-
-
-class log_file:
-    """Within it, the bench's log goes to `logs/` of a run folder, a file a start."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "logs"
-
-    def __enter__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        self.handler = logging.FileHandler(self.folder / f"{stamp}.log", delay=True)
-        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(self.handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False
-
-    def __exit__(self, *_: object) -> None:
-        log.removeHandler(self.handler)
-        self.handler.close()

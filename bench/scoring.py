@@ -1,38 +1,30 @@
-"""The bench's side of the metrics: videos go to a judge while others are still being generated."""
+"""The bench's side of the metrics: videos go to a judge while others are still being generated.
+
+A score depends on the metric's version and on what the metric is shown: the video, and of
+reference, prompt and target what it needs. `inputs` hashes the latter; it stands beside each score.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench import config as cfg
-from bench.generators import canonical
-from bench.store import Column
-
-
-@dataclass(frozen=True)
-class Item:
-    """A video to score; the fields of `metrics.suite.VideoItem`."""
-
-    video: Path
-    key: str
-    prompt: str
-    references: tuple[Path, ...]
-    target: Path | None
-    identity: str
-    group: str
+from bench.generators import canonical, sha256_file
+from leaderboards.runfolder import MetricRow
+from metrics.scores import VideoItem
 
 
 class Judge(Protocol):
     """Scores videos. `SuiteJudge` is the one; tests have their own."""
 
     @property
-    def columns(self) -> Sequence[Column]:
+    def columns(self) -> Sequence[MetricRow]:
         """The metrics that can run here."""
         ...
 
@@ -41,12 +33,12 @@ class Judge(Protocol):
         """Metric -> why it cannot run here."""
         ...
 
-    def score(self, items: Iterable[Item]) -> Iterator[Any]:
-        """A `Score` for each video and per-video metric, as each video is finished."""
+    def score(self, items: Iterable[VideoItem], metrics: Sequence[str]) -> Iterator[Any]:
+        """A `Score` for each video and each of the per-video metrics, as each video is finished."""
         ...
 
-    def score_sets(self, items: Iterable[Item]) -> Iterator[Any]:
-        """A `SetScore` for each group and set-level metric."""
+    def score_sets(self, items: Iterable[VideoItem], metrics: Sequence[str]) -> Iterator[Any]:
+        """A `SetScore` for each group and each of the set-level metrics."""
         ...
 
 
@@ -55,6 +47,18 @@ def make_judge(config: cfg.Metrics, cache: Path) -> Judge:
     from bench.suite_judge import SuiteJudge
 
     return SuiteJudge(config, cache)
+
+
+def inputs(needs: Sequence[str], item: VideoItem, sha256: str) -> str:
+    """Hash of what a metric is shown: a video, by its own hash, and what it needs of the item."""
+    shown: dict[str, Any] = {"video": sha256}
+    if "reference" in needs:
+        shown["reference"] = [sha256_file(path) for path in item.references]
+    if "target" in needs:
+        shown["target"] = sha256_file(item.target) if item.target else None
+    if "prompt" in needs:
+        shown["prompt"] = item.prompt
+    return hashlib.sha256(canonical(shown).encode()).hexdigest()[:32]
 
 
 def judge_fingerprint(config: cfg.Metrics) -> str:
@@ -82,7 +86,6 @@ class Scorer:
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
-        self.submitted = 0
         self.error: BaseException | None = None
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._outbox: queue.Queue[Any] = queue.Queue()
@@ -90,25 +93,25 @@ class Scorer:
         self._thread = threading.Thread(target=self._work, name="score", daemon=True)
         self._thread.start()
 
-    def _items(self) -> Iterator[Item]:
-        while (item := self._inbox.get()) is not _END and not self._stop.is_set():
-            yield item
+    def _submitted(self) -> Iterator[tuple[VideoItem, tuple[str, ...]]]:
+        while (given := self._inbox.get()) is not _END and not self._stop.is_set():
+            yield given
 
     def _work(self) -> None:
         try:
-            for score in self.judge.score(self._items()):
-                self._outbox.put(score)
-                if self._stop.is_set():
-                    break
+            for metrics, given in itertools.groupby(self._submitted(), key=lambda pair: pair[1]):
+                for score in self.judge.score((item for item, _ in given), metrics):
+                    self._outbox.put(score)
+                    if self._stop.is_set():
+                        return
         except BaseException as error:  # raised in the caller's thread, by `collect`
             self.error = error
         finally:
             self._outbox.put(_END)
 
-    def submit(self, item: Item) -> None:
-        """One more video to score."""
-        self.submitted += 1
-        self._inbox.put(item)
+    def submit(self, item: VideoItem, metrics: Iterable[str]) -> None:
+        """One more video to score, and with what; neighbours of the same metrics cost least."""
+        self._inbox.put((item, tuple(metrics)))
 
     def close(self) -> None:
         """No more videos will come."""

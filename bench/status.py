@@ -20,7 +20,7 @@ def read_status(folder: Path, cells: int = 20) -> dict[str, Any]:
         cells: how many cells to list.
 
     Raises:
-        BenchError: if it is no run folder, or from a newer version.
+        BenchError: if it is not a run folder, or from a newer version.
     """
     with Store(folder) as store:
         counts = store.counts()
@@ -34,13 +34,16 @@ def read_status(folder: Path, cells: int = 20) -> dict[str, Any]:
                 for m, b, n, mean in store.metric_counts()
             ],
             "cells": [
-                {"cell": c, "label": label, "mismatch": m, "videos": n}
-                for c, label, m, n in store.cell_counts(cells)
+                {"cell": c.cell, "label": c.label, "mismatch": c.mismatch, "videos": n}
+                for c, n in store.cell_counts(cells)
             ],
             "cells_in_all": store.cell_total(),
             "failures": [
                 {"cell": label, "sample": sample, "reason": reason}
                 for label, sample, reason in store.failures()
+            ],
+            "retired": [
+                {"cell": label, "videos": n, "bytes": size} for label, n, size in store.retired()
             ],
         }
 
@@ -84,3 +87,12 @@ def show_status(found: dict[str, Any], console: Console) -> None:
     for failure in found["failures"]:
         text = f"failed: {failure['sample']} in {failure['cell']}: {failure['reason']}"
         console.print(text, markup=False, soft_wrap=True)
+    if found["retired"]:
+        n, size = (sum(row[key] for row in found["retired"]) for key in ("videos", "bytes"))
+        cells = ", ".join(dict.fromkeys(row["cell"] for row in found["retired"]))
+        console.print(
+            f"retired: {n} videos ({size / 2**20:.1f} MiB) that no plan has any more, of {cells}; "
+            f"'stdrc bench clean {found['run']}' removes them",
+            markup=False,
+            soft_wrap=True,
+        )

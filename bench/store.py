@@ -1,8 +1,12 @@
-"""The run folder: a SQLite file in WAL mode, the videos beside it, a manifest and logs.
+"""Writing to a run folder: `leaderboards.runfolder` states its tables and reads them.
 
 One process writes at a time and holds `lock.json`; any number may read while it does. A file stands
 under its final name only when it is complete, and a row follows its file: after a kill at any
 moment, `adopt` finds the files whose rows were not yet written, and nothing is done twice.
+
+Each config's last plan says which videos are of the run. What no plan holds any more, because an
+input changed or the sweep did, is retired: kept, and passed over by every table, until a plan has
+it again or `clean` removes it.
 """
 
 from __future__ import annotations
@@ -14,11 +18,9 @@ import shutil
 import socket
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 
@@ -26,59 +28,17 @@ from bench.errors import BenchError
 from bench.evalsets import Sample
 from bench.generators import canonical
 from bench.sweep import Cell, Task
-
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE IF NOT EXISTS cells(cell TEXT PRIMARY KEY, label TEXT, axes TEXT, mismatch INTEGER);
-CREATE TABLE IF NOT EXISTS samples(
-    sample TEXT PRIMARY KEY, identity TEXT, prompt TEXT, refs TEXT, target TEXT, timeline TEXT);
-CREATE TABLE IF NOT EXISTS videos(
-    video TEXT PRIMARY KEY, cell TEXT, sample TEXT, seed INTEGER, status TEXT, path TEXT,
-    sha256 TEXT, reason TEXT, seconds REAL);
-CREATE TABLE IF NOT EXISTS scores(
-    video TEXT, metric TEXT, backend TEXT, version TEXT, value REAL, status TEXT, reason TEXT,
-    detail TEXT, PRIMARY KEY (video, metric, backend)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS set_scores(
-    cell TEXT, metric TEXT, backend TEXT, version TEXT, value REAL, low REAL, high REAL, n INTEGER,
-    status TEXT, reason TEXT, PRIMARY KEY (cell, metric, backend));
-CREATE TABLE IF NOT EXISTS metrics(
-    metric TEXT, backend TEXT, label TEXT, higher_is_better INTEGER, low REAL, high REAL,
-    PRIMARY KEY (metric, backend));
-CREATE INDEX IF NOT EXISTS videos_by_cell ON videos(cell, status);
-CREATE INDEX IF NOT EXISTS scores_by_metric ON scores(metric, backend, status, value);
-"""
+from leaderboards.runfolder import (
+    STORE,
+    UPGRADE,
+    MetricRow,
+    RunFolder,
+    create,
+    insert,
+)
 
 
-@dataclass(frozen=True)
-class Column:
-    """What a column of scores means."""
-
-    metric: str
-    backend: str
-    version: str
-    label: str
-    higher_is_better: bool | None = None
-    low: float | None = None
-    high: float | None = None
-    per_video: bool = True
-
-
-@dataclass(frozen=True)
-class VideoRow:
-    """A row of `videos`."""
-
-    video: str
-    cell: str
-    sample: str
-    seed: int
-    status: str
-    path: str | None
-    sha256: str | None
-
-
-class Store:
+class Store(RunFolder):
     """A run folder, open for reading or for writing.
 
     Args:
@@ -87,27 +47,26 @@ class Store:
         wait: seconds to wait for another process' lock; None waits without end, 0 not at all.
 
     Raises:
-        BenchError: if another process writes to it, it is from a newer version, or is no run.
+        BenchError: if another process writes to it, it is from a newer version, or is not a run.
     """
 
+    error: ClassVar[type[ValueError]] = BenchError
+
     def __init__(self, folder: Path, *, write: bool = False, wait: float | None = 0) -> None:
-        self.folder = Path(folder)
         self._lock: FileLock | None = None
-        if write:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise BenchError(
-                    f"The run folder {self.folder} cannot be made ({error}); choose another."
-                ) from None
-            self._acquire(wait)
-        elif not (self.folder / "store.sqlite").is_file():
-            raise BenchError(
-                f"{self.folder} is no run folder (it has no store.sqlite); name one that "
-                "'stdrc bench CONFIG' made."
-            )
+        if not write:
+            super().__init__(folder)
+            return
+        self.folder = Path(folder)
         try:
-            self._connect(write)
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BenchError(
+                f"The run folder {self.folder} cannot be made ({error}); choose another."
+            ) from None
+        self._acquire(wait)
+        try:
+            self._connect_to_write()
         except BaseException:
             self._release()
             raise
@@ -158,64 +117,51 @@ class Store:
         probe.release()
         return False
 
-    def _connect(self, write: bool) -> None:
-        path = self.folder / "store.sqlite"
-        if write:
-            self.db = sqlite3.connect(path)
-        else:
-            self.db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    def _connect_to_write(self) -> None:
         try:
-            version = self._version()
-            if version is not None and version > SCHEMA_VERSION:
-                raise BenchError(
-                    f"{path} was written by a newer version (schema {version}, this one knows "
-                    f"{SCHEMA_VERSION}); update stdrc-bench or choose another run folder."
-                )
-            if write:
-                self.db.execute("PRAGMA journal_mode=WAL")
-                self.db.execute("PRAGMA synchronous=NORMAL")
-                if version is None:
-                    self.db.executescript(_SCHEMA)
-                    self.set_meta("schema_version", str(SCHEMA_VERSION))
-            elif version is None:
-                raise BenchError(f"{path} is empty; start the run first.")
+            with sqlite3.connect(self.folder / STORE) as db:
+                self.db = db
+                version = self._open()
+            self.db.close()
+            self.db = create(self.folder)
+            if version == 1:
+                self._upgrade()
+            self._add_views()
         except sqlite3.DatabaseError as error:
             self.db.close()
-            raise BenchError(f"{path} cannot be opened as a store ({error}).") from None
+            raise BenchError(
+                f"{self.folder / STORE} cannot be opened as a store ({error})."
+            ) from None
         except BenchError:
             self.db.close()
             raise
 
-    def _version(self) -> int | None:
-        found = self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
-        value = self.meta("schema_version") if found else None
-        return int(value) if value is not None else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _upgrade(self) -> None:
+        """From schema 1: all its videos count as planned by the config that was run last."""
+        try:
+            config = self.manifest()["config"]["name"]
+        except BenchError:  # killed before it wrote one; the next plan, whose ever, takes over
+            config = ""
+        self.db.execute("BEGIN IMMEDIATE")
+        with self.db:
+            for statement in UPGRADE.split(";\n"):
+                self.db.execute(statement)
+            self.db.execute("INSERT INTO planned SELECT video, ? FROM videos", (config,))
+            self._set_meta("schema_version", "2")
 
     def close(self) -> None:
         """Close the file and let go of the lock."""
-        self.db.close()
+        super().close()
         self._release()
 
     # Meta and manifest ---------------------------------------------------------------------------
 
-    def meta(self, key: str) -> str | None:
-        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
-
     def set_meta(self, key: str, value: str) -> None:
         with self.db:
-            self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+            self._set_meta(key, value)
+
+    def _set_meta(self, key: str, value: str) -> None:
+        insert(self.db, "meta", [{"key": key, "value": value}])
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """`manifest.json`, whole or not at all."""
@@ -223,89 +169,149 @@ class Store:
         part.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         os.replace(part, self.folder / "manifest.json")
 
-    def manifest(self) -> dict[str, Any]:
-        """The manifest of the last start.
-
-        Raises:
-            BenchError: if there is none.
-        """
-        path = self.folder / "manifest.json"
-        try:
-            data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BenchError(f"{path}: cannot be read ({error}); run the config again.") from None
-        return data
-
     # Planning ------------------------------------------------------------------------------------
 
-    def register_cells(self, cells: Iterable[Cell]) -> None:
-        """Add cells; a known one gets its new label (which depends on what else is swept)."""
-        with self.db:
-            self.db.executemany(
-                "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?)",
-                ((c.id, c.label, canonical(c.axes), int(c.mismatch)) for c in cells),
-            )
+    def register_plan(
+        self,
+        config: str,
+        cells: Iterable[Cell],
+        samples: Sequence[Sample],
+        tasks: Iterable[Task],
+        *,
+        add: bool = False,
+    ) -> None:
+        """Take over a config's plan: its new videos are pending, those it no longer has retired.
 
-    def register_samples(self, samples: Iterable[Sample]) -> None:
-        """Add samples.
+        A known cell gets its new label, which depends on what else is swept.
+
+        Args:
+            config: the config's name; several may share a run folder.
+            cells, samples, tasks: what it plans.
+            add: keep what the same config planned before (a search plans cell by cell).
 
         Raises:
-            BenchError: if an id already stands for another prompt.
+            BenchError: if another config of this folder has a sample under the same id and another
+                prompt, or other videos in one of the cells.
         """
+        listed = list(tasks)
         with self.db:
-            for s in samples:
-                row = self.db.execute(
-                    "SELECT prompt FROM samples WHERE sample = ?", (s.id,)
-                ).fetchone()
-                if row and row[0] != s.prompt:
-                    raise BenchError(
-                        f"{s.source or s.id}: the sample {s.id!r} stands in {self.folder} with "
-                        "another prompt; choose another run folder (--run)."
-                    )
-                timeline = [[e.start, e.end, e.description] for e in s.timeline]
-                self.db.execute(
-                    "INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        s.id,
-                        s.identity,
-                        s.prompt,
-                        json.dumps([self._relative(r) for r in s.references]),
-                        self._relative(s.target) if s.target else None,
-                        canonical(timeline) if timeline else None,
-                    ),
+            if not add:
+                self.db.execute("DELETE FROM planned WHERE config IN (?, '')", (config,))
+            self._refuse_clashes(config, samples, listed)
+            insert(
+                self.db,
+                "cells",
+                (
+                    {
+                        "cell": c.id,
+                        "label": c.label,
+                        "axes": canonical(c.axes),
+                        "mismatch": int(c.mismatch),
+                    }
+                    for c in cells
+                ),
+            )
+            insert(self.db, "samples", map(self._sample, samples))
+            insert(
+                self.db,
+                "videos",
+                (
+                    {
+                        "video": t.key,
+                        "cell": t.cell,
+                        "sample": t.sample.id,
+                        "seed": t.settings.seed,
+                        "status": "pending",
+                    }
+                    for t in listed
+                ),
+                known="IGNORE",
+            )
+            insert(self.db, "planned", ({"video": t.key, "config": config} for t in listed))
+
+    def _refuse_clashes(self, config: str, samples: Sequence[Sample], tasks: list[Task]) -> None:
+        others = {
+            (cell, sample, seed): (video, other)
+            for cell, sample, seed, video, other in self.db.execute(
+                "SELECT v.cell, v.sample, v.seed, v.video, p.config FROM planned p "
+                "JOIN videos v ON v.video = p.video WHERE p.config != ?",
+                (config,),
+            )
+        }
+        theirs = {sample: other for (_, sample, _), (_, other) in others.items()}
+        prompts = dict(self.db.execute("SELECT sample, prompt FROM samples"))
+        for s in samples:
+            if s.id in theirs and prompts[s.id] != s.prompt:
+                raise BenchError(
+                    f"{s.source or s.id}: the sample {s.id!r} stands in {self.folder} with another "
+                    f"prompt, planned by {theirs[s.id]!r}; choose another run folder (--run)."
                 )
+        for t in tasks:
+            video, other = others.get((t.cell, t.sample.id, t.settings.seed), (t.key, ""))
+            if video != t.key:
+                raise BenchError(
+                    f"{self.folder} has other videos of the cell {t.cell}, planned by {other!r}: "
+                    "two entries cannot bear one name; give each generator its own "
+                    "generator.name, or choose another run folder (--run)."
+                )
+
+    def _sample(self, sample: Sample) -> dict[str, Any]:
+        timeline = [[e.start, e.end, e.description] for e in sample.timeline]
+        return {
+            "sample": sample.id,
+            "identity": sample.identity,
+            "prompt": sample.prompt,
+            "refs": json.dumps([self._relative(r) for r in sample.references]),
+            "target": self._relative(sample.target) if sample.target else None,
+            "timeline": canonical(timeline) if timeline else None,
+        }
 
     def _relative(self, path: Path) -> str:
         """Relative to the run folder where it lies inside, so that the folder can be moved."""
         full, home = path.absolute(), self.folder.absolute()
         return full.relative_to(home).as_posix() if full.is_relative_to(home) else str(full)
 
-    def register_tasks(self, tasks: Iterable[Task]) -> None:
-        """Add videos as pending; known ones stay as they are."""
-        with self.db:
-            self.db.executemany(
-                "INSERT OR IGNORE INTO videos(video, cell, sample, seed, status) "
-                "VALUES (?, ?, ?, ?, 'pending')",
-                ((t.key, t.cell, t.sample.id, t.settings.seed) for t in tasks),
-            )
-
-    def register_metrics(self, columns: Iterable[Column]) -> None:
+    def register_metrics(self, metrics: Iterable[MetricRow]) -> None:
         """Say what each column means."""
         with self.db:
-            self.db.executemany(
-                "INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?, ?, ?)",
+            insert(
+                self.db,
+                "metrics",
                 (
-                    (
-                        c.metric,
-                        c.backend,
-                        c.label,
-                        None if c.higher_is_better is None else int(c.higher_is_better),
-                        c.low,
-                        c.high,
-                    )
-                    for c in columns
+                    {
+                        "metric": m.metric,
+                        "backend": m.backend,
+                        "label": m.label,
+                        "higher_is_better": None
+                        if m.higher_is_better is None
+                        else int(m.higher_is_better),
+                        "low": m.low,
+                        "high": m.high,
+                        "family": m.family,
+                        "level": "video" if m.per_video else "set",
+                        "diagnostic": int(m.diagnostic),
+                        "needs": json.dumps(m.needs),
+                    }
+                    for m in metrics
                 ),
             )
+
+    def clean(self) -> tuple[int, int]:
+        """Remove what is retired, files and rows; (videos, bytes)."""
+        gone = self.videos(retired=True)
+        size = 0
+        for row in gone:
+            path = self.video_path(row.video)
+            if path.is_file():
+                size += path.stat().st_size
+                path.unlink()
+        with self.db:
+            self.db.executemany("DELETE FROM scores WHERE video = ?", ((r.video,) for r in gone))
+            self.db.executemany("DELETE FROM videos WHERE video = ?", ((r.video,) for r in gone))
+            for table in ("set_scores", "cells"):
+                self.db.execute(f"DELETE FROM {table} WHERE cell NOT IN (SELECT cell FROM videos)")
+            self.db.execute("DELETE FROM samples WHERE sample NOT IN (SELECT sample FROM videos)")
+        return len(gone), size
 
     # Videos --------------------------------------------------------------------------------------
 
@@ -313,15 +319,34 @@ class Store:
         """Where a video's file lies (or will)."""
         return self.folder / "videos" / key[:2] / f"{key}.mp4"
 
-    def finish(self, key: str, sha256: str, seconds: float | None) -> None:
-        """A video's file stands at `video_path`."""
-        path = self.video_path(key).relative_to(self.folder).as_posix()
+    def finish(self, key: str, sha256: str, seconds: float | None, remark: str = "") -> None:
+        """A video's file stands at `video_path`; scores of what stood there before are dropped."""
+        path = self.video_path(key)
         with self.db:
+            (before,) = self.db.execute(
+                "SELECT sha256 FROM videos WHERE video = ?", (key,)
+            ).fetchone() or (None,)
             self.db.execute(
-                "UPDATE videos SET status = 'done', path = ?, sha256 = ?, reason = NULL, "
-                "seconds = ? WHERE video = ?",
-                (path, sha256, seconds, key),
+                "UPDATE videos SET status = 'done', path = ?, sha256 = ?, reason = ?, "
+                "seconds = ?, stamp = ? WHERE video = ?",
+                (
+                    path.relative_to(self.folder).as_posix(),
+                    sha256,
+                    remark or None,
+                    seconds,
+                    file_stamp(path),
+                    key,
+                ),
             )
+            if before != sha256:
+                self._forget_scores(key)
+
+    def _forget_scores(self, key: str) -> None:
+        """Drop what was said of a video that is no longer what it was, and of its cell."""
+        self.db.execute("DELETE FROM scores WHERE video = ?", (key,))
+        self.db.execute(
+            "DELETE FROM set_scores WHERE cell = (SELECT cell FROM videos WHERE video = ?)", (key,)
+        )
 
     def fail(self, key: str, reason: str) -> None:
         """A video could not be made; it is not tried again unless asked for."""
@@ -334,22 +359,37 @@ class Store:
         """Make failed videos pending again; how many."""
         with self.db:
             return self.db.execute(
-                "UPDATE videos SET status = 'pending', reason = NULL WHERE status = 'failed'"
+                "UPDATE videos SET status = 'pending', reason = NULL WHERE status = 'failed' "
+                "AND video IN (SELECT video FROM planned)"
             ).rowcount
 
     def adopt(self) -> int:
-        """Mark as done the pending videos whose file is complete, and done ones without a file as
-        pending; how many were adopted."""
+        """Bring rows in line with the files; how many finished files were found without a row.
+
+        A pending video whose file is complete is done. A done one without its file, or whose file
+        is not what was written there, is pending again. Files are read again only where their size
+        or time changed.
+        """
         root = self.folder / "videos"
         present = {p.stem: p for p in root.glob("??/*.mp4")} if root.is_dir() else {}
         for part in root.glob("??/.*.part"):
             part.unlink(missing_ok=True)  # what a killed process had begun to write
-        status = dict(self.db.execute("SELECT video, status FROM videos"))
-        adopted = [key for key in present if status.get(key) == "pending"]
-        for key in adopted:
-            with open(present[key], "rb") as file:
-                self.finish(key, hashlib.file_digest(file, "sha256").hexdigest(), None)
-        lost = [key for key, s in status.items() if s == "done" and key not in present]
+        adopted, lost = 0, []
+        rows = self.db.execute("SELECT video, status, sha256, stamp FROM videos").fetchall()
+        for key, status, sha256, stamp in rows:
+            path = present.get(key)
+            if status == "pending" and path is not None:
+                self.finish(key, file_sha256(path), None)
+                adopted += 1
+            elif status == "done" and path is None:
+                lost.append(key)
+            elif status == "done" and path is not None and stamp != (now := file_stamp(path)):
+                if sha256 is not None and file_sha256(path) != sha256:
+                    path.unlink()
+                    lost.append(key)
+                else:
+                    with self.db:
+                        self.db.execute("UPDATE videos SET stamp = ? WHERE video = ?", (now, key))
         with self.db:
             for key in lost:
                 self.db.execute(
@@ -357,150 +397,98 @@ class Store:
                     "WHERE video = ?",
                     (key,),
                 )
-                self.db.execute("DELETE FROM scores WHERE video = ?", (key,))
-        return len(adopted)
-
-    def statuses(self) -> dict[str, str]:
-        """Video -> 'pending', 'done' or 'failed'."""
-        return dict(self.db.execute("SELECT video, status FROM videos"))
-
-    def videos(self, cell: str | None = None) -> list[VideoRow]:
-        """Rows of `videos`, of one cell or of all, in the order of sample and seed."""
-        where, values = ("WHERE cell = ?", (cell,)) if cell is not None else ("", ())
-        rows = self.db.execute(
-            "SELECT video, cell, sample, seed, status, path, sha256 FROM videos "
-            f"{where} ORDER BY cell, sample, seed",
-            values,
-        )
-        return [VideoRow(*row) for row in rows]
-
-    def mean_seconds(self) -> float | None:
-        """Mean time that a video took to generate, if any was timed."""
-        row = self.db.execute("SELECT AVG(seconds) FROM videos WHERE seconds > 0").fetchone()
-        return row[0]
+                self._forget_scores(key)
+        return adopted
 
     # Scores --------------------------------------------------------------------------------------
 
-    def add_scores(self, scores: Iterable[Any]) -> None:
-        """Write `metrics.suite.Score`s (key: the video)."""
+    def add_scores(self, scores: Iterable[tuple[Any, str]]) -> None:
+        """Write `metrics.scores.Score`s (key: the video), each with the hash of its inputs."""
         with self.db:
-            self.db.executemany(
-                "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            insert(
+                self.db,
+                "scores",
                 (
-                    (
-                        s.key,
-                        s.metric,
-                        s.backend,
-                        s.version,
-                        s.value,
-                        s.status,
-                        s.reason or None,
-                        json.dumps(dict(s.detail), sort_keys=True, default=float)
+                    {
+                        "video": s.key,
+                        "metric": s.metric,
+                        "backend": s.backend,
+                        "version": s.version,
+                        "value": s.value,
+                        "status": s.status,
+                        "reason": s.reason or None,
+                        "detail": json.dumps(dict(s.detail), sort_keys=True, default=float)
                         if s.detail
                         else None,
-                    )
-                    for s in scores
+                        "inputs": inputs,
+                    }
+                    for s, inputs in scores
                 ),
             )
 
-    def add_set_scores(self, scores: Iterable[Any]) -> None:
-        """Write `metrics.suite.SetScore`s (group: the cell)."""
+    def add_set_scores(self, scores: Iterable[tuple[Any, str]]) -> None:
+        """Write `metrics.scores.SetScore`s (group: the cell), each with the hash of its inputs."""
+        with self.db:
+            insert(
+                self.db,
+                "set_scores",
+                (
+                    {
+                        "cell": s.group,
+                        "metric": s.metric,
+                        "backend": s.backend,
+                        "version": s.version,
+                        "value": s.value,
+                        "low": s.low,
+                        "high": s.high,
+                        "n": s.n,
+                        "status": s.status,
+                        "reason": s.reason or None,
+                        "inputs": inputs,
+                    }
+                    for s, inputs in scores
+                ),
+            )
+
+    def scored(self, metric: MetricRow) -> dict[str, tuple[str, str | None]]:
+        """Video -> (version, inputs) of its score by a metric; failed scores count, absent don't.
+
+        Inputs are None for scores from before they were recorded.
+        """
+        return {
+            video: (version, inputs)
+            for video, version, inputs in self.db.execute(
+                "SELECT video, version, inputs FROM scores WHERE metric = ? AND backend = ? "
+                "AND status IN ('ok', 'failed')",
+                (metric.metric, metric.backend),
+            )
+        }
+
+    def set_scored(self, metric: MetricRow) -> dict[str, tuple[str, str | None]]:
+        """The same of set-level metrics, by cell."""
+        return {
+            cell: (version, inputs)
+            for cell, version, inputs in self.db.execute(
+                "SELECT cell, version, inputs FROM set_scores WHERE metric = ? AND backend = ? "
+                "AND status IN ('ok', 'failed')",
+                (metric.metric, metric.backend),
+            )
+        }
+
+    def drop_scores(self, which: Iterable[tuple[str, str, str]]) -> None:
+        """Remove scores by video, metric and backend."""
         with self.db:
             self.db.executemany(
-                "INSERT OR REPLACE INTO set_scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (
-                        s.group,
-                        s.metric,
-                        s.backend,
-                        s.version,
-                        s.value,
-                        s.low,
-                        s.high,
-                        s.n,
-                        s.status,
-                        s.reason or None,
-                    )
-                    for s in scores
-                ),
+                "DELETE FROM scores WHERE video = ? AND metric = ? AND backend = ?", which
             )
 
-    def unscored(self, columns: Sequence[Column]) -> set[str]:
-        """Videos that are done and lack a score of one of the columns, at its present version."""
-        wanted = [c for c in columns if c.per_video]
-        done = {row[0] for row in self.db.execute("SELECT video FROM videos WHERE status = 'done'")}
-        missing: set[str] = set()
-        for c in wanted:
-            have = {
-                row[0]
-                for row in self.db.execute(
-                    "SELECT video FROM scores WHERE metric = ? AND backend = ? AND version = ? "
-                    "AND status IN ('ok', 'failed')",
-                    (c.metric, c.backend, c.version),
-                )
-            }
-            missing |= done - have
-        return missing
-
-    def mean(self, cell: str, metric: str) -> float | None:
-        """Mean of a metric over a cell's videos (or its set-level value); None without scores."""
-        row = self.db.execute(
-            "SELECT AVG(s.value) FROM videos v JOIN scores s ON s.video = v.video "
-            "WHERE v.cell = ? AND s.metric = ? AND s.status = 'ok'",
-            (cell, metric),
-        ).fetchone()
-        if row[0] is None:
-            row = self.db.execute(
-                "SELECT value FROM set_scores WHERE cell = ? AND metric = ? AND status = 'ok'",
-                (cell, metric),
-            ).fetchone()
-        return row[0] if row else None
-
-    # Reading while it runs -----------------------------------------------------------------------
-
-    def counts(self) -> dict[str, int]:
-        """Videos by status."""
-        return dict(self.db.execute("SELECT status, COUNT(*) FROM videos GROUP BY status"))
-
-    def cell_counts(self, limit: int | None = None) -> list[tuple[str, str, bool, dict[str, int]]]:
-        """(cell, label, mismatch, videos by status) of each cell, in the order of planning."""
-        counts: dict[str, dict[str, int]] = {}
-        bound = (-1 if limit is None else limit,)
-        for cell, status, n in self.db.execute(
-            "SELECT cell, status, COUNT(*) FROM videos WHERE cell IN "
-            "(SELECT cell FROM cells ORDER BY rowid LIMIT ?) GROUP BY cell, status",
-            bound,
-        ):
-            counts.setdefault(cell, {})[status] = n
-        rows = self.db.execute(
-            "SELECT cell, label, mismatch FROM cells ORDER BY rowid LIMIT ?", bound
-        )
-        return [(c, label, bool(m), counts.get(c, {})) for c, label, m in rows]
-
-    def cell_total(self) -> int:
-        """How many cells there are."""
-        return int(self.db.execute("SELECT COUNT(*) FROM cells").fetchone()[0])
-
-    def metric_counts(self) -> list[tuple[str, str, dict[str, int], float | None]]:
-        """(metric, backend, scores by status, mean of those that are ok), by metric."""
-        found: dict[tuple[str, str], tuple[dict[str, int], float | None]] = {}
-        for metric, backend, status, n, mean in self.db.execute(
-            "SELECT metric, backend, status, COUNT(*), AVG(value) FROM scores "
-            "GROUP BY metric, backend, status"
-        ):
-            counts, old = found.get((metric, backend), ({}, None))
-            found[metric, backend] = ({**counts, status: n}, mean if status == "ok" else old)
-        return [(m, b, counts, mean) for (m, b), (counts, mean) in sorted(found.items())]
-
-    def failures(self, limit: int = 10) -> list[tuple[str, str, str]]:
-        """(cell label, sample, reason) of failed videos."""
-        return list(
-            self.db.execute(
-                "SELECT c.label, v.sample, v.reason FROM videos v JOIN cells c ON c.cell = v.cell "
-                "WHERE v.status = 'failed' ORDER BY c.rowid, v.sample, v.seed LIMIT ?",
-                (limit,),
+    def drop_set_scores(self, which: Iterable[tuple[str, str, str]]) -> None:
+        """Remove set-level scores by cell, metric and backend."""
+        gone = list(which)  # it may ask the same tables
+        with self.db:
+            self.db.executemany(
+                "DELETE FROM set_scores WHERE cell = ? AND metric = ? AND backend = ?", gone
             )
-        )
 
     # Merging -------------------------------------------------------------------------------------
 
@@ -508,7 +496,7 @@ class Store:
         """Take over what another run folder has done; how many videos came.
 
         Raises:
-            BenchError: if it is no run folder, is being written to, or disagrees about a video.
+            BenchError: if it is not a run folder, is being written to, or disagrees about a video.
         """
         with Store(other, write=True) as source:  # its lock: nobody writes while it is read
             rows = source.videos()
@@ -527,20 +515,36 @@ class Store:
                     continue
                 _take(other / row.path, self.video_path(row.video))
                 came += 1
-        self.db.execute("ATTACH DATABASE ? AS other", (str(other / "store.sqlite"),))
+        self.db.execute("ATTACH DATABASE ? AS other", (str(other / STORE),))
         try:
             with self.db:
-                for table in ("cells", "samples", "metrics", "scores"):
+                for table in ("cells", "samples", "metrics", "scores", "planned"):
                     self.db.execute(f"INSERT OR IGNORE INTO {table} SELECT * FROM other.{table}")
                 self.db.execute(
                     "INSERT INTO videos SELECT * FROM other.videos WHERE true "
                     "ON CONFLICT(video) DO UPDATE SET status = excluded.status, "
                     "path = excluded.path, sha256 = excluded.sha256, reason = excluded.reason, "
-                    "seconds = excluded.seconds WHERE videos.status != 'done'"
+                    "seconds = excluded.seconds, stamp = excluded.stamp "
+                    "WHERE videos.status != 'done'"
                 )
         finally:
             self.db.execute("DETACH DATABASE other")
         return came
+
+
+def file_sha256(path: Path) -> str:
+    """A file's SHA-256 in hex, read now."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_stamp(path: Path) -> str | None:
+    """Size and time of a file; while they stay, so do its bytes."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _take(source: Path, target: Path) -> None:

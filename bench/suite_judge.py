@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import config as cfg
 from bench.errors import BenchError
-from bench.scoring import Item
-from bench.store import Column
+from leaderboards.runfolder import MetricRow
+from metrics.scores import Score, SetScore, VideoItem
+
+if TYPE_CHECKING:
+    from metrics.suite import MetricSuite
 
 
 class SuiteJudge:
@@ -42,15 +45,23 @@ class SuiteJudge:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.absent.items())
             raise BenchError(f"None of the metrics can run here ({reasons}).")
         # Without the absent ones, which would give a row a video that says nothing of the video.
-        self._suite = MetricSuite(present, config.device, config.num_frames, cache)
-        self.columns: Sequence[Column] = [self._column(name) for name in present]
+        self._config, self._cache = config, cache
+        self._suite = self._make(present)
+        self.columns: Sequence[MetricRow] = [self._column(name) for name in present]
+        self._per_video = [c.metric for c in self.columns if c.per_video]
+        self._few: tuple[tuple[str, ...], MetricSuite] = ((), self._suite)
 
-    def _column(self, name: str) -> Column:
+    def _make(self, metrics: Sequence[str]) -> MetricSuite:
+        from metrics.suite import MetricSuite
+
+        return MetricSuite(list(metrics), self._config.device, self._config.num_frames, self._cache)
+
+    def _column(self, name: str) -> MetricRow:
         from metrics.registry import metric_info
 
         info = metric_info(name)
         low, high = info.range
-        return Column(
+        return MetricRow(
             metric=name,
             backend=info.backend,
             version=self._suite.version(name),
@@ -59,37 +70,32 @@ class SuiteJudge:
             low=low,
             high=high,
             per_video=info.level == "video",
+            family=name.partition(".")[0],
+            needs=info.needs,
         )
 
-    def score(self, items: Iterable[Item]) -> Iterator[Any]:
-        from metrics.scores import Score
+    def _suite_of(self, metrics: Sequence[str]) -> MetricSuite:
+        """The suite of all metrics, or one of a few of them; one such is kept at a time."""
+        if set(metrics) >= set(self._per_video):
+            return self._suite
+        if set(metrics) != set(self._few[0]):
+            self._few = (tuple(metrics), self._make(metrics))
+        return self._few[1]
 
+    def score(self, items: Iterable[VideoItem], metrics: Sequence[str]) -> Iterator[Any]:
+        suite = self._suite_of(metrics)
         for item in items:
-            for row in self._suite.stream([_video_item(item)]):
+            for row in suite.stream([item]):
                 if isinstance(row, Score):  # a set of one video says nothing
                     yield row
 
-    def score_sets(self, items: Iterable[Item]) -> Iterator[Any]:
-        from metrics.scores import SetScore
-
-        listed = [_video_item(item) for item in items]
+    def score_sets(self, items: Iterable[VideoItem], metrics: Sequence[str]) -> Iterator[Any]:
+        whole = all(c.metric in metrics for c in self.columns if not c.per_video)
+        suite = self._suite if whole else self._make(metrics)
+        listed = list(items)
         for one in listed:  # what the cache lacks is computed alone here, as in `score`
-            for _ in self._suite.stream([one]):
+            for _ in suite.stream([one]):
                 pass
-        for row in self._suite.stream(listed):
+        for row in suite.stream(listed):
             if isinstance(row, SetScore):
                 yield row
-
-
-def _video_item(item: Item) -> Any:
-    from metrics.scores import VideoItem
-
-    return VideoItem(
-        video=item.video,
-        key=item.key,
-        prompt=item.prompt,
-        references=item.references,
-        target=item.target,
-        identity=item.identity,
-        group=item.group,
-    )

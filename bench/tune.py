@@ -154,7 +154,7 @@ def _measure(
     shared: dict[str, Any],
 ) -> tuple[float, float]:
     """Mean objective and constraint of one cell, signed so that more is better."""
-    runner = Runner(config, limit=limit, **{"report": _no_report, **shared})
+    runner = Runner(config, limit=limit, **{"report": _no_report, "search": True, **shared})
     runner.run()
     (cell,) = runner.plan.cells
     values = []

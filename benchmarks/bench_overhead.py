@@ -30,13 +30,14 @@ import numpy as np
 from rich.console import Console
 
 from bench import config as cfg
-from bench.engine import LocalEngine
 from bench.evalsets import EvalSet, Sample
 from bench.generators import Generator, Resolved, Settings
+from bench.local_engine import LocalEngine
 from bench.runner import Runner
-from bench.scoring import Item
-from bench.store import Column, Store
+from bench.store import Store
 from bench.sweep import plan
+from leaderboards.runfolder import MetricRow, insert
+from metrics.scores import VideoItem
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (9, 64, 64, 3), dtype=np.uint8)
 
@@ -61,14 +62,14 @@ class Busy(Generator):
 class Blind:
     """A judge without metrics."""
 
-    columns: Sequence[Column] = ()
+    columns: Sequence[MetricRow] = ()
     absent: dict[str, str] = {}  # noqa: RUF012  (the protocol's attribute)
 
-    def score(self, items: Iterable[Item]) -> Iterator[Any]:
+    def score(self, items: Iterable[VideoItem], metrics: Sequence[str]) -> Iterator[Any]:
         for _ in items:
             yield from ()
 
-    def score_sets(self, items: Iterable[Item]) -> Iterator[Any]:
+    def score_sets(self, items: Iterable[VideoItem], metrics: Sequence[str]) -> Iterator[Any]:
         yield from ()
 
 
@@ -115,26 +116,36 @@ def plan_once() -> None:
 
 def bench_status(folder: Path) -> None:
     """A store with 1,000,000 scores: 100 cells, 1,000 videos each, 10 metrics."""
-    with Store(folder / "run", write=True) as store:
-        db = store.db
-        with db:
-            db.executemany(
-                "INSERT INTO cells VALUES (?, ?, '{}', 0)",
-                ((f"c{c:03}", f"text={c}") for c in range(100)),
-            )
-            db.executemany(
-                "INSERT INTO videos VALUES (?, ?, ?, 0, 'done', 'x.mp4', 'hash', NULL, 1.0)",
-                ((f"{c:03}{v:029}", f"c{c:03}", f"s{v}") for c in range(100) for v in range(1000)),
-            )
-            db.executemany(
-                "INSERT INTO scores VALUES (?, ?, 'backend', '1', ?, 'ok', NULL, ?)",
-                (
-                    (f"{c:03}{v:029}", f"metric.{m}", v / 1000, '{"faces": 16, "frames": 16}')
-                    for c in range(100)
-                    for v in range(1000)
-                    for m in range(10)
-                ),
-            )
+    with Store(folder / "run", write=True) as store, store.db as db:
+        cells = [f"c{c:03}" for c in range(100)]
+        keys = [(f"{c}{v:028}", c, f"s{v}") for c in cells for v in range(1000)]
+        insert(db, "cells", ({"cell": c, "label": c, "axes": "{}", "mismatch": 0} for c in cells))
+        insert(
+            db,
+            "videos",
+            (
+                {"video": k, "cell": c, "sample": s, "seed": 0, "status": "done", "seconds": 1.0}
+                for k, c, s in keys
+            ),
+        )
+        insert(db, "planned", ({"video": k, "config": "bench"} for k, _, _ in keys))
+        insert(
+            db,
+            "scores",
+            (
+                {
+                    "video": k,
+                    "metric": f"metric.{m}",
+                    "backend": "backend",
+                    "version": "1",
+                    "value": i % 1000 / 1000,
+                    "status": "ok",
+                    "detail": '{"faces": 16, "frames": 16}',
+                }
+                for i, (k, _, _) in enumerate(keys)
+                for m in range(10)
+            ),
+        )
     size = (folder / "run" / "store.sqlite").stat().st_size / 2**20
     command = [sys.executable, "-c", "from bench.cli import main; main()", "bench", "status"]
     times = []

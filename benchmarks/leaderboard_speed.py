@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sqlite3
 import tempfile
 import time
 from pathlib import Path
@@ -20,22 +19,8 @@ import numpy as np
 import pandas as pd
 
 from leaderboards.leaderboard import Leaderboard
+from leaderboards.runfolder import create, insert
 from leaderboards.tables.formats import to_csv
-
-SCHEMA = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE cells(cell TEXT PRIMARY KEY, label TEXT, axes TEXT, mismatch INTEGER);
-CREATE TABLE samples(sample TEXT PRIMARY KEY, identity TEXT, prompt TEXT, refs TEXT, target TEXT,
-    timeline TEXT);
-CREATE TABLE videos(video TEXT PRIMARY KEY, cell TEXT, sample TEXT, seed INTEGER, status TEXT,
-    path TEXT, sha256 TEXT, reason TEXT, seconds REAL);
-CREATE TABLE scores(video TEXT, metric TEXT, backend TEXT, version TEXT, value REAL, status TEXT,
-    reason TEXT, detail TEXT, PRIMARY KEY (video, metric, backend)) WITHOUT ROWID;
-CREATE TABLE set_scores(cell TEXT, metric TEXT, backend TEXT, version TEXT, value REAL, low REAL,
-    high REAL, n INTEGER, status TEXT, reason TEXT, PRIMARY KEY (cell, metric, backend));
-CREATE TABLE metrics(metric TEXT, backend TEXT, label TEXT, higher_is_better INTEGER, low REAL,
-    high REAL, PRIMARY KEY (metric, backend));
-"""
 
 
 def make_rows(entries: int, columns: int, samples: int, identities: int) -> pd.DataFrame:
@@ -68,33 +53,63 @@ def make_rows(entries: int, columns: int, samples: int, identities: int) -> pd.D
 def write_store(rows: pd.DataFrame, run: Path) -> None:
     """The same rows as a run folder's store."""
     run.mkdir()
-    db = sqlite3.connect(run / "store.sqlite")
-    db.executescript(SCHEMA)
-    db.execute("INSERT INTO meta VALUES ('schema_version', '1')")
-    db.executemany(
-        "INSERT INTO cells VALUES (?, ?, ?, 0)",
-        ((e, e, json.dumps({"entry": e})) for e in rows["entry"].unique()),
-    )
+    db = create(run)
     people = rows[["sample", "identity"]].drop_duplicates()
-    db.executemany(
-        "INSERT INTO samples VALUES (?, ?, '', '[]', NULL, NULL)",
-        people.itertuples(index=False, name=None),
-    )
     videos = rows["entry"] + "/" + rows["sample"]
-    once = ~videos.duplicated()
-    db.executemany(
-        "INSERT INTO videos VALUES (?, ?, ?, 0, 'done', NULL, NULL, NULL, 1.0)",
-        zip(videos[once], rows["entry"][once], rows["sample"][once]),
-    )
-    db.executemany(
-        "INSERT INTO scores VALUES (?, ?, 'synthetic', '1', ?, 'ok', '', '{}')",
-        zip(videos, rows["metric"], rows["value"]),
-    )
-    db.executemany(
-        "INSERT INTO metrics VALUES (?, 'synthetic', ?, 1, 0.0, 1.0)",
-        ((m, m) for m in rows["metric"].unique()),
-    )
-    db.commit()
+    once = rows.assign(video=videos)[~videos.duplicated()]
+    with db:
+        insert(
+            db,
+            "cells",
+            (
+                {"cell": e, "label": e, "axes": json.dumps({"entry": e}), "mismatch": 0}
+                for e in rows["entry"].unique()
+            ),
+        )
+        insert(
+            db,
+            "samples",
+            ({"sample": s, "identity": i} for s, i in people.itertuples(index=False, name=None)),
+        )
+        insert(
+            db,
+            "videos",
+            (
+                {"video": v, "cell": e, "sample": s, "seed": 0, "status": "done", "seconds": 1.0}
+                for v, e, s in zip(once["video"], once["entry"], once["sample"])
+            ),
+        )
+        insert(db, "planned", ({"video": v, "config": "bench"} for v in once["video"]))
+        insert(
+            db,
+            "scores",
+            (
+                {
+                    "video": v,
+                    "metric": m,
+                    "backend": "synthetic",
+                    "version": "1",
+                    "value": value,
+                    "status": "ok",
+                }
+                for v, m, value in zip(videos, rows["metric"], rows["value"])
+            ),
+        )
+        insert(
+            db,
+            "metrics",
+            (
+                {
+                    "metric": m,
+                    "backend": "synthetic",
+                    "label": m,
+                    "higher_is_better": 1,
+                    "low": 0.0,
+                    "high": 1.0,
+                }
+                for m in rows["metric"].unique()
+            ),
+        )
     db.close()
 
 

@@ -18,20 +18,12 @@ import numpy as np
 import pandas as pd
 
 from leaderboards import ranking, statistics
+from leaderboards.assembly import assemble
 from leaderboards.errors import LeaderboardError
-from leaderboards.scores import (
-    Column,
-    Entry,
-    OnMixed,
-    Rows,
-    Scores,
-    assemble,
-    axis_text,
-    combine,
-    group_by,
-    read_run,
-    read_table,
-)
+from leaderboards.pooling import combine, group_by
+from leaderboards.runs import read_run
+from leaderboards.score_tables import read_table
+from leaderboards.scores import Column, Entry, OnMixed, Rows, Scores, axis_text
 
 if TYPE_CHECKING:
     from rich.table import Table

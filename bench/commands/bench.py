@@ -198,6 +198,22 @@ def status(
 
 
 @app.command()
+def clean(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+) -> None:
+    """Remove retired videos: what no plan has any more. 'status' lists them.
+
+    Example: stdrc bench clean runs/quick
+    """
+    from bench.store import Store
+
+    Store(folder).close()  # a folder that is not a run is not made one
+    with Store(folder, write=True) as store:
+        videos, size = store.clean()
+    typer.echo(f"{folder}: {videos} retired videos removed, {size / 2**20:.1f} MiB")
+
+
+@app.command()
 def merge(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder to fill.")],
     shards: Annotated[list[Path], typer.Argument(help="The shards' run folders.")],

@@ -22,7 +22,7 @@ import av
 import numpy as np
 
 from leaderboards.errors import LeaderboardError
-from leaderboards.scores import open_store
+from leaderboards.runfolder import CellRow, RunFolder, SampleRow, VideoRow
 from leaderboards.submission.check import (
     check_submission,
     sha256_of,
@@ -219,22 +219,11 @@ def _plan(
     seed: int | None,
 ) -> tuple[str, str, list[_Planned], list[str]]:
     """Which video goes where, and remarks; refuses what is ambiguous, missing, failed or other."""
-    db = open_store(run)
-    try:
-        cells = db.execute("SELECT cell, label FROM cells ORDER BY rowid").fetchall()
-        cell, label = _one_cell(cells, entry, run)
-        rows = db.execute(
-            "SELECT video, sample, seed, status, path, reason FROM videos WHERE cell = ? "
-            "ORDER BY rowid",
-            (cell,),
-        ).fetchall()
-        samples = {
-            str(row[0]): row[1:]
-            for row in db.execute("SELECT sample, prompt, refs, timeline FROM samples")
-        }
-    finally:
-        db.close()
-    seeds = sorted({row[2] for row in rows})
+    with RunFolder(run) as folder:
+        cell, label = _one_cell(folder.cells(), entry, run)
+        rows = folder.videos(cell)
+        samples = folder.samples()
+    seeds = sorted({row.seed for row in rows})
     if seed is None and len(seeds) > 1:
         raise LeaderboardError(
             f"{label} was made with seeds {', '.join(map(str, seeds))}: choose one with seed=."
@@ -243,15 +232,15 @@ def _plan(
         raise LeaderboardError(
             f"{label} was not made with seed {seed}: it has {', '.join(map(str, seeds))}."
         )
-    by_member: dict[str, tuple[Any, ...]] = {}
+    by_member: dict[str, VideoRow] = {}
     for row in rows:
-        if seed is not None and row[2] != seed:
+        if seed is not None and row.seed != seed:
             continue
-        member = _member_name(str(row[1]), format)
+        member = _member_name(row.sample, format)
         if member in by_member:
             raise LeaderboardError(
-                f"samples {by_member[member][1]!r} and {row[1]!r} would both be {member}: the "
-                f"run's evaluation set is not {format.name}'s."
+                f"samples {by_member[member].sample!r} and {row.sample!r} would both be "
+                f"{member}: the run's evaluation set is not {format.name}'s."
             )
         by_member[member] = row
     problems = []
@@ -272,22 +261,22 @@ def _plan(
     for member, asked in wanted.items():
         if member not in by_member:
             continue
-        video, sample, _, status, path, reason = by_member[member]
+        row = by_member[member]
         if asked is not None:
-            differs, remark = _differs(asked, samples.get(str(sample)), run)
+            differs, remark = _differs(asked, samples.get(row.sample), run)
             problems += [f"{member}: {what}" for what in differs]
             notes += [f"{member}: {remark}"] if remark else []
-        if status != "done" or not path:
-            problems.append(f"{member} {status}" + (f" ({reason})" if reason else ""))
+        if row.status != "done" or not row.path:
+            problems.append(f"{member} {row.status}" + (f" ({row.reason})" if row.reason else ""))
             continue
-        pure = PurePosixPath(path)
+        pure = PurePosixPath(row.path)
         if pure.is_absolute() or ".." in pure.parts:
-            problems.append(f"{member} has the path {path!r}, which leaves the run folder")
+            problems.append(f"{member} has the path {row.path!r}, which leaves the run folder")
         elif not (run / pure).is_file():
             gone = "is not a regular file" if (run / pure).exists() else "is gone"
-            problems.append(f"{member}: the file {path} {gone}")
+            problems.append(f"{member}: the file {row.path} {gone}")
         else:
-            planned.append(_Planned(member, str(sample), video, run / pure))
+            planned.append(_Planned(member, row.sample, row.video, run / pure))
     if problems:
         shown = "; ".join(problems[:8]) + (
             f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
@@ -299,21 +288,21 @@ def _plan(
     return cell, label, planned, _counted(notes)
 
 
-def _one_cell(cells: Sequence[tuple[str, str]], entry: str, run: Path) -> tuple[str, str]:
+def _one_cell(cells: Sequence[CellRow], entry: str, run: Path) -> tuple[str, str]:
     """Key and label of the cell with that key, label, or beginning of a key."""
     for test in (
-        lambda c: c[0] == entry,
-        lambda c: c[1] == entry,
-        lambda c: c[0].startswith(entry),
+        lambda c: c.cell == entry,
+        lambda c: c.label == entry,
+        lambda c: c.cell.startswith(entry),
     ):
         found = [c for c in cells if test(c)]
         if found:
             break
     if len(found) != 1:
         what = "names several entries" if found else "is not an entry"
-        known = ", ".join(f"{label or cell} ({cell[:8]})" for cell, label in cells[:8])
+        known = ", ".join(f"{c.label} ({c.cell[:8]})" for c in cells[:8])
         raise LeaderboardError(f"{entry!r} {what} of {run}: choose one of {known}.")
-    return found[0][0], found[0][1] or found[0][0]
+    return found[0].cell, found[0].label
 
 
 def _counted(notes: Sequence[str]) -> list[str]:
@@ -327,16 +316,13 @@ def _counted(notes: Sequence[str]) -> list[str]:
     ]
 
 
-def _differs(
-    asked: Wanted, sample: tuple[Any, ...] | None, run: Path
-) -> tuple[list[str], str | None]:
+def _differs(asked: Wanted, sample: SampleRow | None, run: Path) -> tuple[list[str], str | None]:
     """Where a sample of the store is not what is asked for, and a remark."""
     if sample is None:
         return ["the store does not say what it was generated from"], None
-    prompt, refs, timeline = sample
     problems: list[str] = []
     remark = None
-    said, want = " ".join(str(prompt or "").split()), " ".join(asked.prompt.split())
+    said, want = " ".join(sample.prompt.split()), " ".join(asked.prompt.split())
     if said != want:
         if said.endswith(f" {want}"):  # evalset.prefix puts an identity's words in front
             remark = "the prompt has a prefix that the challenge's file does not have."
@@ -344,7 +330,7 @@ def _differs(
             problems.append(
                 f"was generated from the prompt {said[:60]!r}, and {want[:60]!r} is asked for"
             )
-    used = [run / ref for ref in json.loads(refs or "[]")]
+    used = [run / ref for ref in sample.references]
     if len(used) != len(asked.references):
         problems.append(
             f"was generated from {len(used)} references, and {len(asked.references)} are asked for"
@@ -359,7 +345,7 @@ def _differs(
             problems.append(
                 f"was generated from the picture {mine.name}, and {theirs.name} is asked for"
             )
-    events = [(float(s), float(e), str(d).strip()) for s, e, d in json.loads(timeline or "[]")]
+    events = [(start, end, what.strip()) for start, end, what in sample.timeline]
     if asked.timeline and events != list(asked.timeline):
         problems.append("was generated from another timeline")
     return problems, remark

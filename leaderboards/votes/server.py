@@ -28,7 +28,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from leaderboards.errors import LeaderboardError
-from leaderboards.scores import Rows, read_run, records
+from leaderboards.runs import read_run
+from leaderboards.scores import Rows, records
 from leaderboards.votes.strengths import DRAW, read_votes
 
 HEADER = ("sample", "left", "right", "winner", "rater", "time")

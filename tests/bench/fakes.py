@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from PIL import Image
 from bench import config as cfg
 from bench.evalsets import EvalSet, Sample
 from bench.generators import Generator, Resolved, Settings
-from bench.scoring import Item
-from bench.store import Column
+from leaderboards.runfolder import MetricRow
+from metrics.scores import VideoItem
 
 
 class DrawnGenerator(Generator):
@@ -77,14 +77,14 @@ class PixelJudge:
     absent: dict[str, str] = field(default_factory=dict)
 
     @property
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[MetricRow]:
         return [
-            Column("pixel.mean", "numpy", self.version, "Brightness", True, 0, 255),
-            Column("pixel.change", "numpy", "1", "Change", False, 0, 255),
-            Column("set.spread", "numpy", "1", "Spread", True, 0, None, per_video=False),
+            MetricRow("pixel.mean", "numpy", self.version, "Brightness", True, 0, 255),
+            MetricRow("pixel.change", "numpy", "1", "Change", False, 0, 255),
+            MetricRow("set.spread", "numpy", "1", "Spread", True, 0, None, per_video=False),
         ]
 
-    def score(self, items: Iterable[Item]) -> Iterator[Any]:
+    def score(self, items: Iterable[VideoItem], metrics: Sequence[str]) -> Iterator[Any]:
         for item in items:
             time.sleep(self.delay)
             self.scored.append(item.key)
@@ -92,11 +92,13 @@ class PixelJudge:
             for column, value in zip(
                 self.columns, (frames.mean(), np.abs(np.diff(frames, axis=0)).mean())
             ):
+                if column.metric not in metrics:
+                    continue
                 yield FakeScore(
                     item.key, item.group, column.metric, "numpy", column.version, float(value)
                 )
 
-    def score_sets(self, items: Iterable[Item]) -> Iterator[Any]:
+    def score_sets(self, items: Iterable[VideoItem], metrics: Sequence[str]) -> Iterator[Any]:
         groups: dict[str, list[float]] = {}
         for item in items:
             groups.setdefault(item.group, []).append(float(read(item.video).mean()))

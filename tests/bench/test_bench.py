@@ -71,7 +71,7 @@ def test_status_in_words_and_json(typed: Any) -> None:
     data = json.loads(typed("status", "out", "--json", "--cells", "1"))
     assert data["videos"] == {"done": 16, "pending": 0, "failed": 0}
     assert (len(data["cells"]), data["cells_in_all"]) == (1, 4)
-    with pytest.raises(BenchError, match="is no run folder"):
+    with pytest.raises(BenchError, match="is not a run folder"):
         read_status(Path("none"))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.engine import Stages
+from bench.batching import Stages
 from bench.errors import BenchError
 from bench.runner import Runner
 from bench.store import Store

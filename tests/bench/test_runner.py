@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.engine import LocalEngine
 from bench.errors import BenchError
+from bench.local_engine import LocalEngine
 from bench.runner import Runner, merge_shards
 from bench.store import Store
 
@@ -36,7 +36,7 @@ def test_a_run_ends_with_every_video_scored(tmp_path: Path) -> None:
         assert store.counts() == {"done": 16}
         assert len(store.metric_counts()) == 2
         assert all((tmp_path / "run" / v.path).is_file() for v in store.videos() if v.path)
-        assert [m for _, _, m, _ in store.cell_counts()] == [False, False, True, True]
+        assert [c.mismatch for c, _ in store.cell_counts()] == [False, False, True, True]
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["config"]["name"] == "small"
     assert manifest["seeds"] == [0]
@@ -166,7 +166,7 @@ def test_a_full_disk_stops_with_a_sentence_and_goes_on_later(
 
 def test_a_judge_that_breaks_loses_no_video(tmp_path: Path) -> None:
     class Broken(PixelJudge):
-        def score(self, items: Any) -> Any:
+        def score(self, items: Any, metrics: Any) -> Any:
             next(iter(items))
             raise RuntimeError("no weights")
             yield
@@ -225,7 +225,7 @@ def test_shards_of_different_runs_do_not_merge(tmp_path: Path) -> None:
     other = make_config(tmp_path, sweep={"seeds": [7]})
     runner(config.model_copy(update={"run": tmp_path / "a"})).run()
     runner(other.model_copy(update={"run": tmp_path / "b"})).run()
-    with pytest.raises(BenchError, match="no shard of the same run"):
+    with pytest.raises(BenchError, match="not a shard of the same run"):
         merge_shards(tmp_path / "c", [tmp_path / "a", tmp_path / "b"])
 
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from bench.errors import BenchError
 from bench.generators import Settings
-from bench.store import Column
 from bench.tune import show_choice, tune_guidance
+from leaderboards.runfolder import MetricRow
 
 from .fakes import DrawnGenerator, FakeScore, PixelJudge, make_config, read
 
@@ -31,13 +31,13 @@ class Eyes(PixelJudge):
     """Reads the two channels back."""
 
     @property
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[MetricRow]:
         return [
-            Column("identity", "x", "1", "Identity", True),
-            Column("text", "x", "1", "Text", True),
+            MetricRow("identity", "x", "1", "Identity", True),
+            MetricRow("text", "x", "1", "Text", True),
         ]
 
-    def score(self, items: Any) -> Any:
+    def score(self, items: Any, metrics: Any) -> Any:
         for item in items:
             self.scored.append(item.key)
             frames = read(item.video) / 255

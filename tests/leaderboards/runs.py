@@ -1,11 +1,10 @@
-"""Small run folders for the tests, written by hand in the schema of docs/design.md."""
+"""Small run folders for the tests, written by hand in the schema of `leaderboards.runfolder`."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,20 +14,7 @@ import av
 import numpy as np
 from PIL import Image
 
-SCHEMA = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE cells(cell TEXT PRIMARY KEY, label TEXT, axes TEXT, mismatch INTEGER);
-CREATE TABLE samples(sample TEXT PRIMARY KEY, identity TEXT, prompt TEXT, refs TEXT, target TEXT,
-    timeline TEXT);
-CREATE TABLE videos(video TEXT PRIMARY KEY, cell TEXT, sample TEXT, seed INTEGER, status TEXT,
-    path TEXT, sha256 TEXT, reason TEXT, seconds REAL);
-CREATE TABLE scores(video TEXT, metric TEXT, backend TEXT, version TEXT, value REAL, status TEXT,
-    reason TEXT, detail TEXT, PRIMARY KEY (video, metric, backend));
-CREATE TABLE set_scores(cell TEXT, metric TEXT, backend TEXT, version TEXT, value REAL, low REAL,
-    high REAL, n INTEGER, status TEXT, reason TEXT, PRIMARY KEY (cell, metric, backend));
-CREATE TABLE metrics(metric TEXT, backend TEXT, label TEXT, higher_is_better INTEGER, low REAL,
-    high REAL, PRIMARY KEY (metric, backend));
-"""
+from leaderboards.runfolder import create, insert
 
 METRICS = [
     ("identity.dlib", "dlib", "Identity", 1, 0.0, 1.0),
@@ -101,11 +87,9 @@ def make_run(
         }
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
-    db = sqlite3.connect(folder / "store.sqlite")
-    db.execute("PRAGMA journal_mode=WAL")
-    db.executescript(SCHEMA)
-    db.execute("INSERT INTO meta VALUES ('schema_version', '1')")
-    db.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", METRICS)
+    db = create(folder)
+    columns = ("metric", "backend", "label", "higher_is_better", "low", "high")
+    insert(db, "metrics", (dict(zip(columns, row)) for row in METRICS))
     names = list(sample_ids or [f"s{k:03d}" for k in range(identities * prompts)])
     shared = rng.normal(0, 0.03, (len(names), 4))
     for k, name in enumerate(names):
@@ -137,7 +121,7 @@ def make_run(
             key = hashlib.sha256(f"{cell}/{name}".encode()).hexdigest()
             if (i, k) in failed:
                 db.execute(
-                    "INSERT INTO videos VALUES (?, ?, ?, 0, 'failed', NULL, NULL, ?, NULL)",
+                    "INSERT INTO videos VALUES (?, ?, ?, 0, 'failed', NULL, NULL, ?, NULL, NULL)",
                     (key, cell, name, "the video has NaN frames"),
                 )
                 continue
@@ -147,22 +131,23 @@ def make_run(
                 file = encode(folder / path, moving_square(17 * i + k))
                 digest = hashlib.sha256(file.read_bytes()).hexdigest()
             db.execute(
-                "INSERT INTO videos VALUES (?, ?, ?, 0, 'done', ?, ?, NULL, 0.5)",
+                "INSERT INTO videos VALUES (?, ?, ?, 0, 'done', ?, ?, NULL, 0.5, NULL)",
                 (key, cell, name, path, digest),
             )
             for m, (metric, backend, *_rest) in enumerate(METRICS):
                 value = float(base[m] + shared[k, m] + rng.normal(0, 0.02))
                 detail = json.dumps({"frames": 10, "frames_with_face": 9}) if m == 0 else "{}"
                 db.execute(
-                    "INSERT INTO scores VALUES (?, ?, ?, '1', ?, 'ok', '', ?)",
+                    "INSERT INTO scores VALUES (?, ?, ?, '1', ?, 'ok', '', ?, NULL)",
                     (key, metric, backend, value, detail),
                 )
         done = len(names) - sum(c == i for c, _ in failed)
         db.execute(
             "INSERT INTO set_scores VALUES (?, 'fvd.videomae', 'videomae', '1', ?, ?, ?, ?, "
-            "'ok', '')",
+            "'ok', '', NULL)",
             (cell, 100.0 + i, 90.0 + i, 110.0 + i, done),
         )
+    db.execute("INSERT INTO planned SELECT video, 'planted' FROM videos")
     db.commit()
     db.close()
     return folder

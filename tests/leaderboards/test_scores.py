@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from leaderboards import Leaderboard, LeaderboardError
-from leaderboards.scores import assemble, read_run, read_table, split_direction
+from leaderboards.assembly import assemble
+from leaderboards.runs import read_run
+from leaderboards.score_tables import read_table, split_direction
 from tests.leaderboards.runs import make_run
 
 
@@ -61,7 +63,7 @@ def test_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(LeaderboardError, match=r"has no store\.sqlite"):
         read_run(tmp_path)
     (tmp_path / "store.sqlite").write_bytes(b"not a database at all, but long enough" * 40)
-    with pytest.raises(LeaderboardError, match="not a store"):
+    with pytest.raises(LeaderboardError, match="cannot be opened as a store"):
         read_run(tmp_path)
 
 

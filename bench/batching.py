@@ -1,4 +1,4 @@
-"""Where jobs run: in this process, or on Ray's workers. Both give the same videos.
+"""What every engine needs: the protocol, batches that fail in halves, encoding, jobs by stage.
 
 An engine takes jobs and yields results; only the driver writes to the run folder. A job that fails
 is tried in halves down to single videos, so that one bad sample, or too large a batch for the GPU's
@@ -8,16 +8,13 @@ memory, costs itself and nothing else.
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import config as cfg
 from bench.errors import BenchError
 from bench.generators import Generator
 from bench.sweep import Job, Task
@@ -45,19 +42,6 @@ class Engine(Protocol):
         """Results as they come, in any order; None now and then, so that the driver can do other
         work. Closing the iterator stops after the batches at work."""
         ...
-
-
-def make_engine(config: cfg.EngineConfig, generator: Generator, bench: cfg.BenchConfig) -> Engine:
-    """The engine a config names.
-
-    Raises:
-        BenchError: if Ray is asked for and not installed.
-    """
-    if config.kind == "local":
-        return LocalEngine(generator, crf=bench.video.crf)
-    from bench.ray_engine import RayEngine
-
-    return RayEngine(bench)
 
 
 class Batcher:
@@ -164,86 +148,6 @@ def describe(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else "no message"
     return text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"
-
-
-_END = object()
-
-
-class LocalEngine:
-    """In this process: one thread generates, a second encodes, the caller writes and scores."""
-
-    name = "local"
-
-    def __init__(self, generator: Generator, *, crf: int) -> None:
-        self.batcher = Batcher(generator)
-        self.crf = crf
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[Result | None]:
-        stop = threading.Event()
-        # Bounded, so that frames do not pile up where encoding is slower than generating.
-        frames: queue.Queue[Any] = queue.Queue(maxsize=2)
-        results: queue.Queue[Any] = queue.Queue()
-
-        def hand_over(made: Any) -> bool:
-            while not stop.is_set():
-                try:
-                    frames.put(made, timeout=HEARTBEAT)
-                    return True
-                except queue.Full:
-                    continue
-            return False
-
-        def generate() -> None:
-            for job in jobs:
-                for made in self.batcher.videos(job.tasks):
-                    if not hand_over(made):
-                        return
-            hand_over(_END)
-
-        def write() -> None:
-            while not stop.is_set():
-                try:
-                    made = frames.get(timeout=HEARTBEAT)
-                except queue.Empty:
-                    continue
-                if made is _END:
-                    break
-                task, video, error, seconds = made
-                results.put(
-                    Result(task.key, None, error)
-                    if error
-                    else encode(task, video, seconds, self.crf)
-                )
-            results.put(_END)
-
-        def guarded(work: Callable[[], None]) -> None:
-            try:
-                work()
-            except BaseException as error:  # handed to the caller's thread
-                results.put(error)
-
-        threads = [
-            threading.Thread(target=guarded, args=(work,), name=work.__name__, daemon=True)
-            for work in (generate, write)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            while True:
-                try:
-                    result = results.get(timeout=HEARTBEAT)
-                except queue.Empty:
-                    yield None
-                    continue
-                if result is _END:
-                    return
-                if isinstance(result, BaseException):
-                    raise result
-                yield result
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
 
 
 class Stages:

@@ -1,0 +1,152 @@
+"""Generating and scoring at once: each video is kept and scored as it comes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from bench.batching import Result
+from bench.progress import CellProgress, Progress
+from bench.scoring import Judge, Scorer, inputs
+from bench.store import Store
+from bench.sweep import Cell, Task
+from leaderboards.runfolder import MetricRow
+from media import writing
+from metrics.scores import VideoItem
+
+
+class Shown:
+    """What metrics are shown of each finished video.
+
+    Attributes:
+        sha256: finished video -> hash of its file.
+    """
+
+    def __init__(self, store: Store, tasks: Mapping[str, Task]) -> None:
+        self.store, self.tasks = store, tasks
+        self.sha256 = {
+            row.video: row.sha256 or ""
+            for row in store.videos()
+            if row.status == "done" and row.video in tasks
+        }
+        self._known: dict[tuple[str, tuple[str, ...]], str] = {}
+
+    def __call__(self, key: str, metric: MetricRow) -> str:
+        """Hash of what a metric is shown of a finished video."""
+        place = (key, metric.needs)
+        if place not in self._known:
+            self._known[place] = inputs(metric.needs, self.item(key), self.sha256[key])
+        return self._known[place]
+
+    def item(self, key: str) -> VideoItem:
+        """A video as the metrics take it."""
+        task = self.tasks[key]
+        sample = task.sample
+        return VideoItem(
+            video=self.store.video_path(key),
+            key=key,
+            prompt=sample.prompt,
+            references=sample.references,
+            target=sample.target,
+            identity=sample.identity,
+            group=task.cell,
+        )
+
+
+class Work:
+    """One start of a run at work: what comes of videos and scores is kept in the store and shown.
+
+    Attributes:
+        scored: videos that were scored.
+    """
+
+    def __init__(
+        self, store: Store, shown: Shown, cells: Sequence[Cell], judge: Judge, console: Console
+    ) -> None:
+        self.store, self.shown, self.judge = store, shown, judge
+        self.columns = {(c.metric, c.backend): c for c in judge.columns}
+        self.metrics = tuple(c.metric for c in judge.columns if c.per_video)
+        self.scored = 0
+        self.progress = Progress(console, self.metrics)
+        self._cells = {c.id: CellProgress(c.label, 0, c.mismatch) for c in cells}
+        self._left: dict[str, set[str]] = {}  # video -> metrics still to come
+
+    def start(self, status: Mapping[str, str], unscored: Mapping[str, tuple[str, ...]]) -> None:
+        """Begin to show, with what was done before."""
+        for key, task in self.shown.tasks.items():
+            cell = self._cells[task.cell]
+            cell.total += 1
+            cell.done += status[key] == "done"
+            cell.failed += status[key] == "failed"
+            cell.scored += status[key] == "done" and key not in unscored
+        self.progress.start(self._cells)
+
+    def run(
+        self, results: Iterator[Result | None] | None, unscored: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        """Take what an engine makes, and have it and the unscored videos scored."""
+        scorer = Scorer(self.judge)
+        try:
+            # Neighbours with the same metrics, so that the judge changes its set of them least.
+            for key in sorted(unscored, key=lambda key: (unscored[key], key)):
+                self._submit(scorer, key, unscored[key])
+            if results is not None:
+                try:
+                    for result in results:
+                        if result is not None and self._take(result):
+                            self._submit(scorer, result.key, self.metrics)
+                        self._keep(scorer.collect()[0])
+                finally:
+                    results.close()  # type: ignore[attr-defined]  # engines are generators
+            scorer.close()
+            more = True
+            while more:
+                scores, more = scorer.collect(timeout=0.2)
+                self._keep(scores)
+            if scorer.error is not None:
+                raise scorer.error
+        except BaseException:
+            scorer.stop()
+            self._keep(scorer.collect()[0])
+            raise
+        finally:
+            self.progress.stop()
+
+    def _take(self, result: Result) -> bool:
+        """Keep what an engine made of a video; whether there is one."""
+        cell = self._cells[self.shown.tasks[result.key].cell]
+        if result.data is None:
+            self.store.fail(result.key, result.error)
+            cell.failed += 1
+            return False
+        sha256 = hashlib.sha256(result.data).hexdigest()
+        writing.write_bytes(self.store.video_path(result.key), result.data)
+        self.store.finish(result.key, sha256, result.seconds)
+        self.shown.sha256[result.key] = sha256
+        cell.done += 1
+        self.progress.made += 1
+        return True
+
+    def _submit(self, scorer: Scorer, key: str, metrics: tuple[str, ...]) -> None:
+        self._left[key] = set(metrics)
+        scorer.submit(self.shown.item(key), metrics)
+
+    def _keep(self, scores: Sequence[Any]) -> None:
+        """Write scores down, with what they were made of."""
+        rows = []
+        for score in scores:
+            rows.append((score, self.shown(score.key, self.columns[score.metric, score.backend])))
+            cell = self._cells[self.shown.tasks[score.key].cell]
+            if score.status == "ok" and score.value is not None:
+                cell.add(score.metric, score.value)
+            left = self._left[score.key]
+            if score.metric in left:
+                left.remove(score.metric)
+                if not left:
+                    cell.scored += 1
+                    self.scored += 1
+        self.store.add_scores(rows)
+        self.progress.tick()

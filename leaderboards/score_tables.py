@@ -1,0 +1,324 @@
+"""Tables of scores made by anybody, long or wide (CSV, Parquet, a data frame), as `Rows`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from leaderboards.errors import LeaderboardError
+from leaderboards.scores import SCORES, SUMMARIES, VIDEOS, Column, Entry, Rows
+
+#: Directions of metric names in wide use, for tables that do not state one. Compared without case
+#: and punctuation; a run folder's own `metrics` table always wins.
+KNOWN_DIRECTIONS: Mapping[str, bool] = {
+    "facecur": True,
+    "facearc": True,
+    "facesim": True,
+    "facesimcur": True,
+    "facesimarc": True,
+    "clipscore": True,
+    "identity": True,
+    "text": True,
+    "facerate": True,
+    "userstudy": True,
+    "points": True,
+    "subjectconsistency": True,
+    "backgroundconsistency": True,
+    "temporalflickering": True,
+    "ssim": True,
+    "psnr": True,
+    "fid": False,
+    "fvd": False,
+    "kid": False,
+    "kvd": False,
+    "lpips": False,
+    "copypaste": False,
+    "warpingerror": False,
+}
+
+_HIGHER = ("↑", "^")
+_LOWER = ("↓",)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def split_direction(header: str) -> tuple[str, bool | None]:
+    """Split a header such as "FID v", "Face-Cur ^" or "FVD ↓" into name and direction.
+
+    The direction is True where higher is better, False where lower is, None where the header does
+    not say.
+    """
+    text = header.strip()
+    if text.endswith(_HIGHER):
+        return text[:-1].rstrip(), True
+    if text.endswith(_LOWER) or re.search(r"\sv$", text):
+        return text[:-1].rstrip(), False
+    return text, None
+
+
+def known_direction(metric: str) -> bool | None:
+    """Direction of a metric that goes by a widely used name; None where the name is unknown."""
+    plain = _plain(metric)
+    if plain in KNOWN_DIRECTIONS:
+        return KNOWN_DIRECTIONS[plain]
+    return next(
+        (KNOWN_DIRECTIONS[_plain(p)] for p in metric.split(".") if _plain(p) in KNOWN_DIRECTIONS),
+        None,
+    )
+
+
+def read_frame(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Load a CSV or Parquet file, or take a frame as it is; returns it with its name."""
+    if isinstance(source, pd.DataFrame):
+        return source.copy(), "table"
+    path = Path(source)
+    if not path.is_file():
+        raise LeaderboardError(f"{path} does not exist: give a CSV or Parquet file of scores.")
+    try:
+        if path.suffix.lower() in {".parquet", ".pq"}:
+            return pd.read_parquet(path), path.stem
+        if path.suffix.lower() in {".csv", ".tsv"}:
+            frame = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
+            return frame, path.stem
+    except (ValueError, OSError) as error:
+        raise LeaderboardError(f"{path} could not be read as a table: {error}") from error
+    raise LeaderboardError(f"{path} is neither .csv, .tsv nor .parquet: convert it to one of them.")
+
+
+_LONG = {"metric", "value"}
+_ABOUT = {
+    "entry", "label", "sample", "seed", "identity", "prompt", "n", "failed", "pending", "face_rate",
+    "rank", "rank_sum", "tie_group", "pareto", "status", "reason", "mismatch", "source",
+}  # fmt: skip
+_SUFFIXES = ("low", "high", "n", "failed", "backend", "version", "rank", "tied_with_best")
+
+
+def read_table(
+    source: str | Path | pd.DataFrame,
+    *,
+    entry: str | None = None,
+    backend: str = "",
+    directions: Mapping[str, bool | str] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> Rows:
+    """Read a table of scores made by anybody.
+
+    Four shapes are understood. Long, a score a row: columns entry, metric, value and, where the
+    samples are known, sample (with identity, seed, backend, version, status, reason); without
+    sample the row is a published mean (with low, high, n). Wide, a video or an entry a row: columns
+    entry, optionally sample, identity, seed, and one column a metric, whose header may end in an
+    arrow ("FID v", "Face-Cur ^", "FVD ↓"); `<metric>_low`, `_high`, `_n` and `_backend` belong
+    to it, and columns called `axis:<name>` are axes. `leaderboard.csv` reads back.
+
+    entry: name of the only entry, where the table has no such column. backend: what measured the
+    columns that do not say. directions: metric to True/"higher", False/"lower" or "none". ranges:
+    metric to (lowest, highest).
+
+    Raises LeaderboardError naming the column, and the line where there is one.
+    """
+    frame, name = _with_entries(*read_frame(source), entry)
+    found: dict[str, bool] = {}
+    wide = not _LONG.issubset(frame.columns)
+    long = _tidy(_melt(frame, name, found) if wide else frame, name, backend)
+    stated = _stated(directions or {})
+    if wide:  # our own export ranks every column but those without a direction
+        ranked = {c[:-5] for c in frame.columns if c.endswith("_rank")}
+        for metric in ranked & set(long["metric"].unique()) - set(stated):
+            if (frame[f"{metric}_rank"] == 0).all():
+                stated[metric] = None
+    if "higher_is_better" in long.columns:
+        marked = long.dropna(subset=["higher_is_better"]).drop_duplicates("metric")
+        found |= {m: bool(h) for m, h in zip(marked["metric"], marked["higher_is_better"])}
+    meanings = _meanings(long, name, stated, found, ranges or {})
+
+    first = frame.drop_duplicates("entry")
+    rates = first.dropna(subset=["face_rate"]) if "face_rate" in first and wide else first[:0]
+    has_samples = "sample" in long.columns
+    scores = long[long["sample"].notna()] if has_samples else long[:0].assign(sample=None)
+    means = long[long["sample"].isna()] if has_samples else long
+    if not wide and len(scores) and len(means):
+        raise LeaderboardError(
+            f"{name} has rows with and without a sample: split scores and means into two tables."
+        )
+    scores = scores.assign(sample=scores["sample"].astype(str))
+    bad = scores["value"].isna()
+    reasons = scores["reason"] if "reason" in scores else pd.Series("", index=scores.index)
+    failures = scores.loc[bad, ["entry", "sample", "seed", "metric"]].assign(reason=reasons[bad])
+    has_identities = "identity" in scores.columns and bool(scores["identity"].notna().all())
+    means = means[means["value"].notna()]
+    return Rows(
+        entries=_entries(first, name),
+        scores=scores[SCORES].reset_index(drop=True),
+        summaries=means[SUMMARIES].reset_index(drop=True),
+        videos=pd.DataFrame(columns=VIDEOS),
+        failures=failures.reset_index(drop=True),
+        samples=_samples(scores, has_identities),
+        meanings=meanings,
+        face_rate={row["entry"]: float(row["face_rate"]) for row in rates.to_dict("records")},
+        has_identities=has_identities or not len(scores),
+    )
+
+
+def _with_entries(frame: pd.DataFrame, name: str, entry: str | None) -> tuple[pd.DataFrame, str]:
+    """The frame with a filled column `entry`, and its name."""
+    if frame.empty:
+        raise LeaderboardError(f"{name} has no rows: give a table with at least one score.")
+    frame.columns = [str(column).strip() for column in frame.columns]
+    if "entry" not in frame.columns:
+        for other in ("team", "model", "method", "name"):
+            if other in frame.columns:
+                frame = frame.rename(columns={other: "entry"})
+                break
+        else:
+            if entry is None:
+                raise LeaderboardError(
+                    f"{name} has no column 'entry' (or team, model, method): add it, or name the "
+                    "only entry with entry=."
+                )
+            frame["entry"] = entry
+    if frame["entry"].isna().any():
+        line = int(np.flatnonzero(frame["entry"].isna())[0]) + 2
+        raise LeaderboardError(f"{name}, line {line}: the entry's name is empty; fill it in.")
+    frame["entry"] = frame["entry"].astype(str)
+    return frame, name
+
+
+def _stated(directions: Mapping[str, bool | str]) -> dict[str, bool | None]:
+    """Directions that the caller gave, as True, False or None."""
+    words: dict[str, bool | None] = {"higher": True, "lower": False, "none": None}
+    stated: dict[str, bool | None] = {}
+    for metric, value in directions.items():
+        if not isinstance(value, bool) and str(value).lower() not in words:
+            raise LeaderboardError(
+                f"the direction of {metric!r} is {value!r}: give 'higher', 'lower' or 'none'."
+            )
+        stated[metric] = value if isinstance(value, bool) else words[str(value).lower()]
+    return stated
+
+
+def _meanings(
+    long: pd.DataFrame,
+    name: str,
+    stated: Mapping[str, bool | None],
+    found: Mapping[str, bool],
+    ranges: Mapping[str, tuple[float, float]],
+) -> dict[tuple[str, str], Column]:
+    """(metric, backend) -> what it means: as stated, as the table marks it, or by its name."""
+    meanings: dict[tuple[str, str], Column] = {}
+    for metric, measured in long[["metric", "backend"]].drop_duplicates().itertuples(index=False):
+        higher = stated.get(metric, found.get(metric, known_direction(metric)))
+        if higher is None and metric not in stated:
+            raise LeaderboardError(
+                f"{name}: nothing says whether a higher {metric!r} is better; end the header in "
+                "' ^' or ' v', or pass directions={...: 'higher'}."
+            )
+        low, high = ranges.get(metric, (None, None))
+        meanings[metric, measured] = Column(
+            metric, metric, measured, label=metric, higher_is_better=higher, low=low, high=high
+        )
+    return meanings
+
+
+def _entries(first: pd.DataFrame, name: str) -> list[Entry]:
+    """Entries of a table, given the first row of each."""
+    axes = [column for column in first.columns if column.startswith("axis:")]
+    return [
+        Entry(
+            key=row["entry"],
+            label=str(row["label"]) if "label" in row and pd.notna(row["label"]) else row["entry"],
+            axes={a[5:]: row[a] for a in axes if pd.notna(row[a])},
+            mismatch=bool(row["mismatch"]) if "mismatch" in row else False,
+            source=name,
+        )
+        for row in first.to_dict("records")
+    ]
+
+
+def _samples(scores: pd.DataFrame, has_identities: bool) -> pd.DataFrame:
+    """What a table says of its samples."""
+    about = scores.drop_duplicates("sample")
+    samples = pd.DataFrame(
+        {
+            "sample": about["sample"],
+            "identity": about["identity"].astype(str) if has_identities else about["sample"],
+            "prompt": about["prompt"].fillna("") if "prompt" in about else "",
+        }
+    ).reset_index(drop=True)
+    samples["refs"] = [[] for _ in range(len(samples))]
+    return samples
+
+
+def _melt(frame: pd.DataFrame, name: str, found: dict[str, bool]) -> pd.DataFrame:
+    """One column a metric -> one row a score; directions seen in headers are added to `found`."""
+    headers = {column: split_direction(column) for column in frame.columns}
+    names = {plain for plain, _ in headers.values()}
+
+    def belongs(column: str) -> bool:
+        stem, _, suffix = column.rpartition("_")
+        return (suffix in _SUFFIXES and stem in names) or (
+            column.endswith("_tied_with_best") and column[: -len("_tied_with_best")] in names
+        )
+
+    metrics = [
+        column
+        for column, (plain, _) in headers.items()
+        if plain not in _ABOUT and not column.startswith("axis:") and not belongs(plain)
+    ]
+    if not metrics:
+        raise LeaderboardError(f"{name} has no column of scores: add at least one metric.")
+    about = [c for c in ("entry", "sample", "seed", "identity", "prompt") if c in frame.columns]
+    parts = []
+    for column in metrics:
+        plain, higher = headers[column]
+        if higher is not None:
+            found[plain] = higher
+        part = frame[about].copy()
+        part["metric"] = plain
+        part["value"] = frame[column]
+        for suffix in ("low", "high", "n", "failed", "backend", "version"):
+            if f"{plain}_{suffix}" in frame.columns:
+                part[suffix] = frame[f"{plain}_{suffix}"]
+        if "n" not in part and "n" in frame.columns and "sample" not in frame.columns:
+            part["n"] = frame["n"]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _tidy(long: pd.DataFrame, name: str, backend: str) -> pd.DataFrame:
+    """Fill the optional columns of a long table and check that values are numbers."""
+    long = long.copy()
+    for column, default in (("backend", backend), ("version", "")):
+        long[column] = default if column not in long else long[column].fillna(default).astype(str)
+    long.loc[long["backend"] == "", "backend"] = backend
+    if "seed" not in long:
+        long["seed"] = 0
+    long["seed"] = pd.to_numeric(long["seed"]).fillna(0).astype(int)
+    for column in ("value", "low", "high", "n", "failed"):
+        if column not in long:
+            long[column] = math.nan
+        if long[column].dtype.kind in "fiu":
+            continue
+        numbers = pd.to_numeric(long[column], errors="coerce")
+        wrong = numbers.isna() & long[column].notna() & (long[column].astype(str) != "")
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise LeaderboardError(
+                f"{name}, {column} of {long['metric'].iloc[at]!r} for "
+                f"{long['entry'].iloc[at]!r}: {long[column].iloc[at]!r} is not a number; mend it "
+                "or leave it empty."
+            )
+        long[column] = numbers
+    if "status" in long:
+        long = long[long["status"].fillna("ok") != "absent"].copy()
+        long.loc[long["status"].fillna("ok") != "ok", "value"] = math.nan
+    long.loc[~np.isfinite(long["value"].to_numpy(float)), "value"] = math.nan
+    long["planned"] = long["n"] + long["failed"].fillna(0)
+    long["level"] = "summary"
+    return long
