@@ -25,12 +25,15 @@ from stdrc.conditions import EncodedReference, EncodedText
 from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.images import FaceDetector, ReferenceImage, reference_pixels
+from stdrc.lora import read_lora
 from stdrc.positions import ReferencePlacement
 from stdrc.sampling import GuidedVelocity, Sampler, sample_euler
 from stdrc.sequence import TokenSequence
-from stdrc.variants import read_lora_metadata
 
 logger = logging.get_logger(__name__)
+
+#: LoRAs whose silence about their placement was remarked on; once is enough.
+_SILENT: set[str] = set()
 
 
 class _Interrupted(Exception):
@@ -92,7 +95,8 @@ class STDRCPipeline(LTX2Pipeline):
             placement=dict(placement) if placement else None,
             default_size=dict(default_size) if default_size else None,
         )
-        self._adapter_placement: ReferencePlacement | None = None
+        self._adapter_placements: dict[str, ReferencePlacement | None] = {}
+        self._before_fusing: list[dict[str, Any] | None] = []
 
     # Loading
 
@@ -130,28 +134,118 @@ class STDRCPipeline(LTX2Pipeline):
             reason = str(error).strip().splitlines()[0]
             raise STDRCError(f"The checkpoint {name} cannot be loaded: {reason}") from error
 
-    def load_lora_weights(self, pretrained_model_name_or_path_or_dict, *args, **kwargs):
-        """As diffusers', and remembers the placement that the LoRA's metadata names."""
-        super().load_lora_weights(pretrained_model_name_or_path_or_dict, *args, **kwargs)
-        path = pretrained_model_name_or_path_or_dict
-        if isinstance(path, str | Path):
-            path = Path(path)
-            if path.is_dir():
-                path = path / kwargs.get("weight_name", "pytorch_lora_weights.safetensors")
-            if path.is_file():
-                placement = read_lora_metadata(path).get("placement")
-                self._adapter_placement = ReferencePlacement.parse(placement) if placement else None
+    def load_lora_weights(
+        self, pretrained_model_name_or_path_or_dict, adapter_name=None, hotswap=False, **kwargs
+    ):
+        """Load a LoRA of any maker beside those already loaded, and its placement with it.
 
-    def unload_lora_weights(self, *args, **kwargs):
-        """As diffusers', and forgets the LoRA's placement."""
-        super().unload_lora_weights(*args, **kwargs)
-        self._adapter_placement = None
+        Files of diffusers, ltx-trainer, ComfyUI, PEFT and Kohya are read with the scale that they
+        state. Unlike in diffusers, adapters loaded before stay active.
+
+        Args:
+            pretrained_model_name_or_path_or_dict: a safetensors file, a folder, a hub id, or
+                tensors by name.
+            adapter_name: none: diffusers numbers them.
+            hotswap, kwargs: as in diffusers (`weight_name`, `revision`, `cache_dir`, ...).
+
+        Raises:
+            STDRCError: if not all of the file fits (see `stdrc.lora.read_lora`), or if it was
+                trained with another placement than a LoRA that is active. Nothing is loaded then.
+        """
+        peft = {k: kwargs.pop(k) for k in ("low_cpu_mem_usage",) if k in kwargs}
+        modules = {"transformer": self.transformer, "connectors": self.connectors}
+        modules = {name: module for name, module in modules.items() if module is not None}
+        kwargs.pop("use_safetensors", None)  # always
+        lora = read_lora(pretrained_model_name_or_path_or_dict, modules, **kwargs)
+        active = [] if hotswap else self.get_active_adapters()
+        stated = lora.about.get("placement")
+        placement = ReferencePlacement.parse(stated) if stated else None
+        known = self._placement_of(active)
+        if placement is not None and known is not None and placement != known:
+            raise STDRCError(
+                f"{lora.name} was trained with the reference placed as '{placement}' and "
+                f"{', '.join(active)} as '{known}'; one reference can't stand in both places."
+            )
+        before = set(self._adapters())
+        super().load_lora_weights(lora.tensors, adapter_name=adapter_name, hotswap=hotswap, **peft)
+        for name in set(self._adapters()) - before or {adapter_name}:
+            self._adapter_placements[name] = placement
+        for module in modules.values():
+            here = [n for n in self._adapters() if n in getattr(module, "peft_config", {})]
+            if keep := [n for n in here if n in active or n not in before]:
+                module.set_adapter(keep)
+        if not lora.about and lora.name not in _SILENT:
+            _SILENT.add(lora.name)
+            logger.warning(
+                "%s doesn't say which reference placement it was trained with; the reference is "
+                "placed as '%s' unless a call says otherwise.",
+                lora.name,
+                self.trained_placement or ReferencePlacement.tass(),
+            )
+
+    def _adapters(self) -> list[str]:
+        return sorted({name for names in self.get_list_adapters().values() for name in names})
+
+    def _placement_of(self, adapters: Sequence[str]) -> ReferencePlacement | None:
+        """The placement that these LoRAs were trained with; None where none of them says."""
+        stated = {name: self._adapter_placements.get(name) for name in adapters}
+        different = {str(p): name for name, p in stated.items() if p is not None}
+        if len(different) > 1:
+            raise STDRCError(
+                "These LoRAs were trained with different placements of the reference: "
+                + ", ".join(f"{name} as '{p}'" for p, name in different.items())
+                + "; activate one."
+            )
+        return next((p for p in stated.values() if p is not None), None)
+
+    def set_adapters(self, adapter_names, adapter_weights=None):
+        """As diffusers'.
+
+        Raises:
+            STDRCError: if two of them were trained with different placements.
+        """
+        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+        self._placement_of(names)
+        super().set_adapters(adapter_names, adapter_weights)
+
+    def delete_adapters(self, adapter_names):
+        """As diffusers', and forgets their placements."""
+        super().delete_adapters(adapter_names)
+        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
+            self._adapter_placements.pop(name, None)
+
+    def unload_lora_weights(self):
+        """As diffusers', and forgets the LoRAs' placements; a fused one's stays."""
+        super().unload_lora_weights()
+        self._adapter_placements.clear()
+
+    def fuse_lora(self, components=("transformer",), lora_scale=1.0, adapter_names=None, **kwargs):
+        """As diffusers'; the checkpoint is from now on one of the LoRA's placement."""
+        names = self.get_active_adapters() if adapter_names is None else adapter_names
+        placement = self._placement_of(names)
+        super().fuse_lora(
+            components=list(components),
+            lora_scale=lora_scale,
+            adapter_names=adapter_names,
+            **kwargs,
+        )
+        if placement is not None:
+            self._before_fusing.append(self.config.get("placement"))
+            self.register_to_config(placement=placement.to_dict())
+
+    def unfuse_lora(self, components=("transformer",), **kwargs):
+        """As diffusers', and the checkpoint is again what it was."""
+        super().unfuse_lora(components=list(components), **kwargs)
+        if self._before_fusing:
+            self.register_to_config(placement=self._before_fusing[0])
+            self._before_fusing.clear()
 
     @property
     def trained_placement(self) -> ReferencePlacement | None:
-        """The placement the loaded LoRA, or else the checkpoint, says it was trained with."""
-        if self._adapter_placement is not None:
-            return self._adapter_placement
+        """The placement the active LoRAs, or else the checkpoint, say they were trained with."""
+        placement = self._placement_of(self.get_active_adapters())
+        if placement is not None:
+            return placement
         stated = self.config.get("placement")
         return ReferencePlacement.parse(stated) if stated else None
 

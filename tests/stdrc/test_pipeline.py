@@ -8,6 +8,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, LTX2InContextPipeline, LT
 from diffusers.pipelines.ltx2.pipeline_ltx2_ic_lora import LTX2ReferenceCondition
 from PIL import Image
 
+from media.errors import UserError
 from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.pipeline import EncodedReference, STDRCPipeline
@@ -321,7 +322,7 @@ def test_a_checkpoint_brings_its_placement_and_size(random_checkpoint, tmp_path)
         ({"num_inference_steps": 1}, "take at least 2"),
         ({"placement": "nearby"}, "Unknown placement"),
         ({"guidance": {"text": float("nan")}}, "finite"),
-        ({"reference": "nowhere.png"}, "no reference image"),
+        ({"reference": "nowhere.png"}, "nowhere.png can't be read as an image: No such file"),
         ({"reference": []}, "empty"),
         ({"seeds": [1, 2]}, "1 samples need 1 seeds"),
         ({"seeds": 1, "generator": torch.Generator()}, "not both"),
@@ -333,7 +334,7 @@ def test_a_checkpoint_brings_its_placement_and_size(random_checkpoint, tmp_path)
 )
 def test_bad_arguments_say_what_is_wrong(pipe, arguments, words):
     call = {**CALL, "prompt": PROMPT, "width": 64, **arguments}
-    with pytest.raises(STDRCError, match=words):
+    with pytest.raises(UserError, match=words):
         pipe(**call)
 
 
