@@ -70,7 +70,6 @@ class SuiteJudge:
             low=low,
             high=high,
             per_video=info.level == "video",
-            family=name.partition(".")[0],
             needs=info.needs,
         )
 

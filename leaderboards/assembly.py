@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboards.errors import LeaderboardError
+from leaderboards.families import FAMILIES, known_family
 from leaderboards.score_tables import known_direction
 from leaderboards.scores import Column, Level, OnMixed, Rows, Scores, Summary, records
 
@@ -46,6 +47,7 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
         columns=tuple(columns),
         values=values,
         planned=planned,
+        pending=_pending(rows, keys, code),
         keys=keys,
         clusters=pd.factorize(keys["identity"], sort=True)[0],
         summaries=summaries,
@@ -93,9 +95,14 @@ def _columns(
             meaning = _meaning(rows, metric, backend)
             levels = group.loc[group["backend"] == backend, "level"]
             level: Level = "sample" if "sample" in set(levels) else group["level"].iloc[0]
+            family, diagnostic = meaning.family, meaning.diagnostic
+            if family not in FAMILIES:
+                family, diagnostic = known_family(metric)
             columns.append(
                 replace(
                     meaning,
+                    family=family,
+                    diagnostic=diagnostic,
                     key=f"{metric}@{backend}" if several else metric,
                     version=found[0],
                     label=f"{meaning.label} ({backend})" if several else meaning.label,
@@ -236,6 +243,17 @@ def _dense(
         has = np.asarray(planned.any(axis=2))  # [C, E]
         planned[:, video_entry, code[len(scores) :]] |= has[:, video_entry]
     return values, planned
+
+
+def _pending(rows: Rows, keys: pd.DataFrame, code: np.ndarray) -> np.ndarray:
+    """bool [E, K]: the video in that slot is still to be made."""
+    pending = np.zeros((len(rows.entries), len(keys)), dtype=bool)
+    if len(rows.videos):
+        position = {entry.key: i for i, entry in enumerate(rows.entries)}
+        waiting = (rows.videos["status"] == "pending").to_numpy()
+        entries = rows.videos["entry"].map(position).to_numpy().astype(int)
+        pending[entries[waiting], code[len(rows.scores) :][waiting]] = True
+    return pending
 
 
 def _summaries(

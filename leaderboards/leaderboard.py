@@ -1,32 +1,31 @@
-"""The leaderboard: entries against columns, each mean with its interval, ranks, tests and groups.
+"""The leaderboard: entries against columns, each mean with its interval, places, tests and pairs.
 
 `Leaderboard.from_run("runs/quick")` reads a run folder, `from_runs` several, `from_table` a CSV or
-Parquet file, and `from_sources` any mixture, so that other people's models stand beside ours.
+Parquet file, and `from_sources` any mixture, so that other people's models stand beside ours. How
+a table is printed and written is `leaderboards.tables`' business.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from leaderboards import ranking, statistics
 from leaderboards.assembly import assemble
+from leaderboards.common_samples import common_samples
 from leaderboards.errors import LeaderboardError
 from leaderboards.pooling import combine, group_by
+from leaderboards.ranking import Ranking, Standing
 from leaderboards.runs import read_run
 from leaderboards.score_tables import read_table
 from leaderboards.scores import Column, Entry, OnMixed, Rows, Scores, axis_text
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,9 @@ class Cell:
     """One number of the table: mean with interval, how many values it has and how many failed.
 
     low and high are NaN where nothing says how uncertain the mean is; failed counts planned videos
-    without a value. `best`: the best mean of its column; `second`: the next one; `tied`: the paired
-    test does not tell it from the best (always true of the best itself).
+    without a value, which count as the worst value in the mean unless they are dropped. `best`: the
+    best mean of its column; `second`: the next one; `tied`: the paired comparison does not tell it
+    from the best (always true of the best itself).
     """
 
     mean: float
@@ -58,7 +58,8 @@ class Leaderboard:
 
     Args:
         rows: scores as read by `read_run` or `read_table`.
-        draws: bootstrap resamples of identities behind each interval.
+        rank: what the order is by: a `Ranking`, or the name of a scheme or a column.
+        draws: bootstrap resamples of identities behind intervals of means and places.
         confidence: coverage of the intervals, and 1 minus the level of the tests.
         seed: seed of the resampling; the same seed gives the same bytes in every export.
         on_mixed: "refuse" raises where a column would mix backends, versions or sample sets;
@@ -66,16 +67,22 @@ class Leaderboard:
         trust_published: let means without samples stand beside measured ones.
 
     Attributes:
-        entries: the rows, best rank sum first.
+        entries: the rows, best first; unranked ones last.
         columns: the columns, in the order in which they were read.
-        means: float [E, C], NaN where missing; `lows`, `highs` alike.
-        notes: sentences that whoever reads the table must know.
+        means: float [E, C], NaN where missing; `lows`, `highs` alike. All entries' means in a
+            column are over the same samples.
+        methods: the interval's name for each column, "" where there is none.
+        scheme: what counts; `scheme.rule` says it in words.
+        totals: rank sums or scores [E], NaN for an unranked entry.
+        ranks: int [E, C], rank of each entry in each column that has a direction.
+        notes: sentences that whoever reads the table must know, the rule first.
     """
 
     def __init__(
         self,
         rows: Rows,
         *,
+        rank: Ranking | str | None = None,
         draws: int = 1000,
         confidence: float = 0.95,
         seed: int = 0,
@@ -84,64 +91,101 @@ class Leaderboard:
     ) -> None:
         self._rows = rows
         self._settings: dict[str, Any] = {
+            "rank": rank,
             "draws": draws,
             "confidence": confidence,
             "seed": seed,
             "on_mixed": on_mixed,
             "trust_published": trust_published,
         }
+        self.ranking = rank if isinstance(rank, Ranking) else Ranking(rank)
         self.draws, self.confidence, self.seed = draws, confidence, seed
         scores = assemble(rows, on_mixed, trust_published)
-        self.notes = list(scores.notes)
-        c, e, k = scores.values.shape
+        common = common_samples(scores, drop=self.ranking.missing == "drop")
+        self.columns: tuple[Column, ...] = scores.columns
+        self._few = [
+            statistics.few_values(values, column.low, column.high)
+            for values, column in zip(common.values, scores.columns)
+        ]
+        means, lows, highs, sizes = self._means(scores, common.values)
+        for (i, j), summary in common.summaries.items():
+            means[i, j], lows[i, j], highs[i, j] = summary.value, summary.low, summary.high
+            sizes[i, j] = math.nan if summary.n is None else summary.n
+        self.scheme = ranking.resolve(self.ranking, scores.columns, means)
+        totals = ranking.totals(self.scheme, scores.columns, means)
+        bad = np.where(np.isnan(totals), np.inf, self.scheme.badness(totals))
+        order = sorted(
+            range(len(bad)), key=lambda i: (bad[i], scores.entries[i].label, scores.entries[i].key)
+        )
+        self._scores = _reorder(scores, order)
+        self._values = common.values[:, order]
+        self.entries: tuple[Entry, ...] = self._scores.entries
+        self.means, self.lows, self.highs = means[order], lows[order], highs[order]
+        self._sizes, self.totals = sizes[order], totals[order]
+        self.ranks = ranking.challenge_ranks(ranking.settle(self.means), scores.columns)
+        self.notes = [self.scheme.rule, *scores.notes, *common.notes, *self._remarks(scores)]
+
+    def _means(
+        self, scores: Scores, values: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(means, lows, highs, sizes) [E, C] of values [C, E, K] on common samples."""
+        c, e, k = values.shape
+        ends = np.array([few or (math.nan, math.nan) for few in self._few]).reshape(c, 2)
         flat = statistics.cluster_means(
-            scores.values.reshape(c * e, k).T,
+            values.reshape(c * e, k).T,
             scores.clusters,
-            draws=draws,
-            confidence=confidence,
-            seed=seed,
+            ends=np.repeat(ends, e, axis=0),
+            draws=self.draws,
+            confidence=self.confidence,
+            seed=self.seed,
         )
         means, lows, highs = (a.reshape(c, e).T.copy() for a in (flat.mean, flat.low, flat.high))
-        counts = flat.n.reshape(c, e).T.copy()
         for j, column in enumerate(scores.columns):  # an interval does not leave a metric's range
             if column.low is not None:
                 lows[:, j] = np.maximum(lows[:, j], column.low)
             if column.high is not None:
                 highs[:, j] = np.minimum(highs[:, j], column.high)
-        sizes = counts.astype(float)
-        for (i, j), summary in scores.summaries.items():
-            means[i, j], lows[i, j], highs[i, j] = summary.value, summary.low, summary.high
-            sizes[i, j] = math.nan if summary.n is None else summary.n
-        if flat.method.startswith("Student") and np.isfinite(lows).any():
-            self.notes.append(f"Intervals: {flat.method}; resampling so few would mislead.")
-        if c * e and k and flat.clusters.max() == 1:
-            self.notes.append("All samples are of one identity, so there is no interval.")
-        ranks = ranking.challenge_ranks(means, scores.columns)
-        order = sorted(
-            range(e), key=lambda i: (ranks[i].sum(), scores.entries[i].label, scores.entries[i].key)
+        self.methods = tuple(
+            next((name for name in names if name), "") for names in flat.method.reshape(c, e)
         )
-        self._scores = _reorder(scores, order)
-        self.entries: tuple[Entry, ...] = self._scores.entries
-        self.columns: tuple[Column, ...] = scores.columns
-        self.means, self.lows, self.highs = means[order], lows[order], highs[order]
-        self._sizes = sizes[order]
-        self.ranks = ranks[order]
-        self.rank_sums = self.ranks.sum(axis=1)
-        self.places = ranking.shared_ranks(self.rank_sums.astype(float))
-        self.interval_method = flat.method
-        if len({entry.label for entry in self.entries}) < len(self.entries):
-            self.notes.append("Some entries share a label; the entry's key tells them apart.")
-        if any(entry.mismatch for entry in self.entries):
-            self.notes.append(
-                "Entries marked * place the reference where their checkpoint was not trained "
-                "to have "
-                "it, so they do not show what the placement can do."
+        self._one_identity = bool(c * e and k and flat.clusters.max() == 1)
+        return means, lows, highs, np.isfinite(scores.values).sum(axis=2).T.astype(float)
+
+    def _remarks(self, scores: Scores) -> list[str]:
+        """Notes on what is in the table."""
+        notes = []
+        if statistics.STUDENT in self.methods:
+            notes.append(f"Intervals: {statistics.STUDENT}; resampling so few would mislead.")
+        if self._one_identity:
+            notes.append("All samples are of one identity, so there is no interval.")
+        alike = [
+            column.title
+            for c, column in enumerate(self.columns)
+            if column.sign and ranking.constant(self.means[:, c])
+        ]
+        if alike:
+            notes.append(f"The same for all entries: {', '.join(alike)}.")
+        same = [
+            f"{self.columns[a].title} and {self.columns[b].title} ({rho:+.2f})"
+            for a, b, rho in ranking.redundant(self.means, self.columns)
+        ]
+        if same:
+            notes.append(
+                f"Columns that order the entries alike (Spearman's rho): {'; '.join(same)}."
             )
-        self.notes += [f"No {metric}: {why}" for metric, why in sorted(scores.absent.items())]
+        if len({entry.label for entry in self.entries}) < len(self.entries):
+            notes.append("Some entries share a label; the entry's key tells them apart.")
+        if any(entry.mismatch for entry in self.entries):
+            notes.append(
+                "Entries marked * place the reference where their checkpoint was not trained to "
+                "have it, so they do not show what the placement can do."
+            )
+        notes += [f"No {metric}: {why}" for metric, why in sorted(scores.absent.items())]
         if len(scores.videos):
             pending = int((scores.videos["status"] == "pending").sum())
             if pending:
-                self.notes.append(f"{pending} videos are still to be made; the table is not final.")
+                notes.append(f"{pending} videos are still to be made; the table is not final.")
+        return notes
 
     # ----------------------------------------------------------------- building
 
@@ -345,106 +389,135 @@ class Leaderboard:
         """The values behind the table, entries in the table's order."""
         return self._scores
 
+    # ----------------------------------------------------------------- places
+
+    @cached_property
+    def _placed(self) -> tuple[list[Standing], np.ndarray]:
+        """Standings and the decided order, both from common samples."""
+        told = ranking.told_apart(
+            self.scheme,
+            self.columns,
+            self._values,
+            self._scores.clusters,
+            confidence=self.confidence,
+            draws=2 * self.draws,
+            seed=self.seed,
+        )
+        drawn = ranking.draw_means(
+            self.scheme, self._values, self._scores.clusters, self.means, self._interval_errors(),
+            draws=self.draws, seed=self.seed,
+        )  # fmt: skip
+        return ranking.place(self.scheme, self.columns, self.means, drawn, told, self.confidence)
+
+    def _interval_errors(self) -> np.ndarray:
+        """float [E, C]: standard errors of set-level and published means, from their intervals."""
+        from scipy.stats import norm
+
+        return (self.highs - self.lows) / (2 * norm.ppf((1 + self.confidence) / 2))
+
+    @property
+    def standings(self) -> list[Standing]:
+        """Where each entry stands, with the place's interval and P(first); see `Standing`."""
+        return self._placed[0]
+
+    @property
+    def ahead(self) -> np.ndarray:
+        """bool [E, E]: it is decided that the row's entry is ahead of the column's."""
+        return self._placed[1]
+
+    @property
+    def places(self) -> np.ndarray:
+        """Place of each entry, 1 is best, equal totals share one; None for an unranked entry."""
+        return np.array([standing.place for standing in self.standings], dtype=object)
+
+    @property
+    def rank_sums(self) -> np.ndarray:
+        """`totals`: rank sums where the scheme adds ranks (`scheme.is_score` is false)."""
+        return self.totals
+
+    @property
+    def total_name(self) -> str:
+        """What `totals` are."""
+        return "Score" if self.scheme.is_score else "Rank sum"
+
+    def total_text(self, entry: int) -> str:
+        """An entry's rank sum or score, an en dash for an unranked entry."""
+        total = self.totals[entry]
+        return (
+            "–" if math.isnan(total) else f"{total:.3f}" if self.scheme.is_score else f"{total:g}"
+        )
+
+    @property
+    def interval_method(self) -> str:
+        """How the intervals of means were made, in words."""
+        names = list(dict.fromkeys(name for name in self.methods if name))
+        if len(names) < 2:
+            return f"{''.join(names)} over identities" if names else ""
+        return "; ".join(
+            f"{name}: "
+            + ", ".join(c.title for c, method in zip(self.columns, self.methods) if method == name)
+            for name in names
+        )
+
     # ----------------------------------------------------------------- comparing
 
     @cached_property
     def primary(self) -> Column | None:
-        """The column that groups ties: the first identity column with samples, else the first."""
-        with_samples = [c for c in self.columns if c.level == "sample" and c.sign]
-        identity = [column for column in with_samples if _role(column) == "identity"]
-        return next(iter(identity or with_samples), None)
+        """The column that comparisons are by: identity's, else the first that has samples."""
+        found = ranking.primary("identity", self.columns, self.means)
+        if found is not None and self.columns[found].level == "sample":
+            return self.columns[found]
+        return next((c for c in self.columns if c.level == "sample" and c.sign), None)
 
     def axis_columns(self) -> tuple[Column, Column] | None:
-        """The pair that the plot and the front use: the first identity and first text column."""
-        roles: dict[str, Column] = {}
-        for column in self.columns:
-            roles.setdefault(_role(column), column)
-        if "identity" in roles and "text" in roles:
-            return roles["identity"], roles["text"]
-        return None
+        """The pair that the plot and the front use: the columns of identity and text alignment."""
+        pair = [ranking.primary(f, self.columns, self.means) for f in ("identity", "text")]
+        if pair[0] is None or pair[1] is None:
+            return None
+        return self.columns[pair[0]], self.columns[pair[1]]
 
     def _column_index(self, column: Column) -> int:
         return next(i for i, c in enumerate(self.columns) if c.key == column.key)
 
     @cached_property
     def tied_with_best(self) -> np.ndarray:
-        """bool [E, C]: the paired test (Holm over the column) does not tell a mean from the best.
+        """bool [E, C]: the paired comparison does not tell a mean from the best of its column.
 
-        Columns without samples cannot be tested: there only the best itself is marked.
+        The comparison stands against the largest difference of all pairs, so that the best pays for
+        being picked. Columns without samples are told apart by intervals that do not overlap, and
+        where there are none, by their means.
         """
+        p = statistics.all_pairs(
+            self._values, self._scores.clusters, draws=2 * self.draws, seed=self.seed
+        )
         tied = np.zeros(self.means.shape, dtype=bool)
+        settled = ranking.settle(self.means)
         for c, column in enumerate(self.columns):
             there = np.flatnonzero(~np.isnan(self.means[:, c]))
             if not len(there) or not column.sign:
                 continue
-            best = self._best_of(there, c)
-            tied[self.means[:, c] == self.means[best, c], c] = True
-            if column.level != "sample":
-                continue
-            others = there[there != best]
-            p = self._against(best, others, c)
-            tied[others, c] |= ~(p < 1 - self.confidence)
+            best = int(there[np.argmax(column.sign * settled[there, c])])
+            tied[settled[:, c] == settled[best, c], c] = True
+            if column.level == "sample":
+                tied[there, c] |= p[c, best, there] > 1 - self.confidence + 1e-12
+            else:
+                apart = (
+                    self.highs[:, c] < self.lows[best, c]
+                    if column.sign > 0
+                    else self.lows[:, c] > self.highs[best, c]
+                )
+                known = ~np.isnan(self.lows[:, c]) & ~np.isnan(self.lows[best, c])
+                tied[:, c] |= known & ~apart
         return tied
 
-    def _best_of(self, members: np.ndarray, column: int) -> int:
-        values = self.columns[column].sign * self.means[members, column]
-        return int(members[int(np.argmax(values))])
-
-    def _against(self, leader: int, others: np.ndarray, column: int) -> np.ndarray:
-        """Holm-adjusted p of others against the leader on one column; NaN where untestable."""
-        if not len(others):
-            return np.zeros(0)
-        values = self._scores.values[column]
-        tests = statistics.paired_tests(
-            (values[leader] - values[others]).T,
-            self._scores.clusters,
-            draws=max(self.draws, 4999),
-            confidence=self.confidence,
-            seed=self.seed,
-        )
-        return statistics.holm(tests.p)
-
-    def tie_groups(self, column: str | None = None) -> list[int | None]:
-        """Group entries that a column cannot tell apart: 1, 2, ... for each entry, None if missing.
-
-        The best entry leads group 1 and takes along all that the paired test (bootstrap-t over
-        identities, Holm-corrected over the leader's comparisons) does not tell from it; the best of
-        the rest leads group 2, and so on. Without samples, only equal means are tied.
-        """
-        chosen = self.primary if column is None else self.column(column)
-        chosen = chosen or next((c for c in self.columns if c.sign), None)
-        if chosen is None or not chosen.sign:
-            raise LeaderboardError(
-                f"{column or 'the table'} has no direction to group by: name a column that has one."
-            )
-        c = self._column_index(chosen)
-        groups: list[int | None] = [None] * len(self.entries)
-        left = np.flatnonzero(~np.isnan(self.means[:, c]))
-        number = 0
-        while len(left):
-            number += 1
-            leader = self._best_of(left, c)
-            others = left[left != leader]
-            tied = self.means[others, c] == self.means[leader, c]
-            if chosen.level == "sample":
-                tied = tied | ~(self._against(leader, others, c) < 1 - self.confidence)
-            for i in [leader, *others[tied]]:
-                groups[int(i)] = number
-            left = others[~tied]
-        return groups
-
     def compare(
-        self,
-        column: str | None = None,
-        *,
-        test: statistics.Test = "bootstrap",
-        entries: Sequence[str] | None = None,
+        self, column: str | None = None, *, entries: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        """Every pair of entries on one column, tested on the samples that both have.
+        """Every pair of entries on one column, tested on the common samples.
 
-        Returns a row a pair: a, b (labels), difference (a minus b), low, high, n (samples),
-        identities, p, p_holm (over all pairs), significant. The bootstrap draws as often as the
-        correction needs to be able to reach significance (at most 50,000 times).
+        Returns one row per pair: a, b (labels), difference (a minus b), low, high, n (samples),
+        identities, p (sign flips of whole identities; it agrees with the interval), p_adjusted
+        (against the largest difference of all pairs), decided (p_adjusted at the level).
         """
         chosen = self.primary if column is None else self.column(column)
         if chosen is None or chosen.level != "sample":
@@ -454,48 +527,42 @@ class Leaderboard:
                 "per-sample scores."
             )
         c = self._column_index(chosen)
+        wanted = None if entries is None else {self.entry(name).key for name in entries}
         indices = [
-            i
-            for i, entry in enumerate(self.entries)
-            if entries is None or entry.key in {self.entry(name).key for name in entries}
+            i for i, entry in enumerate(self.entries) if wanted is None or entry.key in wanted
         ]
-        pairs = [(i, j) for n, i in enumerate(indices) for j in indices[n + 1 :]]
-        values = self._scores.values[c]
-        draws = int(min(50_000, max(9999, 2 * len(pairs) / (1 - self.confidence))))
-        parts = []
-        for start in range(0, max(len(pairs), 1), 256):
-            block = pairs[start : start + 256]
-            if not block:
-                continue
-            first, second = np.array(block).T
-            tests = statistics.paired_tests(
-                (values[first] - values[second]).T,
-                self._scores.clusters,
-                test=test,
-                draws=draws,
-                confidence=self.confidence,
-                seed=self.seed,
-            )
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "a": [self.entries[i].label for i in first],
-                        "b": [self.entries[j].label for j in second],
-                        "difference": tests.mean,
-                        "low": tests.low,
-                        "high": tests.high,
-                        "n": tests.n,
-                        "identities": tests.clusters,
-                        "p": tests.p,
-                    }
-                )
-            )
-        if not parts:
+        if len(indices) < 2:
             raise LeaderboardError("a comparison needs two entries: there is only one.")
-        out = pd.concat(parts, ignore_index=True)
-        out["p_holm"] = statistics.holm(out["p"].to_numpy())
-        out["significant"] = out["p_holm"] < 1 - self.confidence
-        return out
+        values, clusters = self._values[c][indices], self._scores.clusters
+        first, second = np.triu_indices(len(indices), 1)
+        tests = self.paired(c, values[first] - values[second])
+        adjusted = statistics.all_pairs(values[None], clusters, draws=9999, seed=self.seed)[0]
+        p_adjusted = adjusted[first, second]
+        return pd.DataFrame(
+            {
+                "a": [self.entries[indices[i]].label for i in first],
+                "b": [self.entries[indices[j]].label for j in second],
+                "difference": tests.mean,
+                "low": tests.low,
+                "high": tests.high,
+                "n": tests.n,
+                "identities": tests.clusters,
+                "p": tests.p,
+                "p_adjusted": p_adjusted,
+                "decided": p_adjusted <= 1 - self.confidence + 1e-12,
+            }
+        )
+
+    def paired(self, column: int, differences: np.ndarray) -> statistics.Differences:
+        """Paired tests of differences [M, K] between entries on a column; see `paired_tests`."""
+        few = self._few[column]
+        return statistics.paired_tests(
+            differences.T,
+            self._scores.clusters,
+            span=None if few is None else few[1] - few[0],
+            confidence=self.confidence,
+            seed=self.seed,
+        )
 
     def pareto(self, x: str | None = None, y: str | None = None) -> list[bool]:
         """Which entries no other beats on both columns (identity and text where not given)."""
@@ -513,26 +580,20 @@ class Leaderboard:
         )
         return [bool(on) for on in ranking.pareto_front(a, b)]
 
-    def weighted(self, weights: Mapping[str, float] | None = None) -> pd.Series:
-        """Weighted normalised score of each entry in 0..1, best first (see `normalised_scores`)."""
-        keyed = None
-        if weights is not None:
-            keyed = {self.column(name).key: weight for name, weight in weights.items()}
-        scores = ranking.normalised_scores(self.means, self.columns, keyed)
-        series = pd.Series(scores, index=[entry.label for entry in self.entries], name="score")
-        return series.sort_values(ascending=False, kind="stable")
-
     # ----------------------------------------------------------------- showing
 
     def to_frame(self) -> pd.DataFrame:
-        """The whole table, an entry a row: what leaderboard.csv and .parquet hold.
+        """The whole table, one row per entry: what leaderboard.csv and .parquet hold.
 
-        entry, label, axis:<name>..., rank, rank_sum, tie_group, pareto, n, failed, pending,
-        face_rate, then for each column its mean and <column>_low, _high, _n, _failed, _rank,
-        _tied_with_best and _backend. An arrow in a mean's header gives its direction.
+        rank, entry, label, axis:<name>..., place_low, place_high and p_first (the interval of the
+        place), place_first and place_last (the places that undecided comparisons leave open),
+        rank_sum or weighted_score, pareto, n, failed, pending, face_rate, then for each column its
+        mean and <column>_low, _high, _n, _failed, _rank, _tied_with_best and _backend. An arrow in
+        a mean's header gives its direction.
         """
+        places = self.standings
         data: dict[str, list[Any]] = {
-            "rank": [int(place) for place in self.places],
+            "rank": [standing.place for standing in places],
             "entry": [entry.key for entry in self.entries],
             "label": [entry.label for entry in self.entries],
         }
@@ -541,9 +602,10 @@ class Leaderboard:
                 axis_text(e.axes[axis]) if axis in e.axes else "" for e in self.entries
             ]
         data["mismatch"] = [entry.mismatch for entry in self.entries]
-        data["rank_sum"] = [int(total) for total in self.rank_sums]
-        if any(column.sign for column in self.columns):
-            data["tie_group"] = list(self.tie_groups())
+        for name in ("low", "high", "first", "last"):
+            data[f"place_{name}"] = [getattr(standing, name) for standing in places]
+        data["p_first"] = [standing.p_first for standing in places]
+        data["weighted_score" if self.scheme.is_score else "rank_sum"] = [s.total for s in places]
         if self.axis_columns() is not None:
             data["pareto"] = list(self.pareto())
         for name, count in (("n", "done"), ("failed", "failed"), ("pending", "pending")):
@@ -561,8 +623,9 @@ class Leaderboard:
             data[f"{column.key}_tied_with_best"] = [cell.tied for cell in cells]
             data[f"{column.key}_backend"] = [column.backend] * len(cells)
         frame = pd.DataFrame(data)
+        whole = {"rank", "rank_sum", *(f"place_{n}" for n in ("low", "high", "first", "last"))}
         for name in frame.columns:
-            if name == "tie_group" or name.endswith("_n"):
+            if name in whole or name.endswith("_n"):
                 frame[name] = frame[name].astype("Int64")
         return frame
 
@@ -579,29 +642,8 @@ class Leaderboard:
         out["entry"] = out["entry"].map(labels)
         return out[["entry", "sample", "seed", "what", "reason"]].fillna({"reason": ""})
 
-    def to_terminal(self, width: int | None = None) -> Table:
-        """The table for a terminal of `width` characters, as a `rich.table.Table`."""
-        from leaderboards.tables.formats import terminal_table
-
-        return terminal_table(self, width=width)
-
     def __repr__(self) -> str:
         return f"Leaderboard({len(self.entries)} entries x {len(self.columns)} columns)"
-
-
-def _role(column: Column) -> str:
-    """What a column measures, by its name: "identity", "text" or ""."""
-    name = column.metric.lower()
-    if any(word in name for word in ("face_rate", "copy", "leak", "fid", "consistency")):
-        return ""
-    if name.startswith("identity") or any(
-        word in name
-        for word in ("face_arc", "face-arc", "face_cur", "face-cur", "facesim", "arcface")
-    ):
-        return "identity"
-    if name.startswith("text") or "clip" in name:
-        return "text"
-    return ""
 
 
 def _reorder(scores: Scores, order: list[int]) -> Scores:
@@ -613,11 +655,7 @@ def _reorder(scores: Scores, order: list[int]) -> Scores:
             "entries": tuple(scores.entries[i] for i in order),
             "values": scores.values[:, order],
             "planned": scores.planned[:, order],
+            "pending": scores.pending[order],
             "summaries": {(place[i], j): s for (i, j), s in scores.summaries.items()},
         }
     )
-
-
-def axes_json(entry: Entry) -> str:
-    """An entry's axes as canonical JSON."""
-    return json.dumps(dict(entry.axes), sort_keys=True, default=str)

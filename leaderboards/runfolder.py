@@ -259,7 +259,7 @@ class RunFolder:
                 low,
                 high,
                 level != "set",
-                family or metric.partition(".")[0],
+                family or "",
                 bool(diagnostic),
                 tuple(json.loads(needs or "[]")),
             )

@@ -95,7 +95,8 @@ def read_frame(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
 _LONG = {"metric", "value"}
 _ABOUT = {
     "entry", "label", "sample", "seed", "identity", "prompt", "n", "failed", "pending", "face_rate",
-    "rank", "rank_sum", "tie_group", "pareto", "status", "reason", "mismatch", "source",
+    "rank", "rank_sum", "weighted_score", "pareto", "place_low", "place_high", "place_first",
+    "place_last", "p_first", "status", "reason", "mismatch", "source",
 }  # fmt: skip
 _SUFFIXES = ("low", "high", "n", "failed", "backend", "version", "rank", "tied_with_best")
 
@@ -151,7 +152,7 @@ def read_table(
     bad = scores["value"].isna()
     reasons = scores["reason"] if "reason" in scores else pd.Series("", index=scores.index)
     failures = scores.loc[bad, ["entry", "sample", "seed", "metric"]].assign(reason=reasons[bad])
-    has_identities = "identity" in scores.columns and bool(scores["identity"].notna().all())
+    samples, has_identities = _samples(scores)
     means = means[means["value"].notna()]
     return Rows(
         entries=_entries(first, name),
@@ -159,7 +160,7 @@ def read_table(
         summaries=means[SUMMARIES].reset_index(drop=True),
         videos=pd.DataFrame(columns=VIDEOS),
         failures=failures.reset_index(drop=True),
-        samples=_samples(scores, has_identities),
+        samples=samples,
         meanings=meanings,
         face_rate={row["entry"]: float(row["face_rate"]) for row in rates.to_dict("records")},
         has_identities=has_identities or not len(scores),
@@ -241,18 +242,23 @@ def _entries(first: pd.DataFrame, name: str) -> list[Entry]:
     ]
 
 
-def _samples(scores: pd.DataFrame, has_identities: bool) -> pd.DataFrame:
-    """What a table says of its samples."""
+def _samples(scores: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
+    """What a table says of its samples, and whether it names the identity of each of them.
+
+    A sample without an identity is one of its own; the others keep theirs.
+    """
     about = scores.drop_duplicates("sample")
+    named = about["identity"] if "identity" in about else pd.Series(None, about.index, dtype=object)
+    blank = named.isna() | (named.astype(str).str.strip() == "")
     samples = pd.DataFrame(
         {
             "sample": about["sample"],
-            "identity": about["identity"].astype(str) if has_identities else about["sample"],
+            "identity": named.astype(str).mask(blank, about["sample"]),
             "prompt": about["prompt"].fillna("") if "prompt" in about else "",
         }
     ).reset_index(drop=True)
     samples["refs"] = [[] for _ in range(len(samples))]
-    return samples
+    return samples, not blank.any()
 
 
 def _melt(frame: pd.DataFrame, name: str, found: dict[str, bool]) -> pd.DataFrame:

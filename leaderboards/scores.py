@@ -115,14 +115,16 @@ class Scores:
     """Scores ready to compare: C columns, E entries, K samples.
 
     values: float [C, E, K], NaN where there is none. planned: bool [C, E, K], whether the entry was
-    meant to have a value there. clusters: int [K], the identity of each sample; samples of one
-    identity are not independent. keys: one row per sample slot (sample, seed, rest, identity).
+    meant to have a value there. pending: bool [E, K], videos that are still to be made. clusters:
+    int [K], the identity of each sample; samples of one identity are not independent. keys: one row
+    per sample slot (sample, seed, rest, identity).
     """
 
     entries: tuple[Entry, ...]
     columns: tuple[Column, ...]
     values: np.ndarray
     planned: np.ndarray
+    pending: np.ndarray
     keys: pd.DataFrame
     clusters: np.ndarray
     summaries: dict[tuple[int, int], Summary]

@@ -1,15 +1,22 @@
-"""Intervals and tests that respect identities: the studentised cluster bootstrap and its relatives.
+"""Intervals and tests that respect identities.
 
-Videos of one identity share a face and are not independent, so whole identities are resampled. The
-interval is the bootstrap-t (Efron 1981; Hall 1988): each draw's mean is divided by that draw's own
-cluster-robust standard error. A percentile interval covers too rarely with few identities; this one
-was measured to cover 93-97 % (benchmarks/validity.py). All columns share one set of draws, so that
-a thousand columns cost a few matrix products.
+Videos of one identity share a face and are not independent, so whole identities are resampled,
+flipped and counted. Which interval a mean gets depends on what covers (benchmarks/validity.py):
+
+- columns of few values (yes or no, three grades): Clopper and Pearson (1934), with the effective
+  number of trials of Korn and Graubard (1998) where an identity has several samples;
+- fewer than 20 identities: Student's t on the cluster-robust standard error;
+- otherwise the bootstrap-t (Efron 1981; Hall 1988): each draw's mean is divided by that draw's own
+  standard error.
+
+Paired differences are tested by flipping the signs of whole identities. The means of all subsets of
+identities invert that test (Hartigan, JASA 1969), so p value and interval cannot contradict.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -19,11 +26,15 @@ from scipy import stats
 
 from leaderboards.errors import LeaderboardError
 
-Test = Literal["bootstrap", "wilcoxon"]
+#: With fewer identities than this, draws are too few and too alike to read 2.5 % tails from.
+MIN_BOOTSTRAP = 20
 
-#: With fewer identities than this, resampling has too few distinct draws to read 2.5 % tails from;
-#: the interval is then Student's t on the same cluster-robust standard error.
-MIN_CLUSTERS = 6
+#: A column with at most this many values is counted, not averaged.
+MAX_FEW = 5
+
+BOOTSTRAP_T = "bootstrap-t"
+STUDENT = f"Student's t (fewer than {MIN_BOOTSTRAP} identities)"
+CLOPPER_PEARSON = "Clopper-Pearson (few values)"
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Means:
     """Means of P columns with their intervals; every array is [P].
 
     n counts values, clusters counts identities; se is the cluster-robust standard error. With one
-    identity there is no interval (NaN). p is the two-sided p value of "the mean is 0".
+    identity there is no interval (NaN). method names each interval, "" where there is none.
     """
 
     mean: np.ndarray
@@ -40,8 +51,25 @@ class Means:
     se: np.ndarray
     n: np.ndarray
     clusters: np.ndarray
+    method: np.ndarray
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Mean paired differences of M pairs, each tested against 0; every array is [M].
+
+    p: two-sided p value of the sign-flip test. The interval holds exactly the differences that the
+    test does not reject, widened in columns of few values; it holds 0 if and only if p is above 1
+    minus the confidence. NaN where so few identities (five and fewer at 95 %) cannot reject
+    anything.
+    """
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     p: np.ndarray
-    method: str
+    n: np.ndarray
+    clusters: np.ndarray
 
 
 @lru_cache(maxsize=8)
@@ -56,7 +84,25 @@ def resampling_weights(clusters: int, draws: int, seed: int) -> np.ndarray:
     return weights
 
 
-def _cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=8)
+def subsets(clusters: int, draws: int, seed: int) -> np.ndarray:
+    """Subsets of `clusters` that are not empty, as 0 and 1: [B, clusters].
+
+    All 2^clusters - 1 of them where those are at most `draws`, else `draws` random ones.
+    """
+    if clusters < 63 and 2**clusters - 1 <= draws:
+        numbers = np.arange(1, 2**clusters)
+        chosen = (numbers[:, None] >> np.arange(clusters)) & 1
+    else:
+        rng = np.random.default_rng([seed, clusters, draws, 1])
+        chosen = rng.integers(0, 2, size=(draws, clusters), dtype=np.int8)
+        chosen[~chosen.any(axis=1), 0] = 1
+    out = chosen.astype(np.float64)
+    out.setflags(write=False)
+    return out
+
+
+def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sums and counts per cluster, [G, P] each, of values [K, P] with NaN for missing."""
     order = np.argsort(clusters, kind="stable")
     sorted_clusters = clusters[order]
@@ -68,94 +114,187 @@ def _cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray,
     return sums, counts
 
 
-def cluster_means(
-    values: np.ndarray,
-    clusters: np.ndarray,
-    *,
-    draws: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Means:
-    """Mean of each column with a bootstrap-t interval over clusters.
+def _blocks(counts: np.ndarray, most: int = 256) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(clusters [G] that are there, columns) for columns that have the same clusters.
 
-    values: float [K, P], NaN where a sample has no value. clusters: int [K]. draws: resamples;
-    confidence in (0, 1). A column of NaN gives NaN. Raises LeaderboardError on a confidence outside
-    (0, 1) or fewer than 100 draws.
+    Clusters without any value in a column do not belong to its resamples, so columns are taken
+    together by the set of clusters that they have, which is nearly always one set.
     """
+    patterns = np.packbits(counts > 0, axis=0)
+    _, pattern = np.unique(patterns, axis=1, return_inverse=True)
+    pattern = pattern.ravel()
+    for which in range(int(pattern.max()) + 1 if len(pattern) else 0):
+        members = np.flatnonzero(pattern == which)
+        there = counts[:, members[0]] > 0
+        if there.any():
+            for block in np.array_split(members, math.ceil(len(members) / most)):
+                yield there, block
+
+
+def _check(draws: int, confidence: float) -> None:
     if not 0 < confidence < 1:
         raise LeaderboardError(f"confidence is {confidence}: give a number between 0 and 1.")
     if draws < 100:
         raise LeaderboardError(f"{draws} bootstrap draws cannot show a tail: give 100 or more.")
+
+
+def few_values(
+    values: np.ndarray, low: float | None = None, high: float | None = None
+) -> tuple[float, float] | None:
+    """(lowest, highest) possible value of a column that holds few distinct ones; None elsewhere.
+
+    values: float [...], NaN for missing. low, high: the metric's range, where known. A column
+    counts as one of few values if all lie on the two ends of the range, or if at most five distinct
+    ones recur four times on average.
+    """
+    found = values[np.isfinite(values)]
+    distinct = np.unique(found)
+    if not len(distinct) or len(distinct) > MAX_FEW:
+        return None
+    known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
+    if known and bool(np.isin(distinct, [low, high]).all()):
+        return (float(low), float(high))  # type: ignore[arg-type]
+    if len(distinct) < 2 or len(found) < 4 * len(distinct):
+        return None
+    return (
+        (float(low), float(high))  # type: ignore[arg-type]
+        if known
+        else (float(distinct[0]), float(distinct[-1]))
+    )
+
+
+def cluster_means(
+    values: np.ndarray,
+    clusters: np.ndarray,
+    *,
+    ends: np.ndarray | None = None,
+    draws: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Means:
+    """Mean of each column with an interval over clusters; see the module for which.
+
+    values: float [K, P], NaN where a sample has no value. clusters: int [K]. ends: float [P, 2],
+    lowest and highest value of columns of few values, NaN elsewhere. draws: resamples; confidence
+    in (0, 1). A column of NaN gives NaN. Raises LeaderboardError on a confidence outside (0, 1) or
+    fewer than 100 draws.
+    """
+    _check(draws, confidence)
     values = np.asarray(values, dtype=np.float64)
     size = values.shape[1]
-    nan = np.full(size, np.nan)
-    out = {name: nan.copy() for name in ("mean", "low", "high", "se", "p")}
-    n = np.zeros(size, dtype=np.int64)
-    groups = np.zeros(size, dtype=np.int64)
-    method = "bootstrap-t over identities"
+    ends = np.full((size, 2), np.nan) if ends is None else np.asarray(ends, dtype=np.float64)
+    out = {name: np.full(size, np.nan) for name in ("mean", "low", "high", "se")}
+    n, groups = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    method = np.full(size, "", dtype=object)
     if not len(values):
         return Means(**out, n=n, clusters=groups, method=method)
-    sums, counts = _cluster_sums(values, np.asarray(clusters))
-    # Clusters without any value in a column do not belong to its resamples: columns are taken
-    # together by the set of clusters that they have, which is nearly always one set.
-    patterns = np.packbits(counts > 0, axis=0)
-    _, pattern = np.unique(patterns, axis=1, return_inverse=True)
-    pattern = pattern.ravel()
-    small = False
-    for which in range(int(pattern.max()) + 1 if size else 0):
-        members = np.flatnonzero(pattern == which)
-        there = counts[:, members[0]] > 0
+    sums, counts = cluster_sums(values, np.asarray(clusters))
+    for there, block in _blocks(counts):
         g = int(there.sum())
-        if g == 0:
+        n[block], groups[block] = counts[:, block].sum(axis=0).astype(np.int64), g
+        part_sums, part_counts = sums[np.ix_(there, block)], counts[np.ix_(there, block)]
+        mean, se, residual = _robust_error(part_sums, part_counts)
+        out["mean"][block] = mean
+        if g == 1:
             continue
-        for block in np.array_split(members, max(1, math.ceil(len(members) / 256))):
-            result = _means_of_block(
-                sums[np.ix_(there, block)], counts[np.ix_(there, block)], draws, confidence, seed
+        out["se"][block] = se
+        few = np.isfinite(ends[block]).all(axis=1)
+        if few.any():
+            out["low"][block[few]], out["high"][block[few]] = _clopper_pearson(
+                part_sums[:, few], part_counts[:, few], ends[block[few]], confidence
             )
-            for name, array in zip(("mean", "low", "high", "se", "p"), result):
-                out[name][block] = array
-        n[members] = counts[:, members].sum(axis=0).astype(np.int64)
-        groups[members] = g
-        small |= 1 < g < MIN_CLUSTERS
-    if small:
-        method = f"Student's t over identities (fewer than {MIN_CLUSTERS})"
+            method[block[few]] = CLOPPER_PEARSON
+        if few.all():
+            continue
+        rest = block[~few]
+        if g < MIN_BOOTSTRAP:
+            half = stats.t.ppf((1 + confidence) / 2, g - 1) * se[~few]
+            low, high = mean[~few] - half, mean[~few] + half
+            method[rest] = STUDENT
+        else:
+            low, high = _bootstrap_t(
+                mean[~few], se[~few], residual[:, ~few], part_counts[:, ~few], draws, confidence,
+                seed,
+            )  # fmt: skip
+            method[rest] = BOOTSTRAP_T
+        out["low"][rest], out["high"][rest] = low, high
     return Means(**out, n=n, clusters=groups, method=method)
 
 
-def _means_of_block(
-    sums: np.ndarray, counts: np.ndarray, draws: int, confidence: float, seed: int
-) -> tuple[np.ndarray, ...]:
+def _robust_error(
+    sums: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean [P], cluster-robust standard error [P], and residual sums per cluster [G, P]."""
     g = len(sums)
-    total = counts.sum(axis=0)  # [P]
+    total = counts.sum(axis=0)
     mean = sums.sum(axis=0) / total
+    residual = sums - mean * counts  # adds up to 0 over clusters
     if g == 1:
-        nan = np.full_like(mean, np.nan)
-        return mean, nan, nan, nan, nan
-    residual = sums - mean * counts  # [G, P], adds up to 0 over clusters
-    scale = g / (g - 1)
-    se = np.sqrt(scale * (residual**2).sum(axis=0)) / total
+        return mean, np.full_like(mean, np.nan), residual
+    se = np.sqrt(g / (g - 1) * (residual**2).sum(axis=0)) / total
     # Equal values leave only rounding noise in the residuals; that is no spread at all.
     se[se <= 1e-13 * np.abs(mean)] = 0.0
-    tail = (1 - confidence) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(se > 0, np.abs(mean) / se, np.where(mean == 0, 0.0, np.inf))
-    if g < MIN_CLUSTERS:
-        half = stats.t.ppf(1 - tail, g - 1) * se
-        return mean, mean - half, mean + half, se, 2 * stats.t.sf(t, g - 1)
+    return mean, se, residual
+
+
+def _with_ends(
+    sums: np.ndarray, counts: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and counts per cluster [G, P] and two more clusters of average size, one at each end."""
+    size = counts.mean(axis=0)
+    return np.vstack([sums, low * size, high * size]), np.vstack([counts, size, size])
+
+
+def _clopper_pearson(
+    sums: np.ndarray, counts: np.ndarray, ends: np.ndarray, confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exact binomial limits of means [P] within ends [P, 2], from effective trials.
+
+    Single samples of a yes-or-no column are trials as they are. Elsewhere the samples are worth
+    fewer trials by the design effect (Korn and Graubard 1998), at most all of them. It is estimated
+    with one more cluster at each end, since clusters that are all alike show no spread.
+    """
+    low, high = ends.T
+    width = high - low
+    total = counts.sum(axis=0)
+    share = np.clip((sums.sum(axis=0) / total - low) / width, 0.0, 1.0)
+    wide_sums, wide_counts = _with_ends(sums, counts, low, high)
+    mean, se, _ = _robust_error(wide_sums, wide_counts)
+    wide_share = (mean - low) / width
+    g = len(sums)
+    variance = (se / width) ** 2 * (g + 1) / (g + 2)
+    effect = variance * wide_counts.sum(axis=0) / (wide_share * (1 - wide_share))
+    tail = (1 + confidence) / 2
+    ratio = stats.t.ppf(tail, np.maximum(total - 1, 1)) / stats.t.ppf(tail, g - 1)
+    trials = np.minimum(total / effect * ratio**2, total)
+    hits = share * trials
+    # An end that nothing lies beyond is the end itself.
+    with np.errstate(invalid="ignore"):
+        lower = np.where(hits > 0, stats.beta.ppf(1 - tail, hits, trials - hits + 1), 0.0)
+        upper = np.where(hits < trials, stats.beta.ppf(tail, hits + 1, trials - hits), 1.0)
+    return low + lower * width, low + upper * width
+
+
+def _bootstrap_t(
+    mean: np.ndarray,
+    se: np.ndarray,
+    residual: np.ndarray,
+    counts: np.ndarray,
+    draws: int,
+    confidence: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bootstrap-t limits of means [P] from residual sums and counts per cluster [G, P]."""
+    g = len(residual)
     weights = resampling_weights(g, draws, seed)  # [B, G]
-    wide = np.concatenate([residual, residual**2], axis=1)
-    same = bool((counts == counts[:, :1]).all())
-    drawn = weights @ wide
-    drawn_residual, drawn_squares = np.split(drawn, 2, axis=1)  # [B, P]
-    if same:  # every column has the same counts: one column of them is enough
-        drawn_total = weights @ counts[:, :1]
-        drawn_count_squares = weights @ counts[:, :1] ** 2
-    else:
-        drawn_total, drawn_count_squares = weights @ counts, weights @ counts**2
+    drawn = weights @ np.concatenate([residual, residual**2, residual * counts], axis=1)
+    drawn_residual, drawn_squares, drawn_cross = np.split(drawn, 3, axis=1)  # [B, P]
+    # Where every column has the same counts, one column of them is enough.
+    one = counts[:, :1] if bool((counts == counts[:, :1]).all()) else counts
+    drawn_total, drawn_count_squares = weights @ one, weights @ one**2
     shift = drawn_residual / drawn_total  # [B, P]: the draw's mean minus the mean
-    drawn_cross = weights @ (residual * counts)
     squares = drawn_squares - 2 * shift * drawn_cross + shift**2 * drawn_count_squares
-    drawn_se = np.sqrt(scale * np.maximum(squares, 0.0)) / drawn_total
+    drawn_se = np.sqrt(g / (g - 1) * np.maximum(squares, 0.0)) / drawn_total
     # A draw of identities that are all alike has no spread to divide by, so it says nothing about
     # t; it is left out. (Below the floor only rounding noise is left of a spread.)
     told = drawn_se > 1e-5 * se
@@ -163,43 +302,80 @@ def _means_of_block(
         ratio = np.where(told, shift / drawn_se, np.nan)
     ratio.sort(axis=0)  # NaN last
     kept = told.sum(axis=0)  # [P]
-    lower, upper = _quantiles(ratio, kept, tail)
-    with np.errstate(invalid="ignore"):
-        low = np.where(se > 0, mean - upper * se, mean)
-        high = np.where(se > 0, mean - lower * se, mean)
-    exceed = np.array(
-        [
-            np.searchsorted(ratio[: kept[p], p], -t[p], side="right")
-            + kept[p]
-            - np.searchsorted(ratio[: kept[p], p], t[p], side="left")
-            for p in range(len(t))
-        ]
-    )
-    p_value = np.where(t == 0, 1.0, np.minimum((1 + exceed) / (kept + 1), 1.0))
-    # Without any spread, a mean other than 0 is certain as far as these samples tell.
-    p_value = np.where((se == 0) & (mean != 0), 1 / (draws + 1), p_value)
-    return mean, low, high, se, p_value
-
-
-def _quantiles(ordered: np.ndarray, kept: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
-    """Tail quantiles of the first kept [P] of ordered draws [B, P], as order statistics."""
+    tail = (1 - confidence) / 2
     below = np.clip(np.floor((kept + 1) * tail).astype(int) - 1, 0, None)
     above = np.maximum(kept - 1 - below, 0)
-    each = np.arange(ordered.shape[1])
-    return ordered[below, each], ordered[above, each]
+    each = np.arange(ratio.shape[1])
+    with np.errstate(invalid="ignore"):
+        low = np.where(se > 0, mean - ratio[above, each] * se, mean)
+        high = np.where(se > 0, mean - ratio[below, each] * se, mean)
+    return low, high
 
 
-def wilcoxon_p(differences: np.ndarray, clusters: np.ndarray) -> float:
-    """Two-sided Wilcoxon signed-rank p value of paired differences [K], one value per cluster.
+# --------------------------------------------------------------------------- paired differences
 
-    Differences are averaged within a cluster first, since the test wants independent pairs.
+
+def paired_tests(
+    differences: np.ndarray,
+    clusters: np.ndarray,
+    *,
+    span: float | None = None,
+    draws: int = 9999,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Differences:
+    """Test M paired differences [K, M] against 0 by flipping the signs of whole clusters.
+
+    The test is exact (all flips) where there are at most `draws` of them, that is up to 13
+    clusters; else its p value cannot fall below 2 / (draws + 1). span: the largest possible
+    difference of a column of few values; its interval is widened by Bonett and Price (2012), never
+    across 0. Raises LeaderboardError as `cluster_means` does.
     """
-    sums, counts = _cluster_sums(np.asarray(differences, float)[:, None], np.asarray(clusters))
-    there = counts[:, 0] > 0
-    means = sums[there, 0] / counts[there, 0]
-    if len(means) == 0 or np.all(means == 0):
-        return 1.0
-    return float(stats.wilcoxon(means).pvalue)
+    _check(draws, confidence)
+    differences = np.asarray(differences, dtype=np.float64)
+    size = differences.shape[1]
+    out = {name: np.full(size, np.nan) for name in ("mean", "low", "high", "p")}
+    n, groups = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    if not len(differences):
+        return Differences(**out, n=n, clusters=groups)
+    sums, counts = cluster_sums(differences, np.asarray(clusters))
+    tail = (1 - confidence) / 2
+    for there, block in _blocks(counts):
+        part_sums, part_counts = sums[np.ix_(there, block)], counts[np.ix_(there, block)]
+        g = len(part_sums)
+        total = part_counts.sum(axis=0)
+        mean = part_sums.sum(axis=0) / total
+        chosen = subsets(g, draws, seed)  # [B, G]
+        subset_sums = chosen @ part_sums  # [B, M]
+        # What cancels out leaves rounding noise, which must not look like a side.
+        subset_sums[np.abs(subset_sums) <= 1e-12 * np.abs(part_sums).sum(axis=0)] = 0.0
+        means = subset_sums / (chosen @ part_counts)
+        flips = len(chosen) + 1
+        sides = [1 + (means <= 0).sum(axis=0), 1 + (means >= 0).sum(axis=0)]
+        p = np.minimum(2 * np.minimum(*sides) / flips, 1.0)
+        k = math.floor(flips * tail + 1e-9)
+        if k:
+            means.partition([k - 1, len(means) - k], axis=0)
+            low, high = means[k - 1], means[-k]
+            if span is not None and g > 1:
+                wide = _bonett_price(part_sums, part_counts, span, confidence)
+                low = np.where((low > 0) & (wide[0] <= 0), low, np.minimum(low, wide[0]))
+                high = np.where((high < 0) & (wide[1] >= 0), high, np.maximum(high, wide[1]))
+            out["low"][block], out["high"][block] = low, high
+        out["mean"][block], out["p"][block] = mean, p
+        n[block], groups[block] = total.astype(np.int64), g
+    return Differences(**out, n=n, clusters=groups)
+
+
+def _bonett_price(
+    sums: np.ndarray, counts: np.ndarray, span: float, confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Limits of mean differences [M] after adding one identity at each end of what is possible."""
+    ends = np.full(sums.shape[1], span)
+    wide_sums, wide_counts = _with_ends(sums, counts, -ends, ends)
+    mean, se, _ = _robust_error(wide_sums, wide_counts)
+    half = stats.t.ppf((1 + confidence) / 2, len(sums) + 1) * se
+    return np.maximum(mean - half, -span), np.minimum(mean + half, span)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -213,28 +389,68 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def paired_tests(
-    differences: np.ndarray,
+def all_pairs(
+    values: np.ndarray,
     clusters: np.ndarray,
     *,
-    test: Test = "bootstrap",
-    draws: int = 9999,
-    confidence: float = 0.95,
+    joint: bool = False,
+    draws: int = 1999,
     seed: int = 0,
-) -> Means:
-    """Test M paired differences [K, M] against 0, samples of one cluster taken together.
+) -> np.ndarray:
+    """Adjusted p values of every pair of entries in every column, [C, E, E], 1 on the diagonal.
 
-    test: "bootstrap" (two-sided bootstrap-t; its p cannot fall below 1/(draws + 1)) or "wilcoxon"
-    (signed ranks of the clusters' mean differences; the interval stays the bootstrap's).
+    values: float [C, E, K]; an entry has a value in all samples of a column that any other has, or
+    in none (its p values are NaN). The signs of whole clusters are flipped for all pairs at once,
+    and a pair's |t| stands against the largest of all pairs (Westfall and Young 1993), so that the
+    best of many equal entries pays for its luck. joint: against the largest over all columns too.
     """
-    if test not in ("bootstrap", "wilcoxon"):
-        raise LeaderboardError(f"the test {test!r} is unknown: give 'bootstrap' or 'wilcoxon'.")
-    means = cluster_means(differences, clusters, draws=draws, confidence=confidence, seed=seed)
-    if test == "wilcoxon":
-        p = np.array([wilcoxon_p(column, clusters) for column in np.asarray(differences).T])
-        p[means.n == 0] = np.nan
-        means = Means(**{**means.__dict__, "p": p})
-    return means
+    c, e, k = values.shape
+    out = np.full((c, e, e), np.nan)
+    if not (c and k):
+        return out
+    sums, _ = cluster_sums(values.reshape(c * e, k).T, np.asarray(clusters))
+    g = len(sums)
+    sums = sums.reshape(g, c, e)
+    exact = g < 63 and 2 ** (g - 1) <= draws
+    # The whole set of signs and its negative give the same |t|, so the first cluster is never
+    # flipped, and the first row is what was seen.
+    chosen = np.zeros((2 ** (g - 1) if exact else draws + 1, g))
+    if exact:
+        chosen[:, 1:] = (np.arange(2 ** (g - 1))[:, None] >> np.arange(g - 1)) & 1
+    else:
+        chosen[1:, 1:] = np.random.default_rng([seed, g, draws, 2]).integers(
+            0, 2, (draws, g - 1), dtype=np.int8
+        )
+    signs = 1 - 2 * chosen
+    there = np.isfinite(values).any(axis=2)
+    largest = np.zeros((c, len(signs)))
+    seen = np.zeros((c, e, e))
+    for j in range(c):
+        members = np.flatnonzero(there[j])
+        if not len(members):
+            continue
+        part = sums[:, j, members]
+        part = part - part.mean(axis=1, keepdims=True)  # differences stay, rounding gets less
+        squares = part.T @ part
+        norms = np.diag(squares)[:, None] + np.diag(squares) - 2 * squares
+        noise = 1e-12 * (np.diag(squares)[:, None] + np.diag(squares))
+        with np.errstate(divide="ignore"):
+            scale = np.where(norms > noise, 1 / np.sqrt(np.maximum(norms, 1e-300)), 0.0)
+        drawn = (signs @ part).astype(np.float32)  # [B, members]
+        scale = scale.astype(np.float32)
+        for i in range(len(members) - 1):
+            t = np.abs(drawn[:, i : i + 1] - drawn[:, i + 1 :]) * scale[i, i + 1 :]
+            np.maximum(largest[j], t.max(axis=1), out=largest[j])
+            seen[j, members[i], members[i + 1 :]] = t[0]
+        seen[j] += seen[j].T
+    if joint:
+        largest[:] = largest.max(axis=0)
+    for j in range(c):
+        members = np.flatnonzero(there[j])
+        ordered = np.sort(largest[j])
+        beyond = len(ordered) - np.searchsorted(ordered, seen[j] * (1 - 1e-5), side="left")
+        out[j][np.ix_(members, members)] = (beyond / len(ordered))[np.ix_(members, members)]
+    return out
 
 
 def krippendorff_alpha(

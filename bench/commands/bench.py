@@ -169,8 +169,9 @@ def _say(console: Any, summary: Any) -> None:
     page = summary.report or summary.folder / "leaderboard" / "index.html"
     if page.is_file():
         from leaderboards.report import load
+        from leaderboards.tables.formats import terminal_table
 
-        console.print(load(summary.folder).to_terminal(console.width))
+        console.print(terminal_table(load(summary.folder), width=console.width))
         tables = sorted(page.parent.glob("ablation_*.csv")) + sorted(page.parent.glob("*.tex"))
         for path in (page.parent / "leaderboard.csv", *tables, page):
             console.print(str(path), markup=False, soft_wrap=True)

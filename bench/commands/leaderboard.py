@@ -39,7 +39,21 @@ Sources = Annotated[
     typer.Argument(help="Run folders, and CSV or Parquet tables of scores.", show_default=False),
 ]
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
-By = Annotated[str | None, typer.Option("--by", help="Pool entries by this axis.")]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by", help="What the order is by: families, ipvg2025, score, opens2v, or one column."
+    ),
+]
+Pool = Annotated[str | None, typer.Option("--pool", help="Pool entries by this axis.")]
+Missing = Annotated[
+    str | None,
+    typer.Option(help="A failed sample counts as the worst value (worst), or for nobody (drop)."),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option("--weight", help="With --by score: FAMILY=WEIGHT or COLUMN=WEIGHT; repeat."),
+]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Refuse, rather than leave blank, what cannot be compared."),
@@ -57,20 +71,33 @@ At = Annotated[
 
 def _board(
     sources: list[Path],
-    by: str | None = None,
+    pool: str | None = None,
     strict: bool = False,
     trust: bool = False,
     draws: int = 1000,
+    *,
+    by: str | None = None,
+    weights: list[str] | None = None,
+    missing: str | None = None,
 ) -> Leaderboard:
     from leaderboards import Leaderboard
+    from leaderboards.ranking import Ranking
 
+    try:
+        keyed = {name: float(value) for name, value in _pairs(weights, "--weight").items()}
+    except ValueError as error:
+        raise LeaderboardError(f"--weight wants a number: {error}.") from error
+    declared = by is None and not keyed and missing is None
     board = Leaderboard.from_sources(
         sources,
+        rank=None
+        if declared
+        else Ranking(by or ("score" if keyed else None), keyed or None, missing=missing or "worst"),  # type: ignore[arg-type]
         draws=draws,
         on_mixed="refuse" if strict else "blank",
         trust_published=trust,
     )
-    return board.by(by) if by else board
+    return board.by(pool) if pool else board
 
 
 def _pairs(texts: list[str] | None, what: str) -> dict[str, str]:
@@ -94,10 +121,9 @@ def _console() -> Any:
 def table(
     sources: Sources,
     by: By = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option("--weight", help="Score by COLUMN=WEIGHT as well; repeat for several."),
-    ] = None,
+    weights: Weights = None,
+    missing: Missing = None,
+    pool: Pool = None,
     strict: Strict = False,
     trust: Trust = False,
     draws: Draws = 1000,
@@ -106,24 +132,16 @@ def table(
     """Print the ranked table.
 
     \b
-    stdrc leaderboard table runs/quick others.csv --by placement
+    stdrc leaderboard table runs/quick others.csv --by score --weight identity=1
     """
-    from leaderboards.tables.formats import to_json
+    from leaderboards.tables.formats import terminal_table, to_json
 
-    board = _board(sources, by, strict, trust, draws)
+    board = _board(sources, pool, strict, trust, draws, by=by, weights=weights, missing=missing)
     if json:
         sys.stdout.write(to_json(board).decode())
         return
     console = _console()
-    console.print(board.to_terminal(console.width))
-    if weights:
-        console.print("Weighted normalised score (0 to 1):")
-        try:
-            keyed = {name: float(value) for name, value in _pairs(weights, "--weight").items()}
-        except ValueError as error:
-            raise LeaderboardError(f"--weight wants a number: {error}.") from error
-        for name, score in board.weighted(keyed).items():
-            console.print(f"  {score:.3f}  {name}", markup=False, highlight=False)
+    console.print(terminal_table(board, width=console.width))
 
 
 @app.command()
@@ -134,6 +152,9 @@ def export(
         typer.Option("--output", "-o", help="File to write: .csv .parquet .json .md .tex; repeat."),
     ],
     by: By = None,
+    weights: Weights = None,
+    missing: Missing = None,
+    pool: Pool = None,
     strict: Strict = False,
     trust: Trust = False,
     draws: Draws = 1000,
@@ -145,7 +166,7 @@ def export(
     """
     from leaderboards.tables.formats import export as write
 
-    board = _board(sources, by, strict, trust, draws)
+    board = _board(sources, pool, strict, trust, draws, by=by, weights=weights, missing=missing)
     for path in output:
         typer.echo(write(board, path))
 
@@ -190,10 +211,11 @@ def report(run: Run) -> None:
     stdrc leaderboard report runs/quick
     """
     from leaderboards.report import load, write_report
+    from leaderboards.tables.formats import terminal_table
 
     board = load(run)
     console = _console()
-    console.print(board.to_terminal(console.width))
+    console.print(terminal_table(board, width=console.width))
     for path in write_report(run, board):
         typer.echo(path)
 
@@ -225,33 +247,34 @@ def compare(
     entry: Annotated[
         list[str] | None, typer.Option("--entry", help="Only these entries; repeat.")
     ] = None,
-    test: Annotated[str, typer.Option(help="bootstrap or wilcoxon.")] = "bootstrap",
-    by: By = None,
+    pool: Pool = None,
 ) -> None:
-    """Test every pair of entries on the samples they share, Holm-corrected.
+    """Test every pair of entries on common samples by flipping the signs of identities.
+
+    An order is decided where the difference stands out against the largest of all pairs.
 
     \b
-    stdrc leaderboard compare runs/quick --by placement --column text.clip
+    stdrc leaderboard compare runs/quick --pool placement --column text.clip
     """
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    board = _board(sources, by)
-    frame = board.compare(column, test=test, entries=entry)  # type: ignore[arg-type]
+    board = _board(sources, pool)
+    frame = board.compare(column, entries=entry)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("A", "B", "A - B", "interval", "N", "p", "p (Holm)", ""):
+    for name in ("A", "B", "A - B", "interval", "N", "p", "p (adjusted)", ""):
         shown.add_column(name, justify="left" if name in ("A", "B") else "right")
     for row in frame.to_dict("records"):
         shown.add_row(
             escape(row["a"]),
             escape(row["b"]),
             f"{row['difference']:+.4f}",
-            f"{row['low']:+.4f} to {row['high']:+.4f}",
+            f"[{row['low']:+.4f}, {row['high']:+.4f}]",
             str(row["n"]),
             f"{row['p']:.4f}",
-            f"{row['p_holm']:.4f}",
-            "differs" if row["significant"] else "",
+            f"{row['p_adjusted']:.4f}",
+            "decided" if row["decided"] else "",
         )
     _console().print(shown)
 

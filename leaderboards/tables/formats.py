@@ -81,7 +81,6 @@ def number(value: float) -> float | None:
 
 def board_data(board: Leaderboard) -> dict[str, Any]:
     """The leaderboard as plain data; what `to_json` and the page are made of."""
-    ties = board.tie_groups() if any(c.sign for c in board.columns) else [None] * len(board.entries)
     front = board.pareto() if board.axis_columns() else [False] * len(board.entries)
     rates = board.face_rates
     return {
@@ -108,9 +107,13 @@ def board_data(board: Leaderboard) -> dict[str, Any]:
                 "source": entry.source,
                 "axes": {axis: axis_text(value) for axis, value in entry.axes.items()},
                 "mismatch": entry.mismatch,
-                "rank": int(board.places[i]),
-                "rank_sum": int(board.rank_sums[i]),
-                "tie_group": ties[i],
+                "rank": standing.place,
+                "total": number(board.totals[i]),
+                "place": standing.text,
+                "place_low": standing.low,
+                "place_high": standing.high,
+                "p_first": None if standing.p_first is None else number(standing.p_first),
+                "unranked": standing.why,
                 "pareto": front[i],
                 "face_rate": number(rates[i]),
                 **board.counts[i],
@@ -130,8 +133,11 @@ def board_data(board: Leaderboard) -> dict[str, Any]:
                     for cell in [board.cell(i, c)]
                 ],
             }
-            for i, entry in enumerate(board.entries)
+            for i, (entry, standing) in enumerate(zip(board.entries, board.standings))
         ],
+        "total": board.total_name,
+        "rule": board.scheme.rule,
+        "ahead": board.ahead.tolist(),
         "primary": board.primary.key if board.primary else None,
         "notes": list(board.notes),
     }
@@ -186,17 +192,17 @@ def to_markdown(board: Leaderboard, interval: Interval = "pm") -> str:
         backend = f"<br><sub>{escape(column.backend)}</sub>" if column.backend else ""
         head.append(f"{escape(column.title)} {column.arrow}".rstrip() + backend)
         align.append("--:")
-    head += ["Rank sum", "N"] + (["Failed"] if failed else []) + (["Faces"] if faces else [])
+    head += [board.total_name, "N"] + (["Failed"] if failed else []) + (["Faces"] if faces else [])
     align += ["--:"] * (len(head) - len(align))
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join(align)} |"]
     for i, entry in enumerate(board.entries):
-        row = [str(board.places[i]), escape(entry.label) + (" \\*" if entry.mismatch else "")]
+        row = [board.standings[i].text, escape(entry.label) + (" \\*" if entry.mismatch else "")]
         for c in range(len(board.columns)):
             cell = board.cell(i, c)
             text = cell_text(cell, decimals(board, c), interval)
             row.append(f"**{text}**" if cell.best else f"*{text}*" if cell.second else text)
         counts = board.counts[i]
-        row += [str(board.rank_sums[i]), str(counts["done"])]
+        row += [board.total_text(i), str(counts["done"])]
         row += [str(counts["failed"])] if failed else []
         row += [_percent(board.face_rates[i])] if faces else []
         lines.append(f"| {' | '.join(row)} |")
@@ -274,7 +280,7 @@ def _latex_table(
             rf"{{\scriptsize {latex_escape(column.backend)}}}" if column.backend else ""
         )
     if rank_sum:
-        heads.append("Rank sum")
+        heads.append(board.total_name)
         backends.append("")
     heads.append("$N$")
     backends.append("")
@@ -297,7 +303,7 @@ def _latex_table(
             _latex_cell(board.cell(i, c), decimals(board, c), interval)
             for c in range(len(board.columns))
         ]
-        row += [str(board.rank_sums[i])] if rank_sum else []
+        row += [board.total_text(i)] if rank_sum else []
         row.append(str(board.counts[i]["done"]))
         lines.append(" & ".join(row) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
@@ -366,8 +372,9 @@ def ablation_frame(table: Ablation) -> pd.DataFrame:
         data[f"at:{axis}"] = [axis_text(value)] * len(frame)
     for axis in table.following:
         data[axis] = [axis_text(board.entries[i].axes.get(axis)) for i in table.order]
-    rest = frame[[name for name in frame.columns if not name.startswith("axis:")]]
-    return pd.concat([pd.DataFrame(data), rest.drop(columns=["rank", "rank_sum"])], axis=1)
+    order = ("rank", "rank_sum", "weighted_score", "p_first")
+    rest = [n for n in frame.columns if not n.startswith(("axis:", "place_")) and n not in order]
+    return pd.concat([pd.DataFrame(data), frame[rest]], axis=1)
 
 
 # --------------------------------------------------------------------------- terminal
@@ -385,7 +392,6 @@ def terminal_table(board: Leaderboard, title: str | None = None, width: int | No
     from rich.table import Table
 
     failed, faces = _extras(board)
-    groups = board.tie_groups() if any(c.sign for c in board.columns) else []
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     table.add_column("#", justify="right", style="dim")
     # Names wrap between words and are never squeezed to a letter a line by the numbers beside them.
@@ -406,16 +412,14 @@ def terminal_table(board: Leaderboard, title: str | None = None, width: int | No
         if column.backend:
             head += f"\n[dim]{escape(column.backend)}[/dim]"
         table.add_column(head, justify="right", min_width=needs[board.columns.index(column)] - 2)
-    table.add_column("Rank\nsum", justify="right")
-    if groups:
-        table.add_column("Tie", justify="right")
+    table.add_column(board.total_name.replace(" ", "\n"), justify="right")
     table.add_column("N", justify="right")
     if failed:
         table.add_column("Failed", justify="right", style="red")
     if faces:
         table.add_column("Faces", justify="right")
     for i, entry in enumerate(board.entries):
-        row = [str(board.places[i]), escape(entry.label) + (" *" if entry.mismatch else "")]
+        row = [board.standings[i].text, escape(entry.label) + (" *" if entry.mismatch else "")]
         for c in shown:
             cell = board.cell(i, c)
             places = decimals(board, c)
@@ -426,9 +430,7 @@ def terminal_table(board: Leaderboard, title: str | None = None, width: int | No
                 wide = ""
             style = "bold green" if cell.best else "green" if cell.tied else ""
             row.append((f"[{style}]{text}[/{style}]" if style else text) + wide)
-        row.append(str(board.rank_sums[i]))
-        if groups:
-            row.append("–" if groups[i] is None else str(groups[i]))
+        row.append(board.total_text(i))
         counts = board.counts[i]
         row.append(str(counts["done"]))
         if failed:
@@ -446,8 +448,7 @@ def terminal_table(board: Leaderboard, title: str | None = None, width: int | No
             f"± half of the {100 * board.confidence:g} % interval, {board.interval_method}. Green: "
             "the paired test does not tell it from the best."
         )
-    if board.primary is not None:
-        lines.append(f"Tie: entries of one group cannot be told apart on {board.primary.title}.")
+    lines.append("#: the places that undecided comparisons leave open.")
     table.caption = escape("\n".join(lines + board.notes))
     table.caption_justify = "left"
     return table

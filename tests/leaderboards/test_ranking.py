@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from leaderboards import Column, LeaderboardError
-from leaderboards.ranking import challenge_ranks, normalised_scores, pareto_front
+from leaderboards.ranking import Ranking, challenge_ranks, pareto_front, resolve
 
 UP = Column("up", "up", higher_is_better=True, low=0, high=1)
 DOWN = Column("down", "down", higher_is_better=False, low=0, high=200)
@@ -21,10 +21,17 @@ def test_ties_share_and_missing_is_worst() -> None:
     ]  # fmt: skip
 
 
-def test_normalised_scores_clip_scale_and_turn_around() -> None:
+def scores(
+    means: np.ndarray, columns: list[Column], weights: dict[str, float] | None = None
+) -> np.ndarray:
+    weights = weights or {column.key: 1.0 for column in columns}
+    return resolve(Ranking("score", weights), columns, means).totals(means, columns)
+
+
+def test_scores_clip_scale_and_turn_around() -> None:
     means = np.array([[0.5, 50.0], [2.0, 300.0], [np.nan, 0.0]])
-    assert normalised_scores(means, [UP, DOWN]).tolist() == [0.625, 0.5, 0.5]
-    assert normalised_scores(means, [UP, DOWN], {"up": 3, "down": 1})[0] == pytest.approx(0.5625)
+    assert scores(means, [UP, DOWN]).tolist() == [0.625, 0.5, 0.5]
+    assert scores(means, [UP, DOWN], {"up": 3, "down": 1})[0] == pytest.approx(0.5625)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +41,12 @@ def test_normalised_scores_clip_scale_and_turn_around() -> None:
 )  # fmt: skip
 def test_bad_weights(weights: dict[str, float], message: str) -> None:
     with pytest.raises(LeaderboardError, match=message):
-        normalised_scores(np.zeros((1, 2)), [UP, NEUTRAL], weights)
+        scores(np.zeros((1, 2)), [UP, NEUTRAL], weights)
 
 
 def test_no_range_no_score() -> None:
     with pytest.raises(LeaderboardError, match="no finite range"):
-        normalised_scores(np.zeros((1, 1)), [Column("fvd", "fvd", higher_is_better=False, low=0)])
+        scores(np.zeros((1, 1)), [Column("fvd", "fvd", higher_is_better=False, low=0)])
 
 
 @given(

@@ -122,8 +122,7 @@
       id: `c${c}`, title: column.label, way: arrow(c), small: column.backend, column: c,
       value: (e) => e.cells[c].mean, lowFirst: column.higher_is_better === false,
     })),
-    { id: "sum", title: "Rank sum", value: (e) => e.rank_sum, lowFirst: true },
-    { id: "tie", title: "Tie group", value: (e) => e.tie_group, lowFirst: true },
+    { id: "sum", title: board.total, value: (e) => e.total, lowFirst: board.total === "Rank sum" },
     { id: "n", title: "N", value: (e) => e.done },
     anyFailed && { id: "failed", title: "Failed", value: (e) => e.failed + e.pending },
     anyFaces && { id: "faces", title: "Faces found", value: (e) => e.face_rate },
@@ -183,12 +182,6 @@
       return (state.down ? -way : way) || a - b;
     });
     body.replaceChildren(...order.map((i) => rows.get(i).node));
-    let last = null;
-    for (const i of order) {
-      const group = board.entries[i].tie_group;
-      rows.get(i).node.classList.toggle("new-group", state.sort === "tie" && last !== null && group !== last);
-      last = group;
-    }
     for (const one of heads) {
       const on = one.id === state.sort;
       one.node.setAttribute("aria-sort", on ? (state.down ? "descending" : "ascending") : "none");
