@@ -135,4 +135,7 @@ def precedence(family: str, metric: str) -> int | None:
 def known_anchors(metric: str) -> tuple[float, float, str] | None:
     """(worst, best, source) of a metric with published or measured anchors; None elsewhere."""
     name = _plain(metric)
-    return next((tuple(rest) for pattern, *rest in _ANCHORS if fnmatch(name, pattern)), None)
+    for pattern, worst, best, source in _ANCHORS:
+        if fnmatch(name, pattern):
+            return worst, best, source
+    return None

@@ -75,7 +75,7 @@ class Leaderboard:
         scheme: what counts; `scheme.rule` says it in words.
         totals: rank sums or scores [E], NaN for an unranked entry.
         ranks: int [E, C], rank of each entry in each column that has a direction.
-        notes: sentences that whoever reads the table must know, the rule first.
+        notes: sentences that whoever reads the table must know, the rule among them.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Leaderboard:
         self.means, self.lows, self.highs = means[order], lows[order], highs[order]
         self._sizes, self.totals = sizes[order], totals[order]
         self.ranks = ranking.challenge_ranks(ranking.settle(self.means), scores.columns)
-        self.notes = [self.scheme.rule, *scores.notes, *common.notes, *self._remarks(scores)]
+        self.notes = [*scores.notes, self.scheme.rule, *common.notes, *self._remarks(scores)]
 
     def _means(
         self, scores: Scores, values: np.ndarray

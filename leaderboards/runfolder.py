@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from leaderboards.errors import LeaderboardError
+from leaderboards.families import known_family
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,8 +260,8 @@ class RunFolder:
                 low,
                 high,
                 level != "set",
-                family or "",
-                bool(diagnostic),
+                family or known_family(metric)[0],
+                bool(diagnostic) if family else known_family(metric)[1],
                 tuple(json.loads(needs or "[]")),
             )
             for metric, backend, label, higher, low, high, family, level, diagnostic, needs in (

@@ -151,16 +151,14 @@ def few_values(
     distinct = np.unique(found)
     if not len(distinct) or len(distinct) > MAX_FEW:
         return None
-    known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
-    if known and bool(np.isin(distinct, [low, high]).all()):
-        return (float(low), float(high))  # type: ignore[arg-type]
+    known = None
+    if low is not None and high is not None and math.isfinite(low) and math.isfinite(high):
+        known = (float(low), float(high))
+        if np.isin(distinct, known).all():
+            return known
     if len(distinct) < 2 or len(found) < 4 * len(distinct):
         return None
-    return (
-        (float(low), float(high))  # type: ignore[arg-type]
-        if known
-        else (float(distinct[0]), float(distinct[-1]))
-    )
+    return known or (float(distinct[0]), float(distinct[-1]))
 
 
 def cluster_means(
@@ -265,8 +263,7 @@ def _clopper_pearson(
     variance = (se / width) ** 2 * (g + 1) / (g + 2)
     effect = variance * wide_counts.sum(axis=0) / (wide_share * (1 - wide_share))
     tail = (1 + confidence) / 2
-    ratio = stats.t.ppf(tail, np.maximum(total - 1, 1)) / stats.t.ppf(tail, g - 1)
-    trials = np.minimum(total / effect * ratio**2, total)
+    trials = np.minimum(total / effect, total)
     hits = share * trials
     # An end that nothing lies beyond is the end itself.
     with np.errstate(invalid="ignore"):
