@@ -158,11 +158,12 @@ EvalSetConfig = Annotated[
 
 
 class VariantConfig(Model):
-    """One trained LoRA: the placement and augmentation it was trained with."""
+    """One trained LoRA. What it was trained with is read from the file, which training writes it
+    into; where a file says nothing, it is said here."""
 
     path: Path = Field(description="A .safetensors LoRA, or a whole checkpoint's folder.")
-    placement: str | dict[str, Any] = "tass"
-    augmentation: Switch = "on"
+    placement: str | dict[str, Any] | None = Field(default=None, description="None: the file's.")
+    augmentation: Switch | None = Field(default=None, description="None: the file's.")
 
 
 class STDRCConfig(Model):

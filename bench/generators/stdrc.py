@@ -34,6 +34,7 @@ from bench.generators import (
     pick_device,
     sha256_file,
 )
+from stdrc.variants import read_lora_metadata
 
 STEPS = 30  # the pipeline's own default
 _WITHOUT = {"no-colour": "colour", "no-pose": "pose", "no-layout": "layout"}
@@ -48,6 +49,52 @@ class Variant:
     placement: str | None  # canonical; None: not trained with any
     augmentation: str | None
     by_name: bool = False  # only `checkpoint` picks it, not a placement and an augmentation
+
+
+def _variant(name: str, given: cfg.VariantConfig) -> Variant:
+    """A variant of the YAML file, by what its own file says of its training.
+
+    Raises:
+        BenchError: the file says otherwise than the YAML, or neither says a placement.
+    """
+    where = f"generator.variants.{name}"
+    if given.path.is_dir():
+        index = given.path / "model_index.json"
+        stated = json.loads(index.read_text()).get("placement") if index.is_file() else None
+        about = given.path / "stdrc.json"
+        trained = json.loads(about.read_text()) if about.is_file() else {}
+    else:
+        trained = read_lora_metadata(given.path)
+        stated = trained.get("placement")
+    said = placement_key(stated) if stated else None
+    placement = placement_key(given.placement) if given.placement else said
+    if placement is None:
+        raise BenchError(
+            f"{where}: {given.path.name} doesn't say which placement it was trained with; "
+            f"set {where}.placement."
+        )
+    if said not in (None, placement):
+        raise BenchError(
+            f"{where}.placement is {placement!r}, and {given.path.name} was trained with {said!r}; "
+            "leave the placement out."
+        )
+    switch = _augmentation(trained)
+    if given.augmentation and switch and given.augmentation != switch:
+        raise BenchError(
+            f"{where}.augmentation is {given.augmentation!r}, and {given.path.name} was trained "
+            f"with {switch!r}; leave the augmentation out."
+        )
+    return Variant(name, given.path, placement, given.augmentation or switch)
+
+
+def _augmentation(trained: dict[str, Any]) -> str | None:
+    """What a sweep calls the augmentation that a training's metadata states; None: nothing."""
+    if not (kinds := trained.get("augmentation")):
+        return None
+    off = [name for name, kind in _WITHOUT.items() if not kinds.get(kind)]
+    if not off:
+        return "on"
+    return off[0] if len(off) == 1 else "off" if len(off) == len(_WITHOUT) else "+".join(off)
 
 
 class STDRCGenerator(Generator):
@@ -94,9 +141,7 @@ class STDRCGenerator(Generator):
                 raise BenchError(
                     f"generator.variants.{name}.path: there is no checkpoint {given.path}."
                 )
-            found[name] = Variant(
-                name, given.path, placement_key(given.placement), given.augmentation
-            )
+            found[name] = _variant(name, given)
         if not found:
             index = Path(self.base) / "model_index.json"
             stated = json.loads(index.read_text()).get("placement") if index.is_file() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from bench import config as cfg
 from bench.errors import BenchError
@@ -283,6 +285,37 @@ def test_a_whole_checkpoint_is_a_variant_too(tmp_path: Path, weights: Path) -> N
     videos = [generator.generate(samples[:1], cell)[0] for cell in cells]
     assert np.array_equal(videos[0], videos[2])
     assert not np.array_equal(videos[0], videos[1])
+
+
+def stated(weights: Path, path: Path, placement: str, **augmentation: bool) -> dict[str, Any]:
+    """A variant without settings whose file says how it was trained."""
+    about = {
+        "placement": ReferencePlacement.parse(placement).to_dict(),
+        "augmentation": {"colour": True, "pose": True, "layout": True, **augmentation},
+    }
+    tensors = load_file(weights / "tass-on.safetensors")
+    save_file(tensors, path, metadata={"stdrc": json.dumps(about)})
+    return {"path": str(path)}
+
+
+def test_a_variant_is_what_its_file_says(tmp_path: Path, weights: Path) -> None:
+    path = tmp_path / "overlap-on.safetensors"
+    alone = stated(weights, path, "overlap", pose=False)
+    variant = make(weights, variants={"a": alone}).variants["a"]
+    assert (variant.placement, variant.augmentation) == ("overlap", "no-pose")
+    settings = Settings(placement="tass", augmentation="no-pose")
+    assert make(weights, variants={"a": alone}).resolve(settings, allow_mismatch=True).mismatch
+    agreed = {**alone, "placement": "overlap", "augmentation": "no-pose"}
+    assert make(weights, variants={"a": agreed}).variants["a"] == variant
+    for changes, words in (
+        ({"placement": "tass"}, r"variants\.a\.placement is 'tass', and .* with 'overlap'"),
+        ({"augmentation": "on"}, r"variants\.a\.augmentation is 'on', and .* with 'no-pose'"),
+    ):
+        with pytest.raises(BenchError, match=words):
+            make(weights, variants={"a": {**alone, **changes}}).resolve(Settings())
+    silent = {"path": str(weights / "tass-on.safetensors")}
+    with pytest.raises(BenchError, match=r"set generator\.variants\.a\.placement"):
+        make(weights, variants={"a": silent}).resolve(Settings())
 
 
 def test_two_variants_that_fit_are_not_chosen_between(weights: Path) -> None:
