@@ -60,6 +60,66 @@ def bradley_terry_coverage(
     return single / (simulations * len(truth)), together / simulations
 
 
+def simulate_raters(
+    rng: np.random.Generator,
+    strengths: np.ndarray,
+    raters: int,
+    spread: float,
+    votes: int,
+    samples: int,
+) -> pd.DataFrame:
+    """Votes by raters whose own strengths lie `spread` (a standard deviation) about the planted."""
+    e = len(strengths)
+    own = strengths + rng.normal(0, spread, (raters, e))
+    rater = np.arange(votes) % raters
+    left = rng.integers(e, size=votes)
+    right = (left + rng.integers(1, e, size=votes)) % e
+    won = rng.random(votes) < 1 / (1 + np.exp(own[rater, right] - own[rater, left]))
+    names = np.array([f"entry{i}" for i in range(e)])
+    return pd.DataFrame(
+        {
+            "sample": rng.integers(samples, size=votes).astype(str),
+            "left": names[left],
+            "right": names[right],
+            "winner": np.where(won, names[left], names[right]),
+            "rater": np.char.add("rater", rater.astype(str)),
+        }
+    )
+
+
+def strengths_of_all_raters(strengths: np.ndarray, spread: float) -> np.ndarray:
+    """The strengths that votes by ever more raters lead to: the mean over raters of the chances,
+    fitted again (they are nearer to each other than the planted ones)."""
+    own = np.random.default_rng(1).normal(0, spread * np.sqrt(2), 100_000)
+    gaps = strengths[:, None] - strengths[None, :]
+    chances = np.array([[(1 / (1 + np.exp(-g - own))).mean() for g in row] for row in gaps])
+    np.fill_diagonal(chances, 0.5)
+    fitted = strengths.copy()
+    for _ in range(200):
+        model = 1 / (1 + np.exp(fitted[None, :] - fitted[:, None]))
+        curvature = model * (1 - model) * (1 - np.eye(len(fitted)))
+        hessian = np.diag(curvature.sum(axis=1)) - curvature
+        fitted = fitted + np.linalg.pinv(hessian) @ (chances - model).sum(axis=1)
+    return fitted - fitted.mean()
+
+
+def rater_coverage(
+    simulations: int, raters: int, spread: float, votes: int, samples: int = 60
+) -> tuple[float, float]:
+    """How often an interval holds its strength: (clustered both ways, on samples alone)."""
+    planted = np.array([-0.6, -0.2, 0.2, 0.6])
+    truth = strengths_of_all_raters(planted, spread)
+    both = alone = 0
+    for seed in range(simulations):
+        rng = np.random.default_rng([seed, raters])
+        cast = simulate_raters(rng, planted, raters, spread, votes, samples)
+        table = bradley_terry(cast).sort_index()
+        both += int(((table["low"] <= truth) & (truth <= table["high"])).sum())
+        table = bradley_terry(cast.drop(columns="rater")).sort_index()
+        alone += int(((table["low"] <= truth) & (truth <= table["high"])).sum())
+    return both / (simulations * len(truth)), alone / (simulations * len(truth))
+
+
 def _sizes(rng: np.random.Generator, identities: int) -> np.ndarray:
     return np.repeat(np.arange(identities), rng.integers(3, 8, identities))
 
@@ -130,6 +190,16 @@ def main(arguments: list[str] | None = None) -> int:
         least = 0.95 - 2 * np.sqrt(0.95 * 0.05 / options.votes)
         if single < least or together < least:
             broken.append(f"Bradley-Terry intervals with {share:.0%} draws cover too rarely")
+
+    print(f"\nVotes by raters who differ, {options.votes} studies of 4 entries, 60 samples")
+    print("  raters   spread   votes   clustered both ways   on samples alone")
+    for raters, spread, count in (
+        (3, 0.5, 600), (5, 0.0, 600), (5, 0.5, 600), (5, 0.8, 600), (10, 0.5, 600), (20, 0.5, 2000)
+    ):  # fmt: skip
+        both, alone = rater_coverage(options.votes, raters, spread, count)
+        print(f"  {raters:6d}   {spread:6.1f}   {count:5d}   {both:19.1%}   {alone:16.1%}")
+        if both < 0.95 - 2 * np.sqrt(0.95 * 0.05 / options.votes):
+            broken.append(f"votes by {raters} raters (spread {spread}): {both:.1%}")
 
     print(f"\nCluster bootstrap, {options.columns} columns each, {options.draws} draws")
     print("  scores    identities   bootstrap-t (in use)   percentile")

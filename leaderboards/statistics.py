@@ -19,7 +19,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -448,33 +447,3 @@ def all_pairs(
         beyond = len(ordered) - np.searchsorted(ordered, seen[j] * (1 - 1e-5), side="left")
         out[j][np.ix_(members, members)] = (beyond / len(ordered))[np.ix_(members, members)]
     return out
-
-
-def krippendorff_alpha(
-    ratings: np.ndarray, level: Literal["nominal", "interval"] = "nominal"
-) -> float:
-    """Krippendorff's alpha: 1 is perfect agreement between raters, 0 what chance gives.
-
-    ratings: float [raters, units], NaN where a rater did not see a unit; units with fewer than two
-    ratings say nothing and are left out. level: the distance between two ratings, 0/1 for
-    "nominal", squared for "interval". Krippendorff, Content Analysis (2004), chapter 11: one minus
-    observed over expected disagreement, from the coincidence matrix. NaN where no unit has two
-    ratings; 1.0 where all ratings are alike, as nothing ever disagreed.
-    """
-    ratings = np.asarray(ratings, dtype=np.float64)
-    there = ~np.isnan(ratings)
-    ratings = ratings[:, there.sum(axis=0) >= 2]
-    if not ratings.size:
-        return math.nan
-    kinds = np.unique(ratings[~np.isnan(ratings)])
-    counts = np.stack([(ratings == kind).sum(axis=0) for kind in kinds]).astype(float)  # [V, U]
-    pairable = counts.sum(axis=0)  # [U]
-    coincidence = (counts / (pairable - 1)) @ counts.T
-    coincidence -= np.diag((counts / (pairable - 1)).sum(axis=1))
-    totals = coincidence.sum(axis=1)
-    gap = kinds[:, None] - kinds[None, :]
-    distance = (gap != 0).astype(float) if level == "nominal" else gap**2
-    expected = (np.outer(totals, totals) * distance).sum() / (totals.sum() - 1)
-    if expected == 0:
-        return 1.0
-    return float(1 - (coincidence * distance).sum() / expected)

@@ -287,7 +287,26 @@ def vote(
         Path | None, typer.Option(help="CSV to append to; RUN/leaderboard/votes.csv if not given.")
     ] = None,
     rater: Annotated[str | None, typer.Option(help="Who votes; your login if not given.")] = None,
+    question: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--question",
+            help="overall (the default), identity, quality, motion, prompt or timeline; repeat.",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many pairs.")] = None,
+    least: Annotated[
+        float, typer.Option("--least-seconds", min=0, help="A pair is seen at least so long.")
+    ] = 2.0,
+    check_every: Annotated[
+        int, typer.Option(min=0, help="One attention check for so many pairs; 0 for none.")
+    ] = 15,
+    plan: Annotated[
+        float | None,
+        typer.Option(
+            help="Only say how many votes an interval of this width (of the chance to win) takes."
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
@@ -295,67 +314,136 @@ def vote(
 
     \b
     stdrc leaderboard vote runs/quick --entry tass --entry overlap
+    stdrc leaderboard vote runs/quick --entry tass --entry overlap --plan 0.1
     """
-    from leaderboards.votes.server import VoteFile, VoteServer, pairs_of_run
+    from tempfile import TemporaryDirectory
+
+    from leaderboards.votes import VoteFile
+    from leaderboards.votes.pairs import pairs_of_run, with_checks
+    from leaderboards.votes.server import VoteServer
 
     name = rater or getpass.getuser()
     file = VoteFile(votes or run / "leaderboard" / "votes.csv")
-    with VoteServer(pairs_of_run(run, entry, name, limit), file, name, port) as server:
-        typer.echo(f"{server.url}  ({len(server.left_to_do)} pairs for {name}; Ctrl-C ends)")
-        typer.echo(f"votes go to {file.path}")
-        if browser:
-            import webbrowser
+    pairs = pairs_of_run(run, entry, name, limit)
+    asked = question or ["overall"]
+    if plan is not None:
+        _print_plan(plan, len(entry), len({p.sample for p in pairs}), len(asked), file.path)
+        return
+    with TemporaryDirectory(prefix="stdrc-votes-") as folder:
+        if check_every:
+            pairs = with_checks(pairs, check_every, name, Path(folder))
+        with VoteServer(pairs, file, name, port, asked, least) as server:
+            typer.echo(f"{server.url}  ({len(server.left_to_do)} votes for {name}; Ctrl-C ends)")
+            typer.echo(f"votes go to {file.path}")
+            if browser:
+                import webbrowser
 
-            webbrowser.open(server.url)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            typer.echo("")
+                webbrowser.open(server.url)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                typer.echo("")
+    for note in file.notes:
+        typer.echo(note, err=True)
+
+
+def _print_plan(width: float, entries: int, samples: int, questions: int, file: Path) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from leaderboards.votes import plan_votes, rater_spread, read_votes
+    from leaderboards.votes.plan import RATER_SPREAD
+
+    spread, source = RATER_SPREAD, "assumed; votes by several raters would tell"
+    if file.is_file():
+        pilot = read_votes(file)
+        several = pilot["question"].nunique() == 1 and "rater" in pilot
+        if several and pilot["rater"].nunique() > 1:
+            spread, source = rater_spread(pilot), f"from the {len(pilot)} votes of {file}"
+    plans = plan_votes(entries, width, spread=spread, samples=samples, questions=questions)
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("Raters", "Votes per question", "Per rater", "Hours each", ""):
+        shown.add_column(head, justify="right")
+    for one in plans:
+        if one.votes is None:
+            shown.add_row(str(one.raters), "–", "–", "–", "too few raters, however many votes")
+        else:
+            shown.add_row(
+                str(one.raters), f"{one.votes:,}", f"{one.per_rater:,}", f"{one.hours:.1f}",
+                "more than one vote per pair of videos" if one.repeats else "",
+            )  # fmt: skip
+    console = _console()
+    console.print(
+        f"Votes for a 95 % interval {width:g} wide of each entry's chance to beat an average one "
+        f"({entries} entries, {samples} samples; raters' spread {spread:.2f}, {source}):",
+        highlight=False,
+    )
+    console.print(shown)
 
 
 @app.command()
 def votes(
-    file: Annotated[Path, typer.Argument(help="CSV of votes.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="CSVs of votes.", show_default=False)],
     prior: Annotated[
         float, typer.Option(min=0, help="Imaginary draws that every pair starts with.")
     ] = 0.0,
+    least_checks: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of attention checks a rater has to pass.")
+    ] = 0.7,
 ) -> None:
-    """Count points, fit Bradley-Terry strengths, and say how far raters agree.
+    """Count points, fit Bradley-Terry strengths, and say how far raters agree, for each question.
 
     \b
     stdrc leaderboard votes runs/quick/leaderboard/votes.csv
     """
+    from leaderboards.votes import QUESTIONS, read_votes
+
+    read = read_votes(files, least_checks=least_checks)
+    console = _console()
+    for note in read.attrs["notes"]:
+        console.print(note, markup=False, highlight=False)
+    asked = sorted(set(read["question"]), key=lambda q: (*QUESTIONS, q).index(q))
+    for question in asked:
+        if asked != ["overall"]:
+            console.print(f"\n{question}: {QUESTIONS.get(question, '')}", highlight=False)
+        _print_votes(console, read_votes(read, question), prior)
+
+
+def _print_votes(console: Any, read: Any, prior: float) -> None:
+    """Points, strengths and agreement of the votes on one question."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    from leaderboards import agreement, bradley_terry, read_votes, vote_points
+    from leaderboards.votes import agreement, bradley_terry, left_share, vote_points
 
-    read = read_votes(file)
-    points = vote_points(read)
-    console = _console()
     reason = ""
     try:
         strengths = bradley_terry(read, prior=prior)
     except LeaderboardError as error:
         strengths, reason = None, str(error)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("Entry", "Points", "Wins", "Draws", "Losses", "Strength", "95 % interval"):
+    heads = ("Entry", "Points", "Wins", "Draws", "Losses", "Both bad", "Strength", "95 % interval")
+    for name in heads:
         shown.add_column(name, justify="left" if name == "Entry" else "right")
-    for row in points.reset_index().to_dict("records"):
+    for row in vote_points(read).reset_index().to_dict("records"):
         fitted = ["–", "–"]
         if strengths is not None:
             one = strengths.loc[row["entry"]]
-            fitted = [f"{one['strength']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}"]
-        counts = [str(int(row[name])) for name in ("wins", "draws", "losses")]
+            fitted = [f"{one['strength']:+.3f}", f"[{one['low']:+.3f}, {one['high']:+.3f}]"]
+        counts = [str(int(row[name])) for name in ("wins", "draws", "losses", "both_bad")]
         shown.add_row(escape(row["entry"]), f"{row['points']:g}", *counts, *fitted)
     console.print(shown)
-    if reason:
-        console.print(f"No strengths: {reason}", markup=False)
-    if "rater" in read and read["rater"].nunique() > 1:
+    lines = [f"No strengths: {reason}"] if reason else strengths.attrs["notes"]
+    share, low, high = left_share(read)
+    if share == share:
+        lines = [*lines, f"Left won {share:.0%} of the decided votes [{low:.0%}, {high:.0%}]."]
+    if "rater" in read and read["rater"].nunique() > 1 and read["rater"].ne("").all():
         alpha = agreement(read)
-        console.print(
+        lines.append(
             f"Krippendorff's alpha between {read['rater'].nunique()} raters: {alpha:.3f}"
             if alpha == alpha
             else "No pair was judged by two raters, so their agreement is unknown."
         )
+    for line in lines:
+        console.print(line, markup=False, highlight=False)

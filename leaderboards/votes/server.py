@@ -1,166 +1,31 @@
 """A local page on which a person compares videos blind, two at a time.
 
-The page never learns an entry's name: videos are served under random words, sides are drawn by lot,
-and only the server knows which is which. It listens on the loopback interface, answers only
-requests that carry its own host name, and takes votes only with the token that the page was served
-with. A vote is one line, appended and flushed to the disk under a lock before the next pair is
-shown.
+The page never learns an entry's name: videos are served under random words and only the server
+knows which is which. It listens on the loopback interface, answers only requests that carry its own
+host name, and takes votes only with the token that the page was served with. A vote is on the disk
+before the next pair is shown.
 """
 
 from __future__ import annotations
 
-import csv
-import fcntl
-import io
-import itertools
 import json
-import os
-import random
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from leaderboards.errors import LeaderboardError
-from leaderboards.runs import read_run
-from leaderboards.scores import Rows, records
-from leaderboards.votes.strengths import DRAW, read_votes
+from leaderboards.votes.ballots import BOTH_BAD, DRAW, QUESTIONS, VoteFile
+from leaderboards.votes.pairs import Pair
 
-HEADER = ("sample", "left", "right", "winner", "rater", "time")
 _TYPES = {
     ".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg",
     ".webp": "image/webp",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two entries' videos of one sample, in the order in which they are shown."""
-
-    sample: str
-    left: str
-    right: str
-    left_video: Path
-    right_video: Path
-    prompt: str
-    reference: Path | None
-
-
-def pairs_of_run(run: str | Path, entries: Sequence[str], rater: str, limit: int | None = None
-                 ) -> list[Pair]:  # fmt: skip
-    """Every pair of the entries on every sample, in an order and with sides drawn by lot.
-
-    entries: labels or keys of at least two entries. rater: seeds the lot, so that a rater who comes
-    back goes on in the same order. limit: keep so many.
-    Raises LeaderboardError where an entry is unknown or no sample has two videos.
-    """
-    rows = read_run(run)
-    chosen = [_entry(rows, name) for name in entries]
-    if len(set(chosen)) < 2:
-        raise LeaderboardError("a comparison needs two entries: name at least two.")
-    labels = {entry.key: entry.label for entry in rows.entries}
-    names = [labels[key] for key in chosen]
-    if len(set(names)) < len(names) or DRAW in names:
-        raise LeaderboardError("the entries need labels that differ (and none may be 'draw').")
-    root = rows.root or Path(run)
-    about = {str(row["sample"]): row for row in records(rows.samples)}
-    files: dict[tuple[str, str, int], Path] = {}
-    for row in records(rows.videos):
-        if row["entry"] not in chosen or row["status"] != "done" or not row["path"]:
-            continue
-        pure = PurePosixPath(row["path"])
-        if pure.is_absolute() or ".." in pure.parts:
-            raise LeaderboardError(f"the store's path {row['path']!r} leaves the run folder.")
-        if (root / pure).is_file():
-            files[row["entry"], str(row["sample"]), int(row["seed"])] = root / pure
-    lot = random.Random(f"votes/{rater}")
-    out = []
-    for sample, seed in sorted({key[1:] for key in files}):
-        refs = about.get(sample, {}).get("refs", [])
-        reference = root / refs[0] if refs and (root / refs[0]).is_file() else None
-        for a, b in itertools.combinations(chosen, 2):
-            if (a, sample, seed) not in files or (b, sample, seed) not in files:
-                continue
-            if lot.random() < 0.5:
-                a, b = b, a
-            out.append(
-                Pair(
-                    sample, labels[a], labels[b],
-                    files[a, sample, seed], files[b, sample, seed],
-                    str(about.get(sample, {}).get("prompt") or ""), reference,
-                )
-            )  # fmt: skip
-    if not out:
-        raise LeaderboardError(
-            f"no sample of {run} has videos of two of the entries: finish the run."
-        )
-    lot.shuffle(out)
-    return out[:limit]
-
-
-def _entry(rows: Rows, name: str) -> str:
-    for test in (
-        lambda e: e.key == name,
-        lambda e: e.label == name,
-        lambda e: e.key.startswith(name),
-    ):
-        found = [entry.key for entry in rows.entries if test(entry)]
-        if len(found) == 1:
-            return found[0]
-    known = ", ".join(entry.label for entry in rows.entries[:8])
-    raise LeaderboardError(f"{name!r} is no single entry of the run: give labels such as {known}.")
-
-
-class VoteFile:
-    """A CSV of votes that several processes may append to.
-
-    A line that a crash cut short is ended before the next vote is written; a vote counts only once
-    it is on the disk.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    @contextmanager
-    def _locked(self) -> Iterator[io.FileIO]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with io.FileIO(self.path, "a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
-
-    def append(self, pair: Pair, winner: str, rater: str) -> None:
-        """Write one vote and wait until it is on the disk. winner: left, right or draw."""
-        name = {"left": pair.left, "right": pair.right, "draw": DRAW}[winner]
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        with self._locked() as file:
-            buffer = io.StringIO()
-            writer = csv.writer(buffer, lineterminator="\n")
-            size = file.seek(0, os.SEEK_END)
-            if size == 0:
-                writer.writerow(HEADER)
-            else:
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    file.seek(0)
-                    whole = file.readall()
-                    file.truncate(whole.rfind(b"\n") + 1)  # a vote cut short never counted
-            writer.writerow([pair.sample, pair.left, pair.right, name, rater, now])
-            file.write(buffer.getvalue().encode())
-            os.fsync(file.fileno())
-
-    def given(self, rater: str) -> set[tuple[str, frozenset[str]]]:
-        """Sample and entries of the votes that a rater has given already."""
-        if not self.path.is_file() or self.path.read_bytes().count(b"\n") < 2:
-            return set()
-        votes = read_votes(self.path)
-        mine = votes[votes["rater"] == rater] if "rater" in votes else votes[:0]
-        return {(row["sample"], frozenset((row["left"], row["right"]))) for row in records(mine)}
 
 
 def _page() -> str:
@@ -171,67 +36,129 @@ class VoteServer(ThreadingHTTPServer):
     """Serves the page for one rater on 127.0.0.1.
 
     Args:
-        pairs: what to compare, in order; those the rater has judged already are skipped.
+        pairs: what to compare, in order; what the rater has judged already is skipped.
         votes: where votes go.
         rater: a name that tells raters apart in the file.
         port: 0 picks a free one.
+        questions: what is asked about each pair, one after the other; names of QUESTIONS. One that
+            a pair has nothing for (no picture, no text, no timeline) is left out for it.
+        least: seconds that a pair has to be on the screen before its first vote is taken.
     """
 
     daemon_threads = True
 
-    def __init__(self, pairs: Sequence[Pair], votes: VoteFile, rater: str, port: int = 0) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        votes: VoteFile,
+        rater: str,
+        port: int = 0,
+        questions: Sequence[str] = ("overall",),
+        least: float = 2.0,
+    ) -> None:
         if not rater.strip() or "\n" in rater:
             raise LeaderboardError("the rater's name is empty: give one, such as your initials.")
+        unknown = [name for name in questions if name not in QUESTIONS]
+        if unknown or not questions:
+            raise LeaderboardError(
+                f"{', '.join(unknown) or 'nothing'} cannot be asked: choose among "
+                f"{', '.join(QUESTIONS)}."
+            )
         given = votes.given(rater)
-        done = {n for n, p in enumerate(pairs) if (p.sample, frozenset((p.left, p.right))) in given}
-        self.pairs = list(pairs)
-        self.left_to_do = [n for n in range(len(pairs)) if n not in done]
-        self.votes, self.rater = votes, rater
+        tasks = [
+            (pair, question)
+            for pair in pairs
+            for question in questions
+            if (question != "identity" or pair.reference)
+            and (question != "prompt" or pair.prompt)
+            and (question != "timeline" or pair.timeline)
+        ]
+        if not tasks:
+            raise LeaderboardError(
+                f"no pair has what {', '.join(questions)} asks about: choose other questions."
+            )
+        self.total = len(tasks)
+        self.left_to_do = [
+            (p, q)
+            for p, q in tasks
+            if (p.sample, str(p.seed), q, frozenset((p.left, p.right))) not in given
+        ]
+        self.votes, self.rater, self.least = votes, rater, least
         self.token = secrets.token_urlsafe(24)
         self.lock = threading.Lock()
         self.media: dict[str, Path] = {}
-        self.ids: dict[str, int] = {}
+        self.shown: dict[str, Any] = {}
+        self.since = 0.0
         super().__init__(("127.0.0.1", port), _Handler)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
-    def current(self) -> dict[str, Any]:
-        """The next pair under fresh names, and how far the rater has come."""
-        total = len(self.pairs)
+    def current(self, again: bool = False) -> dict[str, Any]:
+        """The next pair under fresh names, the question, and how far the rater has come.
+
+        again: the pair that was just judged stays on the screen if it has another question.
+        """
+        progress = {"done": self.total - len(self.left_to_do), "total": self.total}
         if not self.left_to_do:
-            return {"pair": None, "done": total, "total": total}
-        number = self.left_to_do[0]
-        pair = self.pairs[number]
-        self.media.clear()  # only what is on the screen can be fetched
-        self.ids.clear()
-        word = secrets.token_urlsafe(12)
-        self.ids[word] = number
-
-        def serve(path: Path) -> str:
-            name = f"media/{secrets.token_urlsafe(12)}{path.suffix.lower()}"
-            self.media[f"/{name}"] = path
-            return name
-
-        shown = {
-            "id": word,
+            return {"pair": None, **progress}
+        pair, question = self.left_to_do[0]
+        if not (again and self.shown.get("pair") is pair):
+            self.media.clear()  # only what is on the screen can be fetched
+            self.since = time.monotonic()
+            self.shown = {
+                "pair": pair,
+                "left": self._serve(pair.left_video),
+                "right": self._serve(pair.right_video),
+                "reference": self._serve(pair.reference) if pair.reference else None,
+            }
+        self.shown["id"] = secrets.token_urlsafe(12)
+        told = {
+            **{name: self.shown[name] for name in ("id", "left", "right", "reference")},
             "prompt": pair.prompt,
-            "left": serve(pair.left_video),
-            "right": serve(pair.right_video),
-            "reference": serve(pair.reference) if pair.reference else None,
+            "timeline": [list(event) for event in pair.timeline],
+            "question": QUESTIONS[question],
+            "wait": max(0.0, self.least - (time.monotonic() - self.since)),
         }
-        return {"pair": shown, "done": total - len(self.left_to_do), "total": total}
+        return {"pair": told, **progress}
+
+    def _serve(self, path: Path) -> str:
+        name = f"media/{secrets.token_urlsafe(12)}{path.suffix.lower()}"
+        self.media[f"/{name}"] = path
+        return name
 
     def take(self, word: Any, winner: Any) -> dict[str, Any]:
-        """Record a vote on the pair that was shown under `word`; returns the next one."""
+        """Record a vote on the pair that was shown under `word`; returns the next one.
+
+        winner: "left", "right", "draw" or "bad" (both are).
+        """
         with self.lock:
-            number = self.ids.get(word) if isinstance(word, str) else None
-            if number is None or winner not in ("left", "right", "draw"):
+            if not isinstance(word, str) or word != self.shown.get("id") or not self.left_to_do:
                 raise LeaderboardError("this pair is not on the screen any more; reload the page.")
-            self.votes.append(self.pairs[number], winner, self.rater)
-            self.left_to_do.remove(number)
-            return self.current()
+            pair, question = self.left_to_do[0]
+            names = {"left": pair.left, "right": pair.right, "draw": DRAW, "bad": BOTH_BAD}
+            if not isinstance(winner, str) or winner not in names:
+                raise LeaderboardError(f"{winner!r} is not an answer: {', '.join(names)} are.")
+            seen = time.monotonic() - self.since
+            if seen < self.least:
+                raise LeaderboardError(f"look at both videos for {self.least:g} s before you vote.")
+            self.votes.append(
+                {
+                    "sample": pair.sample,
+                    "seed": str(pair.seed),
+                    "identity": pair.identity,
+                    "question": question,
+                    "left": pair.left,
+                    "right": pair.right,
+                    "winner": names[winner],
+                    "rater": self.rater,
+                    "seconds": f"{seen:.1f}",
+                    "check": names[pair.check] if pair.check else "",
+                }
+            )
+            self.left_to_do.pop(0)
+            return self.current(again=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

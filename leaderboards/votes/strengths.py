@@ -1,16 +1,14 @@
-"""People's votes on pairs of videos: the challenge's points, Bradley-Terry strengths, agreement.
+"""The challenge's points, and Bradley-Terry strengths with intervals.
 
-A vote names a sample, the entry shown on the left, the one on the right, and the winner (an entry's
-name, or "draw"). `bradley_terry` fits P(i beats j) = 1 / (1 + exp(s_j - s_i)) by maximum
-likelihood, a draw counting half for each (Bradley and Terry 1952), with intervals from the
-sandwich covariance, so that neither draws nor several votes on one sample make them too narrow or
-too wide.
+`bradley_terry` fits P(i beats j) = 1 / (1 + exp(s_j - s_i)) by maximum likelihood, a draw (or "both
+bad") counting half for each (Bradley and Terry 1952). Intervals are clustered on samples and on
+raters, so that neither draws nor many votes on one sample or by one person make them too narrow.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,58 +16,14 @@ from scipy import stats
 from scipy.sparse.csgraph import connected_components
 
 from leaderboards.errors import LeaderboardError
-from leaderboards.statistics import krippendorff_alpha
-
-DRAW = "draw"
-COLUMNS = ("sample", "left", "right", "winner")
-
-
-def read_votes(source: str | Path | pd.DataFrame) -> pd.DataFrame:
-    """Read and check votes: columns sample, left, right, winner, and where given rater and time.
-
-    Raises LeaderboardError naming the line of the first broken vote.
-    """
-    if isinstance(source, pd.DataFrame):
-        votes, name = source.copy(), "votes"
-    else:
-        path, name = Path(source), str(source)
-        if not path.is_file():
-            raise LeaderboardError(f"{path} does not exist: give a CSV of votes.")
-        votes = pd.read_csv(path, dtype=str, keep_default_na=False)
-    missing = [column for column in COLUMNS if column not in votes.columns]
-    if missing:
-        raise LeaderboardError(
-            f"{name} has no column {', '.join(missing)}: votes have sample, left, right and winner."
-        )
-    for column in (*COLUMNS, *(["rater"] if "rater" in votes else [])):
-        votes[column] = votes[column].astype(str).str.strip()
-    for broken, why in (
-        ((votes[list(COLUMNS)] == "").any(axis=1), "a field is empty"),
-        (votes["left"] == votes["right"], "left and right are the same entry"),
-        (
-            ~(votes["winner"].isin([DRAW]) | votes["winner"].eq(votes["left"])
-              | votes["winner"].eq(votes["right"])),
-            "the winner is neither of the two nor 'draw'",
-        ),
-        (votes["left"].eq(DRAW) | votes["right"].eq(DRAW), "no entry can be called 'draw'"),
-    ):  # fmt: skip
-        if broken.any():
-            line = int(np.flatnonzero(broken)[0]) + 2
-            raise LeaderboardError(f"{name}, line {line}: {why}; mend or remove that vote.")
-    if votes.empty:
-        raise LeaderboardError(f"{name} has no votes yet: collect some with `leaderboard vote`.")
-    return votes.reset_index(drop=True)
-
-
-def _outcome(votes: pd.DataFrame) -> np.ndarray:
-    """What left got: 1 for a win, 0.5 for a draw, 0 for a loss. float [V]."""
-    return np.where(votes["winner"] == DRAW, 0.5, (votes["winner"] == votes["left"]).astype(float))
+from leaderboards.votes.ballots import BOTH_BAD, one_question, outcome, read_votes
 
 
 def vote_points(votes: str | Path | pd.DataFrame) -> pd.DataFrame:
     """Points of each entry, most first: 1 for a win, 0.5 for a draw, 0 for a loss (phase 2).
 
-    Returns a frame indexed by entry with points, wins, draws, losses and votes.
+    Returns a frame indexed by entry with points, wins, draws, losses, votes, and both_bad: how many
+    of the draws said that neither was good. Raises LeaderboardError for votes on several questions.
 
     >>> import pandas as pd
     >>> vote_points(pd.DataFrame({"sample": ["1", "2"], "left": ["a", "b"], "right": ["b", "a"],
@@ -77,11 +31,13 @@ def vote_points(votes: str | Path | pd.DataFrame) -> pd.DataFrame:
     {'a': 1.5, 'b': 0.5}
     """
     votes = read_votes(votes)
-    left = _outcome(votes)
+    one_question(votes)
+    left = outcome(votes)
     long = pd.DataFrame(
         {
             "entry": pd.concat([votes["left"], votes["right"]], ignore_index=True),
             "points": np.r_[left, 1 - left],
+            "both_bad": np.tile(votes["winner"] == BOTH_BAD, 2),
         }
     )
     long = long.assign(
@@ -100,13 +56,15 @@ def bradley_terry(
 ) -> pd.DataFrame:
     """Bradley-Terry strengths with intervals, strongest first.
 
-    votes: a CSV or frame as in `read_votes`. confidence: of each interval, or, where
-    `simultaneous`, of all intervals together. prior: how many imaginary draws every pair of
+    votes: a CSV or frame as in `read_votes`, on one question. confidence: of each interval, or,
+    where `simultaneous`, of all intervals together. prior: how many imaginary draws every pair of
     entries starts with; 0 is plain maximum likelihood.
 
     Returns a frame indexed by entry: strength (log odds, mean 0 over entries), low, high, se,
-    win_rate (chance of beating an average entry), votes. The covariance is the sandwich one, votes
-    on one sample taken together, with Student's t over samples.
+    win_rate (chance of beating an average entry), votes; `attrs["notes"]` has sentences that its
+    reader must know. The covariance is clustered two ways, on samples (on identities where they are
+    named) and on raters (Cameron, Gelbach and Miller 2011), with Student's t over the fewer of the
+    two. For raters, of whom there are few, it is the jackknife's, which does not fall short then.
 
     Raises LeaderboardError where the votes leave a strength unbounded: some entries have never lost
     (or won) against the others, or were never compared with them.
@@ -116,23 +74,50 @@ def bradley_terry(
     if prior < 0:
         raise LeaderboardError(f"the prior is {prior}: give 0 or a positive number of draws.")
     votes = read_votes(votes)
+    one_question(votes)
     names: list[str] = sorted({*votes["left"].tolist(), *votes["right"].tolist()})
     place = {name: i for i, name in enumerate(names)}
     left = votes["left"].map(place).to_numpy()
     right = votes["right"].map(place).to_numpy()
-    outcome = _outcome(votes)
+    gained = outcome(votes)
+    strength, hessian = _fit(names, left, right, gained, prior)
+    scores, information = _scores(strength, left, right, gained)
+    covariance, freedom, notes = _two_way(votes, scores, information, left, right, hessian)
+    se = np.sqrt(np.diag(covariance))
+    factor = stats.t.ppf((1 + confidence) / 2, freedom)
+    if simultaneous:
+        factor = _simultaneous_factor(covariance, se, confidence, freedom)
+    table = pd.DataFrame(
+        {
+            "strength": strength,
+            "low": strength - factor * se,
+            "high": strength + factor * se,
+            "se": se,
+            "win_rate": 1 / (1 + np.exp(-strength)),
+            "votes": np.bincount(np.r_[left, right], minlength=len(names)),
+        },
+        index=pd.Index(names, name="entry"),
+    ).sort_values("strength", ascending=False, kind="stable")
+    table.attrs["notes"] = [*votes.attrs.get("notes", []), *notes]
+    return table
+
+
+def _fit(
+    names: list[str], left: np.ndarray, right: np.ndarray, gained: np.ndarray, prior: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maximum-likelihood strengths [E] with mean 0, and the negative Hessian there [E, E]."""
     e = len(names)
     wins = np.full((e, e), prior / 2)  # wins[i, j]: what i got against j
     np.fill_diagonal(wins, 0.0)
-    np.add.at(wins, (left, right), outcome)
-    np.add.at(wins, (right, left), 1 - outcome)
+    np.add.at(wins, (left, right), gained)
+    np.add.at(wins, (right, left), 1 - gained)
     parts, part = connected_components(wins > 0, directed=True, connection="strong")
     if parts > 1:
         groups = [[n for n, p in zip(names, part) if p == k] for k in range(parts)]
         smallest = ", ".join(sorted(groups, key=lambda group: (len(group), group))[0])
         raise LeaderboardError(
             f"{smallest} won or lost every comparison with the others (or had none), so no finite "
-            "strength fits: collect more votes, or pass a prior such as 0.5 draws a pair."
+            "strength fits: collect more votes, or pass a prior such as 0.5 draws per pair."
         )
     strength = np.zeros(e)
     games = wins + wins.T
@@ -144,38 +129,101 @@ def bradley_terry(
         step = np.linalg.pinv(hessian) @ gradient
         strength += step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
         if np.abs(step).max() < 1e-10:
-            break
-    else:
-        raise LeaderboardError(
-            "the strengths did not settle: pass a prior such as 0.5 draws a pair."
-        )
-    strength -= strength.mean()
-    bread = np.linalg.pinv(hessian)
-    residual = outcome - 1 / (1 + np.exp(strength[right] - strength[left]))
-    sample, _ = pd.factorize(votes["sample"])
-    g = int(sample.max()) + 1
-    meat = np.zeros((g, e))
-    np.add.at(meat, (sample, left), residual)
-    np.add.at(meat, (sample, right), -residual)
-    if g < 2:
-        raise LeaderboardError("all votes are on one sample, so no interval can be given.")
-    covariance = bread @ (meat.T @ meat * g / (g - 1)) @ bread
-    se = np.sqrt(np.diag(covariance))
-    factor = stats.t.ppf((1 + confidence) / 2, g - 1)
-    if simultaneous:
-        factor = _simultaneous_factor(covariance, se, confidence, g - 1)
-    table = pd.DataFrame(
-        {
-            "strength": strength,
-            "low": strength - factor * se,
-            "high": strength + factor * se,
-            "se": se,
-            "win_rate": 1 / (1 + np.exp(-strength)),
-            "votes": np.bincount(np.r_[left, right], minlength=e),
-        },
-        index=pd.Index(names, name="entry"),
+            return strength - strength.mean(), hessian
+    raise LeaderboardError(
+        "the strengths did not converge: pass a prior such as 0.5 draws per pair."
     )
-    return table.sort_values("strength", ascending=False, kind="stable")
+
+
+def _scores(
+    strength: np.ndarray, left: np.ndarray, right: np.ndarray, gained: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each vote's share of the likelihood's gradient [V, E], and its weight in the Hessian [V]."""
+    chance = 1 / (1 + np.exp(strength[right] - strength[left]))
+    scores = np.zeros((len(left), len(strength)))
+    at = np.arange(len(left))
+    scores[at, left] = gained - chance
+    scores[at, right] = chance - gained
+    return scores, chance * (1 - chance)
+
+
+def _two_way(
+    votes: pd.DataFrame,
+    scores: np.ndarray,
+    information: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    hessian: np.ndarray,
+) -> tuple[np.ndarray, int, list[str]]:
+    """Covariance of the strengths [E, E], degrees of freedom, and notes; see `_scores`."""
+    bread = np.linalg.pinv(hessian)
+    named = "identity" if "identity" in votes and votes["identity"].ne("").all() else "sample"
+    sample, samples = pd.factorize(votes[named])
+    if len(samples) < 2:
+        raise LeaderboardError(f"all votes are on one {named}, so no interval can be given.")
+    by_sample = _clustered(scores, sample, bread)
+    if "rater" not in votes or votes["rater"].eq("").any():
+        return by_sample, len(samples) - 1, [
+            "The votes do not all name a rater, so the intervals take no account of how raters "
+            "differ."
+        ]  # fmt: skip
+    rater, raters = pd.factorize(votes["rater"])
+    if len(raters) < 2:
+        return by_sample, len(samples) - 1, [
+            f"All votes are by {raters[0]}, so the intervals say nothing about other raters."
+        ]  # fmt: skip
+    by_rater, alone = _jackknifed(scores, information, left, right, rater, hessian)
+    cell, _ = pd.factorize(sample * len(raters) + rater)
+    both = by_sample + by_rater - _clustered(scores, cell, bread)
+    # The difference may fall below either part, even below 0 (Cameron et al., section 2.3).
+    values, vectors = np.linalg.eigh(both)
+    both = (vectors * np.maximum(values, 0)) @ vectors.T
+    least = np.maximum(np.diag(by_sample), np.diag(by_rater))
+    grow = np.sqrt(np.maximum(least / np.maximum(np.diag(both), 1e-300), 1.0))
+    notes = [
+        f"Without {raters[one]}'s votes some entries would not be compared with the others; their "
+        "intervals rest on that rater."
+        for one in alone
+    ]
+    return both * np.outer(grow, grow), min(len(samples), len(raters)) - 1, notes
+
+
+def _clustered(scores: np.ndarray, cluster: np.ndarray, bread: np.ndarray) -> np.ndarray:
+    """Sandwich covariance, gradients summed within clusters, times G / (G - 1)."""
+    g = int(cluster.max()) + 1
+    meat = np.zeros((g, scores.shape[1]))
+    np.add.at(meat, cluster, scores)
+    return bread @ (meat.T @ meat * g / max(g - 1, 1)) @ bread
+
+
+def _jackknifed(
+    scores: np.ndarray,
+    information: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    cluster: np.ndarray,
+    hessian: np.ndarray,
+) -> tuple[np.ndarray, list[int]]:
+    """Covariance by leaving out a cluster at a time, one Newton step each (Bell and McCaffrey's
+    CR3), and the clusters that cannot be left out, which move the strengths by the plain step."""
+    g, e = int(cluster.max()) + 1, scores.shape[1]
+    moved = np.zeros((g, e))
+    alone = []
+    for one in range(g):
+        mine = cluster == one
+        own = np.zeros((e, e))
+        weight = information[mine]
+        i, j = left[mine], right[mine]
+        for a, b, sign in ((i, i, 1), (j, j, 1), (i, j, -1), (j, i, -1)):
+            np.add.at(own, (a, b), sign * weight)
+        rest = hessian - own
+        if np.linalg.matrix_rank(rest, tol=1e-9 * max(hessian.max(), 1e-300), hermitian=True) < (
+            e - 1
+        ):
+            alone.append(one)
+            rest = hessian
+        moved[one] = np.linalg.pinv(rest, hermitian=True) @ scores[mine].sum(axis=0)
+    return moved.T @ moved * (g - 1) / g, alone
 
 
 def _simultaneous_factor(
@@ -191,32 +239,26 @@ def _simultaneous_factor(
     return float(np.quantile(np.abs(normal).max(axis=1) / scale, confidence))
 
 
-def agreement(
-    votes: str | Path | pd.DataFrame, level: Literal["nominal", "interval"] = "interval"
-) -> float:
-    """Krippendorff's alpha between raters, over pairs of entries on a sample.
+def rater_spread(votes: str | Path | pd.DataFrame) -> float:
+    """How far raters' own strengths of an entry lie apart: a standard deviation in log odds.
 
-    A vote is 1, 0.5 or 0 for the entry whose name sorts first, whichever side it was on; a rater's
-    second vote on the same pair replaces the first. level "interval" lets a draw lie between the
-    two; "nominal" treats the three as unrelated. NaN where no two raters judged the same pair.
+    By moments: what the jackknife over raters finds beyond the noise of single votes, averaged
+    over entries; 0 where it finds no more. What `plan_votes` calls spread.
 
-    Raises LeaderboardError where the votes do not name their rater.
+    Raises LeaderboardError with fewer than two raters.
     """
     votes = read_votes(votes)
-    if "rater" not in votes or votes["rater"].eq("").any():
-        raise LeaderboardError("the votes do not all name a rater: add a column 'rater'.")
-    first = votes["left"] < votes["right"]
-    outcome = _outcome(votes)
-    long = pd.DataFrame(
-        {
-            "unit": votes["sample"]
-            + "\0"
-            + votes["left"].where(first, votes["right"])
-            + "\0"
-            + votes["right"].where(first, votes["left"]),
-            "rater": votes["rater"],
-            "value": np.where(first, outcome, 1 - outcome),
-        }
-    ).drop_duplicates(["unit", "rater"], keep="last")
-    table = long.pivot(index="rater", columns="unit", values="value")
-    return krippendorff_alpha(table.to_numpy(float), level)
+    one_question(votes)
+    if "rater" not in votes or votes["rater"].nunique() < 2:
+        raise LeaderboardError("raters' spread shows only with votes by two raters or more.")
+    names: list[str] = sorted({*votes["left"].tolist(), *votes["right"].tolist()})
+    place = {name: i for i, name in enumerate(names)}
+    left, right = (votes[side].map(place).to_numpy() for side in ("left", "right"))
+    gained = outcome(votes)
+    strength, hessian = _fit(names, left, right, gained, 0.5)
+    scores, information = _scores(strength, left, right, gained)
+    rater, raters = pd.factorize(votes["rater"])
+    by_rater, _ = _jackknifed(scores, information, left, right, rater, hessian)
+    noise = _clustered(scores, np.arange(len(votes)), np.linalg.pinv(hessian))
+    beyond = float(np.diag(by_rater - noise).mean()) / (1 - 1 / len(names))
+    return math.sqrt(max(beyond, 0.0) * len(raters))

@@ -14,7 +14,6 @@ from leaderboards.statistics import (
     cluster_means,
     few_values,
     holm,
-    krippendorff_alpha,
     paired_tests,
     resampling_weights,
 )
@@ -206,27 +205,6 @@ def test_all_pairs_find_what_differs_and_leave_out_who_is_absent() -> None:
     assert p[0, 1] > 0.05
     assert p == pytest.approx(p.T, nan_ok=True)
     assert np.isnan(p[3]).all()
-
-
-def test_krippendorff_published_example() -> None:
-    # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), example C.
-    x = math.nan
-    ratings = np.array(
-        [
-            [1, 2, 3, 3, 2, 1, 4, 1, 2, x, x, x],
-            [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, x, 3],
-            [x, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, x],
-            [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, x],
-        ]
-    )
-    assert krippendorff_alpha(ratings) == pytest.approx(0.743, abs=5e-4)
-    assert krippendorff_alpha(ratings, "interval") == pytest.approx(0.849, abs=5e-4)
-
-
-def test_krippendorff_edges() -> None:
-    assert krippendorff_alpha(np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0]])) == 1.0
-    assert math.isnan(krippendorff_alpha(np.array([[1.0, math.nan], [math.nan, 0.0]])))
-    assert krippendorff_alpha(np.array([[0.0, 1.0], [1.0, 0.0]])) < 0
 
 
 def test_false_positives_keep_to_their_rate() -> None:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from leaderboards import Leaderboard, LeaderboardError
 from leaderboards.page import inline_json, write_page
 from leaderboards.report import load, write_report
+from tests.leaderboards.browser import open_browser
 from tests.leaderboards.runs import make_run
 
 CELLS = {
@@ -109,29 +108,9 @@ def test_page_of_a_bare_table(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- in a browser
 
 
-def _browser(*flags: str) -> Any:
-    binary = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("chromium and its driver are not installed")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={tempfile.mkdtemp()}", "--window-size=1280,900", *flags,
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options=options, service=Service(driver))
-
-
 @pytest.fixture(scope="module")
 def page(run: Path) -> Iterator[Any]:
-    browser = _browser()
+    browser = open_browser()
     browser.get("about:blank")
     browser.get_log("performance")  # what the browser loads for itself before there is a page
     browser.get((run / "leaderboard" / "index.html").as_uri())

@@ -137,3 +137,45 @@ def test_agreement() -> None:
     assert agreement(frame) > agreement(frame, "nominal")
     with pytest.raises(LeaderboardError, match="name a rater"):
         agreement(frame.drop(columns="rater"))
+
+
+def test_the_prior_is_so_many_draws_per_pair() -> None:
+    """Ten wins of ten and p draws: (10 + p/2) against p/2."""
+    frame = votes(*((str(k), "a", "b", "a") for k in range(10)))
+    for prior in (0.5, 1.0, 3.0):
+        table = bradley_terry(frame, prior=prior)
+        gap = table.loc["a", "strength"] - table.loc["b", "strength"]
+        assert gap == pytest.approx(math.log((10 + prior / 2) / (prior / 2)), abs=1e-6)
+
+
+def test_votes_by_raters_who_differ() -> None:
+    """600 votes by 5 raters: clustered on samples alone, every second interval missed."""
+    from benchmarks.validity import rater_coverage
+
+    both, samples_only = rater_coverage(40, raters=5, spread=0.8, votes=600)
+    assert both >= 0.9
+    assert samples_only < 0.65
+
+
+def test_one_rater_and_nameless_raters_are_said() -> None:
+    frame = published_votes()
+    assert "do not all name a rater" in bradley_terry(frame).attrs["notes"][0]
+    one = bradley_terry(frame.assign(rater="ann"))
+    assert "nothing about other raters" in one.attrs["notes"][0]
+    pd.testing.assert_frame_equal(one, bradley_terry(frame))
+
+
+def test_an_entry_that_one_rater_alone_compared_is_said() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(str(k), "a", "b", str(rng.choice(["a", "b"])), f"r{k % 3}") for k in range(60)]
+    rows += [(str(k), "a", "c", str(rng.choice(["a", "c"])), "r0") for k in range(30)]
+    frame = pd.DataFrame(rows, columns=["sample", "left", "right", "winner", "rater"])
+    table = bradley_terry(frame)
+    assert "Without r0's votes" in table.attrs["notes"][0]
+    assert np.isfinite(table["se"]).all()
+
+
+def test_identities_are_the_clusters_where_they_are_named() -> None:
+    frame = published_votes()
+    people = frame.assign(identity=[str(int(s) // 5) for s in frame["sample"]])
+    assert not np.allclose(bradley_terry(people)["se"], bradley_terry(frame)["se"])

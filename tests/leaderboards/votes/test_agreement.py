@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leaderboards.votes import agreement, krippendorff_alpha, left_share
+
+
+def test_krippendorff_published_example() -> None:
+    # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), example C.
+    x = math.nan
+    ratings = np.array(
+        [
+            [1, 2, 3, 3, 2, 1, 4, 1, 2, x, x, x],
+            [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, x, 3],
+            [x, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, x],
+            [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, x],
+        ]
+    )
+    assert krippendorff_alpha(ratings) == pytest.approx(0.743, abs=5e-4)
+    assert krippendorff_alpha(ratings, "interval") == pytest.approx(0.849, abs=5e-4)
+
+
+def test_krippendorff_edges() -> None:
+    assert krippendorff_alpha(np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0]])) == 1.0
+    assert math.isnan(krippendorff_alpha(np.array([[1.0, math.nan], [math.nan, 0.0]])))
+    assert krippendorff_alpha(np.array([[0.0, 1.0], [1.0, 0.0]])) < 0
+
+
+def test_the_left_side() -> None:
+    rows = [("1", "a", "b", "a")] * 30 + [("1", "a", "b", "b")] * 10 + [("1", "a", "b", "draw")] * 9
+    frame = pd.DataFrame(rows, columns=["sample", "left", "right", "winner"])
+    share, low, high = left_share(frame)
+    assert share == 0.75
+    # Wilson's interval for 30 of 40, as R's prop.test(30, 40, correct = FALSE) prints it.
+    assert (low, high) == (pytest.approx(0.5981, abs=1e-4), pytest.approx(0.8581, abs=1e-4))
+
+
+def test_pairs_of_two_seeds_are_two_units() -> None:
+    rows = [("1", "0", "a", "b", "a", "x"), ("1", "1", "a", "b", "b", "y")]
+    frame = pd.DataFrame(rows, columns=["sample", "seed", "left", "right", "winner", "rater"])
+    assert math.isnan(agreement(frame))
