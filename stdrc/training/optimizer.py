@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stdrc.training.config import OptimizerConfig
 
@@ -16,10 +17,55 @@ from stdrc.training.config import OptimizerConfig
 _HIDDEN_MATRIX = re.compile(r"transformer_blocks\..*\.weight$")
 
 
+class _Muon(torch.optim.Muon):
+    """PyTorch's Muon, but on a CPU it orthogonalises in float32.
+
+    PyTorch's is fixed to bfloat16. A processor without instructions for it takes 20 times as long
+    over that as over float32, and longer than over forward and backward of a miniature together.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        if any(p.is_cuda for group in self.param_groups for p in group["params"]):
+            return super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                average = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p.grad))
+                average.lerp_(p.grad, 1 - group["momentum"])
+                update = p.grad.lerp(average, group["momentum"]) if group["nesterov"] else average
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                # The size of AdamW's updates: `adjust_lr_fn="match_rms_adamw"`.
+                size = 0.2 * math.sqrt(max(p.shape))
+                direction = _orthogonalised(
+                    update, group["ns_coefficients"], group["ns_steps"], group["eps"]
+                )
+                p.add_(direction, alpha=-group["lr"] * size)
+        return loss
+
+
+def _orthogonalised(
+    matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> Tensor:
+    """Newton-Schulz towards the nearest orthogonal matrix, as in `torch.optim.Muon`."""
+    a, b, c = coefficients
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide / wide.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
 class MuonWithAdamW(torch.optim.Optimizer):
     """Muon for the matrices inside transformer blocks, AdamW for everything else.
 
-    Both are PyTorch's own; this gives them one list of groups and one state, so that checkpoints,
+    Both are PyTorch's own, but for Muon's precision on a CPU; this gives them one list of groups and one state, so that checkpoints,
     schedules and `accelerate` see a single optimizer. Muon's update is scaled to AdamW's usual
     size (`match_rms_adamw`), so one learning rate serves both.
 
@@ -37,7 +83,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         rate = {"lr": config.lr, "weight_decay": config.weight_decay}
         self._inner: list[torch.optim.Optimizer] = []
         if matrices:
-            self._inner.append(torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **rate))
+            self._inner.append(_Muon(matrices, adjust_lr_fn="match_rms_adamw", **rate))
         if others:
             self._inner.append(
                 torch.optim.AdamW(others, betas=config.betas, eps=config.eps, foreach=True, **rate)
