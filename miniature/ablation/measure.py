@@ -35,8 +35,9 @@ from miniature.judges.attributes import leakage, parse_prompt
 from miniature.measure import Judges, clips
 from stdrc import ThreeStreamGuidance
 from stdrc.positions import ReferencePlacement
+from stdrc.sequence import TokenSequence
 from stdrc.training.checkpoint import whole_file
-from stdrc.training.denoiser import Denoiser, pack, sequence_coords
+from stdrc.training.denoiser import Denoiser, pack
 from stdrc.training.objectives import add_noise
 
 BATCH = 16
@@ -174,15 +175,15 @@ def _velocities(
     sigmas = torch.full((people,), level)
     video = pack(add_noise(latents, noise, sigmas), transformer)
     frames, height, width = latents.shape[2:]
-    coords = sequence_coords(
-        transformer, frames=frames, height=height, width=width, fps=8.0,
-        placement=None if reference is None else placement,
+    sequence = TokenSequence.of(
+        transformer.rope, None if reference is None else placement,
+        frames=frames, height=height, width=width, fps=8.0,
     )  # fmt: skip
     text = given["text"].video
     found = [
         denoiser(
             video[i : i + BATCH], sigmas[i : i + BATCH], text[i : min(i + BATCH, people)], None,
-            None if reference is None else reference[i : min(i + BATCH, people)], *coords,
+            None if reference is None else reference[i : min(i + BATCH, people)], sequence,
         )[0]
         for i in range(0, people, BATCH)
     ]  # fmt: skip

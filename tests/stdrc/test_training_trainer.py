@@ -212,8 +212,14 @@ def test_muon_takes_the_blocks_matrices_and_adamw_the_rest(tmp_path: Path) -> No
                 parameter.grad = torch.randn(parameter.shape, generator=generator)
         for optimizer in (combined, *apart):
             optimizer.step()
+    rounded = {id(parameter) for parameter in matrices}
+    start = dict(tiny_transformer().named_parameters())
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(a, b, msg=name)
+        if id(b) in rounded:
+            # PyTorch's Muon orthogonalises in bfloat16 even on a CPU; ours doesn't.
+            assert (a - b).norm() < 0.05 * (b - start[name]).norm(), name
+        else:
+            torch.testing.assert_close(a, b, msg=name)
 
 
 @pytest.mark.slow
