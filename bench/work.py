@@ -14,7 +14,7 @@ from bench.scoring import Judge, Scorer, inputs
 from bench.store import Store
 from bench.sweep import Cell, Task
 from leaderboards.runfolder import MetricRow
-from media import writing
+from media import files
 from metrics.scores import VideoItem
 
 
@@ -123,7 +123,7 @@ class Work:
             cell.failed += 1
             return False
         sha256 = hashlib.sha256(result.data).hexdigest()
-        writing.write_bytes(self.store.video_path(result.key), result.data)
+        files.write_atomic(self.store.video_path(result.key), result.data)
         self.store.finish(result.key, sha256, result.seconds)
         self.shown.sha256[result.key] = sha256
         cell.done += 1

@@ -21,7 +21,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from media.errors import UnreadableImageError
 
-__all__ = ["IMAGE_SUFFIXES", "WHITE", "Picture", "Pixels", "image_size", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "WHITE",
+    "Picture",
+    "Pixels",
+    "animation_frames",
+    "flatten_alpha",
+    "image_size",
+    "read_image",
+]
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Picture: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
@@ -46,11 +55,38 @@ def read_image(image: Picture) -> Pixels:
             floating point); an array of another shape, type or range.
     """
     if isinstance(image, Image.Image):
-        return _rgb(image, "The image")
+        return _first(image, "The image")
     if isinstance(image, np.ndarray):
         return _rgb(_from_array(image), "The array")
     with _opened(image) as (opened, name):
-        return _rgb(opened, name)
+        return _first(opened, name)
+
+
+def animation_frames(path: str | Path) -> Iterator[tuple[Pixels, float]]:
+    """Frames of an animated (or still) picture, each as `read_image` reads it.
+
+    Yields:
+        Pixels, uint8 ``[H, W, 3]``, and for how many milliseconds they are shown; 0 where the
+        file doesn't say.
+
+    Raises:
+        UnreadableImageError: see `read_image`.
+    """
+    with _opened(path) as (opened, name):
+        # An APNG may hold a picture for viewers that know no animations, which isn't a frame.
+        first = int(getattr(opened, "default_image", False))
+        number = first
+        try:
+            for number in range(first, getattr(opened, "n_frames", 1)):
+                opened.seek(number)
+                pixels = _rgb(opened, name)
+                yield pixels, float(opened.info.get("duration") or 0)
+        except _DAMAGE as error:
+            if isinstance(error, UnreadableImageError):
+                raise
+            raise UnreadableImageError(
+                f"{name} breaks off at frame {number - first} ({error}); write it again."
+            ) from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -138,14 +174,30 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     raise UnreadableImageError(f"An image array is uint8, uint16 or float, not {array.dtype}.")
 
 
+def flatten_alpha(pixels: Pixels) -> Pixels:
+    """RGBA, uint8 ``[H, W, 4]``, on white: RGB, uint8 ``[H, W, 3]``."""
+    whole = Image.fromarray(pixels)
+    return np.array(
+        Image.alpha_composite(Image.new("RGBA", whole.size, (*WHITE, 255)), whole).convert("RGB")
+    )
+
+
 def _eight_bits(values: NDArray[Any]) -> Pixels:
     """16-bit values in 0..65535 to the nearest of 0..255."""
     return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
+def _first(image: Image.Image, name: str) -> Pixels:
+    """Of an animation the first frame, whichever was looked at before."""
+    try:
+        image.seek(0)
+    except _DAMAGE as error:
+        raise UnreadableImageError(f"{name} is damaged ({error}); write it again.") from error
+    return _rgb(image, name)
+
+
 def _rgb(image: Image.Image, name: str) -> Pixels:
     try:
-        image.seek(0)  # of an animation the first frame, whichever was looked at before
         transparency = image.info.get("transparency")
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
@@ -163,8 +215,7 @@ def _rgb(image: Image.Image, name: str) -> Pixels:
         if image.mode == "La":
             image = image.convert("LA")
         if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image)
+            return flatten_alpha(np.asarray(image.convert("RGBA")))
         return np.array(image.convert("RGB"))
     except UnreadableImageError:
         raise

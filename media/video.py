@@ -1,52 +1,95 @@
 """Reading videos: any file or folder of images as uint8 RGB frames, by index or as a stream.
 
-`probe` opens a file with PyAV and reads its header and first frame, so that whatever is wrong with
-the file is said in words before anything large is allocated. A few frames of many are then taken
-from decord, whose batched reads decode each group of pictures once. PyAV does what decord can't
-(rotation metadata, GIFs, containers without an index), what it fails on, and reading from end to
-end, where decord's memory grows by each frame. `VideoReader.stream` holds one chunk of frames at a
-time, so memory doesn't grow with a video's length.
+Frame i is the i-th picture that a player shows, upright, whatever else is asked for and however
+few: files are decoded in order from their start, because seeking is right only as far as a file's
+index is (B-frames in AVI, open groups of pictures and edit lists break it). The first pass reads
+the packets' time stamps; where they can't say how many pictures come out, it decodes. What is read
+later is held against them, and what disagrees is refused. `VideoReader.stream` holds one chunk of
+frames at a time, so memory doesn't grow with a video's length.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import av
 import numpy as np
+import PIL
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
+from av.video.reformatter import ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from media.errors import UnreadableVideoError, UserError
-from media.images import IMAGE_SUFFIXES, image_size, read_image
+from media.files import file_sha256, natural_order, tree_sha256
+from media.images import (
+    IMAGE_SUFFIXES,
+    Pixels,
+    animation_frames,
+    flatten_alpha,
+    image_size,
+    read_image,
+)
 
 __all__ = [
+    "CHUNK_BYTES",
+    "DECODER",
     "MAX_PIXELS",
     "Clip",
     "VideoInfo",
     "VideoReader",
-    "file_sha256",
-    "probe",
     "read_clip",
     "sample_linspace",
+    "video_sha256",
 ]
 
-Frames = NDArray[np.uint8]
+Frames: TypeAlias = NDArray[np.uint8]
 
 MAX_PIXELS = 8192 * 4608
-"""Largest frame or image that is read: 8K with room to spare; more is a decompression bomb."""
+"""Largest frame of a video that is read: 8K with room to spare; more is a decompression bomb."""
 
 CHUNK_BYTES = 32 << 20
 """Size of the chunks of frames in which a video is streamed."""
 
-_SPARSE = 4
-"""From one frame in so many on, PyAV decodes all in order rather than decord those wanted."""
+_LIBRARIES = ("libavformat", "libavcodec", "libswscale")
+DECODER = " ".join(
+    [
+        "reader 2",
+        *(f"{name} {'.'.join(map(str, av.library_versions[name]))}" for name in _LIBRARIES),
+        f"Pillow {PIL.__version__}",
+    ]
+)
+"""How frames are decoded, for the keys of what is computed from them."""
 
-_IMAGE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
+_STILL_MAGIC = (b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "sdp"})
+#: Containers that write their duration into the header, so that a file cut short is noticed.
+_TIMED = frozenset({"flv", "matroska,webm"})
+#: Where each packet shows one picture, so that packets may be counted instead of pictures.
+_COUNTED_CODECS = frozenset({"av1", "h264", "hevc", "vp9"})
+_COUNTED_CONTAINERS = frozenset({"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"})
+_HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video before its frames are read."""
+
+    count: int  # frames that are shown
+    fps: float  # average frames per second, 0 where the file doesn't say
+    width: int  # as displayed, after rotation
+    height: int
+    codec: str = ""  # FFmpeg's name; "image" for pictures and "folder" for folders of them
+    remarks: tuple[str, ...] = ()  # what a score on these frames should say with it
+
+    def chunk_frames(self, limit: int = CHUNK_BYTES) -> int:
+        """How many frames fit into ``limit`` bytes; at least one."""
+        return max(1, limit // (self.width * self.height * 3))
 
 
 @dataclass(frozen=True)
@@ -55,25 +98,18 @@ class Clip:
 
     frames: Frames  # uint8 [T, H, W, 3], RGB
     indices: NDArray[np.int64]  # [T], which frames of the video these are
-    fps: float  # average frames a second; 0 where the file doesn't say
+    info: VideoInfo
     sha256: str  # of the file's bytes, or of a folder's images in order
-    count: int  # frames in the whole video
 
+    @property
+    def fps(self) -> float:
+        """Average frames per second; 0 where the file doesn't say."""
+        return self.info.fps
 
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a video's header and first frame say."""
-
-    count: int  # frames
-    fps: float  # average frames a second, 0 where unknown
-    width: int  # as displayed, after rotation
-    height: int
-    rotation: int = 0  # degrees counter-clockwise that the frames have to be turned for display
-    codec: str = ""
-
-    def chunk_frames(self, limit: int = CHUNK_BYTES) -> int:
-        """How many frames fit into ``limit`` bytes; at least one."""
-        return max(1, limit // (self.width * self.height * 3))
+    @property
+    def count(self) -> int:
+        """Frames in the whole video."""
+        return self.info.count
 
 
 def sample_linspace(count: int, num_frames: int) -> NDArray[np.int64]:
@@ -84,35 +120,18 @@ def sample_linspace(count: int, num_frames: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, num_frames).astype(np.int64)
 
 
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, of its images' names and bytes in order.
+def video_sha256(path: str | Path) -> str:
+    """SHA-256 of a video file's bytes; of a folder, of its images' names and bytes in order.
 
     Raises:
-        UnreadableVideoError: the path can't be read.
+        UnreadableFileError: the path can't be read.
     """
     path = Path(path)
-    try:
-        if path.is_dir():
-            digest = hashlib.sha256()
-            for image in _folder_images(path):
-                digest.update(image.name.encode() + b"\0" + bytes.fromhex(file_sha256(image)))
-            return digest.hexdigest()
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise UnreadableVideoError(
-            f"{path} can't be read ({error.strerror}); check the path and its permissions."
-        ) from error
-
-
-def _natural(path: Path) -> list[Any]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+    return tree_sha256(path, _folder_images(path)) if path.is_dir() else file_sha256(path)
 
 
 def _folder_images(folder: Path) -> list[Path]:
-    images = sorted(
-        (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural
-    )
+    images = natural_order(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise UnreadableVideoError(
             f"{folder} is a folder without images; pass a video or image frames."
@@ -130,79 +149,328 @@ def _check_size(width: int, height: int, path: Path) -> None:
         )
 
 
-def _av_open(path: Path) -> Any:
+# Pictures -------------------------------------------------------------------------------------
+
+
+class _Folder:
+    """A folder of images of one size, in natural order of their names."""
+
+    def __init__(self, path: Path) -> None:
+        self.images = _folder_images(path)
+        width, height = image_size(self.images[0])
+        _check_size(width, height, self.images[0])
+        self.info = VideoInfo(len(self.images), 0.0, width, height, "folder")
+
+    def frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Pixels]]:
+        for index in wanted.tolist():
+            frame = read_image(self.images[index])
+            _same_size(frame, self.info, self.images[index])
+            yield index, frame
+
+
+class _Animation:
+    """A GIF, APNG, animated WebP or AVIF, or a still picture as a video of one frame."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        width, height = image_size(path)
+        _check_size(width, height, path)
+        shown = [milliseconds for _, milliseconds in animation_frames(path)]
+        fps = 1000 * len(shown) / sum(shown) if all(shown) else 0.0
+        self.info = VideoInfo(len(shown), fps, width, height, "image")
+
+    def frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Pixels]]:
+        asked = set(wanted.tolist())
+        for index, (frame, _) in enumerate(animation_frames(self.path)):
+            if index in asked:
+                _same_size(frame, self.info, self.path)
+                yield index, frame
+                asked.remove(index)
+            if not asked:
+                return
+
+
+def _same_size(frame: Pixels, info: VideoInfo, path: Path) -> None:
+    if frame.shape[:2] != (info.height, info.width):
+        raise UnreadableVideoError(
+            f"{path} is {frame.shape[1]} x {frame.shape[0]} pixels and the first frame "
+            f"{info.width} x {info.height}; make them one size."
+        )
+
+
+# Videos ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Packets:
+    """What the packets of a video stream say."""
+
+    total: int
+    hidden: int  # that an edit list leaves out
+    times: tuple[int | None, ...]  # of those shown, in the order of the file
+    end: float  # of the last packet of any stream, in seconds
+
+    @property
+    def regular(self) -> bool:
+        """Whether each packet has a time of its own and none comes before the first keyframe."""
+        known = [time for time in self.times if time is not None]
+        return (
+            not self.hidden
+            and len(set(known)) == self.total
+            and (not known or min(known) == known[0])
+        )
+
+
+class _Stream:
+    """A video file's main stream, decoded in order."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reformatter = VideoReformatter()
+        packets = self._demux()
+        with self._open() as (container, stream):
+            counted = (
+                packets.regular
+                and stream.codec_context.name in _COUNTED_CODECS
+                and container.format.name in _COUNTED_CONTAINERS
+            )
+            first: Any = None
+            times: list[int | None] = []
+            for frame in self._decoded(container, stream):
+                if first is None:
+                    first = frame
+                    _check_size(frame.width, frame.height, path)
+                    if counted and not frame.interlaced_frame:  # fields may come in two packets
+                        times = sorted(packets.times)  # type: ignore[type-var]
+                        break
+                times.append(frame.pts)
+            if first is None:
+                raise UnreadableVideoError(
+                    f"{path} has a video stream without frames; generate it again."
+                )
+            self.times = tuple(times)
+            self._matrix, self._coded = _display_matrix(first, path), (first.width, first.height)
+            shown = self._upright(np.empty((first.height, first.width, 0)))
+            self.info = VideoInfo(
+                len(times),
+                self._rate(stream, packets),
+                shown.shape[1],
+                shown.shape[0],
+                stream.codec_context.name,
+                _remarks(container, stream, first),
+            )
+
+    def _demux(self) -> _Packets:
+        total = hidden = 0
+        times: list[int | None] = []
+        end = 0.0
+        with self._open() as (container, stream):
+            promised, name = stream.frames, container.format.name
+            seconds = (container.duration or 0) / av.time_base if name in _TIMED else 0.0
+            try:
+                for packet in container.demux():
+                    time = packet.pts if packet.pts is not None else packet.dts
+                    if time is not None and packet.time_base is not None:
+                        span = time + (packet.duration or 0)
+                        end = max(end, float(span * packet.time_base))
+                    if packet.stream.index != stream.index or not packet.size:
+                        continue
+                    total += 1
+                    if packet.is_discard:
+                        hidden += 1
+                    else:
+                        times.append(packet.pts)
+            except av.FFmpegError as error:
+                raise self._broken(total, error) from error
+            rate = float(stream.average_rate or 0)
+        if total < promised:
+            raise UnreadableVideoError(
+                f"{self.path} ends after {total} frames though its header says {promised}; it is "
+                "truncated."
+            )
+        if end < seconds - max(0.5, 2 / rate if rate else 0.0):
+            raise UnreadableVideoError(
+                f"{self.path} ends after {end:.2f} seconds though its header says {seconds:.2f}; "
+                "it is truncated."
+            )
+        return _Packets(total, hidden, tuple(times), end)
+
+    def _rate(self, stream: Any, packets: _Packets) -> float:
+        known = [time for time in self.times if time is not None]
+        if stream.average_rate and not packets.hidden:
+            return float(stream.average_rate)
+        if len(known) > 1 and known[-1] > known[0] and stream.time_base:
+            return (len(known) - 1) / float((known[-1] - known[0]) * stream.time_base)
+        return float(stream.average_rate or 0)
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[Any, Any]]:
+        """The container and the stream that a player would show."""
+        path = self.path
+        try:
+            # "file:" keeps a colon in a name from being taken for a protocol.
+            container = av.open(
+                f"file:{path}",
+                options={"protocol_whitelist": "file"},
+                metadata_errors="replace",
+            )
+        except (av.FFmpegError, ValueError, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UnreadableVideoError(
+                f"{path} can't be opened as a video ({reason}): it is truncated or not a video."
+            ) from error
+        with container:
+            if container.format.name in _PLAYLISTS:
+                raise UnreadableVideoError(
+                    f"{path} is a playlist ({container.format.name}), which names other files; "
+                    "pass the video itself."
+                )
+            stream = container.streams.best("video")
+            if stream is None:
+                raise UnreadableVideoError(f"{path} has no video stream; it may be audio only.")
+            if stream.disposition & Disposition.attached_pic:
+                raise UnreadableVideoError(
+                    f"{path} has no video stream but a cover picture; it may be audio only."
+                )
+            if stream.codec_context is None:
+                raise UnreadableVideoError(
+                    f"{path} uses a codec that this FFmpeg doesn't know; use H.264."
+                )
+            context: Any = stream.codec_context
+            _check_size(context.width, context.height, path)
+            yield container, stream
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+        stream.thread_type = "AUTO"
+        # A damaged picture is an error, not patched from its neighbours.
+        stream.codec_context.options = {"err_detect": "explode"}
+        count = 0
+        try:
+            for frame in container.decode(stream):
+                if frame.is_corrupt:
+                    raise UnreadableVideoError(
+                        f"{self.path}: frame {count} is damaged; encode the video again from its "
+                        "source."
+                    )
+                yield frame
+                count += 1
+        except av.FFmpegError as error:
+            raise self._broken(count, error) from error
+
+    def _broken(self, count: int, error: av.FFmpegError) -> UnreadableVideoError:
+        known = getattr(self, "times", None)
+        of = f" of {len(known)}" if known else ""
+        return UnreadableVideoError(
+            f"{self.path} breaks off after {count} frames{of} ({error.strerror or error}); it is "
+            "truncated or damaged."
+        )
+
+    def frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Pixels]]:
+        asked = iter(wanted.tolist())
+        target = next(asked, None)
+        if target is None:
+            return
+        index = -1
+        with self._open() as (container, stream):
+            for index, frame in enumerate(self._decoded(container, stream)):
+                if index >= len(self.times) or frame.pts != self.times[index]:
+                    raise UnreadableVideoError(
+                        f"{self.path}: frame {index} isn't at the time that the file's index "
+                        "says; it is damaged, encode it again."
+                    )
+                if (frame.width, frame.height) != self._coded:
+                    raise UnreadableVideoError(
+                        f"{self.path} changes its frame size from {self._coded[0]} x "
+                        f"{self._coded[1]} to {frame.width} x {frame.height} at frame {index}; "
+                        "encode it at one size."
+                    )
+                if _display_matrix(frame, self.path) != self._matrix:
+                    raise UnreadableVideoError(
+                        f"{self.path} is turned another way from frame {index} on; encode it "
+                        "upright."
+                    )
+                if index == target:
+                    yield index, self._upright(self._pixels(frame))
+                    target = next(asked, None)
+                    if target is None:
+                        return
+        raise UnreadableVideoError(
+            f"{self.path} ends after {index + 1} frames though its header says "
+            f"{len(self.times)}; it is truncated."
+        )
+
+    def _pixels(self, frame: Any) -> Pixels:
+        """A decoded frame as RGB, exactly as the ffmpeg program converts it; alpha on white."""
+        parts = frame.format.components
+        alpha = frame.format.has_palette or any(part.is_alpha for part in parts)
+        pixels: Any = self._reformatter.reformat(
+            frame, format="rgba" if alpha else "rgb24", interpolation=Interpolation.BICUBIC
+        ).to_ndarray()
+        return flatten_alpha(pixels) if alpha else pixels
+
+    def _upright(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        a, b, c, d = self._matrix
+        if b:  # rows become columns
+            pixels, a, d = pixels.swapaxes(0, 1), c, b
+        return np.ascontiguousarray(pixels[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1])
+
+
+def _display_matrix(frame: Any, path: Path) -> tuple[int, int, int, int]:
+    """Signs of the matrix that takes stored to shown coordinates: x' = ax + cy, y' = bx + dy."""
+    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if data is None:
+        return (1, 0, 0, 1)
+    whole = np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2].astype(float)
+    signs = np.sign(np.where(np.abs(whole) < 0.01 * np.abs(whole).max(), 0, whole)).astype(int)
+    a, b, c, d = signs.ravel().tolist()
+    if not ((a and d and not b and not c) or (b and c and not a and not d)):
+        raise UnreadableVideoError(
+            f"{path} is turned by its metadata, and not by quarter turns; encode it upright."
+        )
+    return a, b, c, d
+
+
+def _remarks(container: Any, stream: Any, first: Any) -> tuple[str, ...]:
+    remarks = []
+    ratio = stream.sample_aspect_ratio
+    if ratio and ratio != 1:
+        remarks.append(
+            f"pixels are not square ({ratio.numerator}:{ratio.denominator}) and read as stored"
+        )
+    curve = _HDR.get(first.color_trc)
+    if curve is None and first.side_data.get(SideData.DOVI_METADATA) is not None:
+        curve = "Dolby Vision"
+    if curve:
+        remarks.append(f"HDR ({curve}) read without tone mapping")
+    if first.interlaced_frame:
+        remarks.append("interlaced, read as woven fields")
+    if stream.metadata.get("alpha_mode") == "1":
+        remarks.append("transparency left out")
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if len(videos) > 1:
+        remarks.append(f"stream {stream.index} of {len(videos)} video streams")
+    return tuple(remarks)
+
+
+def _source(path: Path) -> _Folder | _Animation | _Stream:
+    if path.is_dir():
+        return _Folder(path)
     try:
-        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(16)
     except OSError as error:
         raise UnreadableVideoError(
             f"{path} can't be read ({error.strerror}); check the path and its permissions."
         ) from error
-    if size == 0:
+    if not head:
         raise UnreadableVideoError(f"{path} is empty (0 bytes); generate or copy the video again.")
-    with path.open("rb") as stream:
-        head = stream.read(16)
-    if head.startswith(_IMAGE_MAGIC) or head[8:12] == b"WEBP":
-        # a bomb is refused here, before any decoder touches it
+    still = head.startswith(_STILL_MAGIC) or head[8:12] == b"WEBP" or head[4:11] == b"ftypavi"
+    if head.startswith(_JPEG_MAGIC):
+        # One picture, or Motion JPEG; a bomb is refused before any decoder touches it.
         _check_size(*image_size(path), path)
-    try:
-        return av.open(str(path))
-    except (av.FFmpegError, ValueError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UnreadableVideoError(
-            f"{path} can't be opened as a video ({reason}): it is truncated or not a video."
-        ) from error
-
-
-def _rotate(frame: Frames, rotation: int) -> Frames:
-    return np.ascontiguousarray(np.rot90(frame, rotation // 90)) if rotation else frame
-
-
-def probe(path: str | Path) -> VideoInfo:
-    """Read a video's header and first frame.
-
-    Raises:
-        UnreadableVideoError: the file is missing, empty, truncated, not a video, without a video
-            stream, over :data:`MAX_PIXELS` a frame, or its first frame can't be decoded.
-    """
-    path = Path(path)
-    if path.is_dir():
-        images = _folder_images(path)
-        width, height = image_size(images[0])
-        _check_size(width, height, images[0])
-        return VideoInfo(len(images), 0.0, width, height, codec="images")
-    with _av_open(path) as container:
-        if not container.streams.video:
-            raise UnreadableVideoError(f"{path} has no video stream; it may be audio only.")
-        stream = container.streams.video[0]
-        context = stream.codec_context
-        if context is None:
-            raise UnreadableVideoError(
-                f"{path} uses a codec that this FFmpeg doesn't know; use H.264."
-            )
-        _check_size(context.width, context.height, path)
-        try:
-            first = next(container.decode(stream), None)
-        except (av.FFmpegError, ValueError) as error:
-            raise UnreadableVideoError(
-                f"{path} has no frame that can be decoded ({error}); it is damaged."
-            ) from error
-        if first is None:
-            raise UnreadableVideoError(
-                f"{path} has a video stream without frames; generate it again."
-            )
-        rotation = round(first.rotation / 90) * 90 % 360
-        width, height = first.width, first.height
-        _check_size(width, height, path)
-        if rotation in (90, 270):
-            width, height = height, width
-        fps = float(stream.average_rate or 0)
-        codec = context.name
-        count = stream.frames
-    if count <= 0 or codec == "gif":  # no index in the header: count the packets
-        with _av_open(path) as container:
-            packets = container.demux(container.streams.video[0])
-            count = sum(1 for packet in packets if packet.size)
-    return VideoInfo(count, fps, width, height, rotation, codec)
+        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
+            still = container.format.name != "mjpeg"
+    return _Animation(path) if still else _Stream(path)
 
 
 class VideoReader:
@@ -213,41 +481,24 @@ class VideoReader:
             natural order of their names.
 
     Raises:
-        UnreadableVideoError: see :func:`probe`.
+        UnreadableFileError: the file is missing, empty, truncated, not a video, without a video
+            stream, over :data:`MAX_PIXELS` per frame, or can't be decoded.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.info = probe(self.path)
-        self._decord: Any = None
-        if self.info.codec not in ("images", "gif", "apng", "png", "webp") and not (
-            self.info.rotation
-        ):
-            self._decord = self._open_decord()
-            if self._decord is not None:
-                # The container's own count may be wrong; decord's comes from the packets.
-                self.info = replace(self.info, count=len(self._decord))
+        self._frames = _source(self.path)
+        self.info = self._frames.info
 
     def __len__(self) -> int:
         return self.info.count
-
-    def _open_decord(self) -> Any:
-        try:
-            import decord
-        except ImportError:  # no wheel on this platform; PyAV reads the same frames
-            return None
-        decord.logging.set_level(decord.logging.QUIET)
-        try:
-            reader = decord.VideoReader(str(self.path))
-            return reader if len(reader) else None
-        except (decord.DECORDError, RuntimeError):
-            return None
 
     def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> Frames:
         """Frames at ``indices``, any order, repeats allowed: uint8 ``[len(indices), H, W, 3]``.
 
         Raises:
-            UnreadableVideoError: an index is out of range, or the video breaks off before it.
+            UserError: an index is out of range.
+            UnreadableFileError: the video breaks off before it, or changes its size.
         """
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.ndim != 1 or len(wanted) == 0:
@@ -259,9 +510,7 @@ class VideoReader:
         unique, inverse = np.unique(wanted, return_inverse=True)
         parts = [frames for _, frames in self.stream(unique)]
         frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if len(unique) == len(wanted) and np.array_equal(unique, wanted):
-            return frames
-        return frames[inverse]
+        return frames if np.array_equal(unique, wanted) else frames[inverse]
 
     def stream(
         self, indices: NDArray[np.int64] | None = None, chunk: int | None = None
@@ -276,82 +525,20 @@ class VideoReader:
             ``(indices [n], frames uint8 [n, H, W, 3])``.
 
         Raises:
-            UnreadableVideoError: the video breaks off; the message says after which frame.
+            UnreadableFileError: the video breaks off, or changes its size; the message says where.
         """
         wanted = np.arange(len(self)) if indices is None else np.asarray(indices, dtype=np.int64)
         size = chunk or self.info.chunk_frames()
-        done = 0
-        # decord is quick at frames far apart, but read from end to end it keeps what it decodes.
-        if self._decord is not None and len(wanted) * _SPARSE < len(self):
-            import decord
-
-            for start in range(0, len(wanted), size):
-                part = wanted[start : start + size]
-                try:
-                    frames = self._decord.get_batch(part.tolist()).asnumpy()
-                except (decord.DECORDError, RuntimeError):
-                    break  # PyAV decodes the rest, or says where the file breaks off
-                done = start + len(part)
-                yield part, frames
-            if done == len(wanted):
-                return
-            self._decord = None  # it failed on this file
-        for part, frames in _chunks(self._decode(wanted[done:]), size):
-            yield part, frames
-
-    def _decode(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Frames]]:
-        """Single frames through PyAV or Pillow, ascending."""
-        if self.info.codec == "images":
-            images = _folder_images(self.path)
-            for index in wanted.tolist():
-                frame = read_image(images[index])
-                if frame.shape[:2] != (self.info.height, self.info.width):
-                    raise UnreadableVideoError(
-                        f"{images[index]} is {frame.shape[1]} x {frame.shape[0]} pixels and the "
-                        f"first image of its folder {self.info.width} x {self.info.height}; make "
-                        "them one size."
-                    )
-                yield index, frame
-            return
-        remaining = iter(wanted.tolist())
-        target = next(remaining, None)
-        position = -1
-        with _av_open(self.path) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            try:
-                for position, frame in enumerate(container.decode(stream)):
-                    if target is None:
-                        return
-                    if position == target:
-                        pixels = frame.to_ndarray(format="rgb24")
-                        yield position, _rotate(pixels, self.info.rotation)
-                        target = next(remaining, None)
-            except av.FFmpegError as error:
-                raise UnreadableVideoError(
-                    f"{self.path} breaks off after frame {position + 1} of {len(self)} "
-                    f"({error.strerror or error}); it is truncated or damaged."
-                ) from error
-        if target is not None:
-            raise UnreadableVideoError(
-                f"{self.path} ends after {position + 1} frames though its header says "
-                f"{len(self)}; it is truncated."
-            )
-
-
-def _chunks(
-    frames: Iterator[tuple[int, Frames]], size: int
-) -> Iterator[tuple[NDArray[np.int64], Frames]]:
-    indices: list[int] = []
-    held: list[Frames] = []
-    for index, frame in frames:
-        indices.append(index)
-        held.append(frame)
-        if len(held) == size:
-            yield np.array(indices), np.stack(held)
-            indices, held = [], []
-    if held:
-        yield np.array(indices), np.stack(held)
+        numbers: list[int] = []
+        held: list[Pixels] = []
+        for index, frame in self._frames.frames(wanted):
+            numbers.append(index)
+            held.append(frame)
+            if len(held) == size:
+                yield np.array(numbers), np.stack(held)
+                numbers, held = [], []
+        if held:
+            yield np.array(numbers), np.stack(held)
 
 
 def read_clip(
@@ -371,7 +558,7 @@ def read_clip(
         :class:`Clip` with frames uint8 ``[T, H, W, 3]`` in RGB.
 
     Raises:
-        UnreadableVideoError: the file can't be read, is not a video, or is damaged.
+        UnreadableFileError: the file can't be read, is not a video, or is damaged.
     """
     reader = VideoReader(path)
     if indices is not None:
@@ -382,4 +569,4 @@ def read_clip(
         wanted = sample_linspace(len(reader), num_frames)
     else:
         wanted = np.arange(len(reader))
-    return Clip(reader.read(wanted), wanted, reader.info.fps, file_sha256(path), len(reader))
+    return Clip(reader.read(wanted), wanted, reader.info, video_sha256(path))

@@ -8,7 +8,6 @@ appears under its final name only when it is complete.
 from __future__ import annotations
 
 import io
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import av
 import numpy as np
 
 from media.errors import UserError
+from media.files import write_atomic
 
 #: With AVX-512, x264's macroblock tree spreads the bits over the same frames differently from call
 #: to call, even in one thread. This switch makes it take its portable form, as fast at our sizes.
@@ -87,21 +87,6 @@ def encode_video(frames: Any, fps: float, crf: int = 12) -> bytes:
     return buffer.getvalue()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """`data` at `path`, all of it or none: written beside it, flushed to disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def write_video(path: Path, frames: Any, fps: float, crf: int = 12) -> None:
-    """`frames` as an MP4 file at `path`; see `encode_video` and `write_bytes`."""
-    write_bytes(Path(path), encode_video(frames, fps, crf))
+def write_video(path: str | Path, frames: Any, fps: float, crf: int = 12) -> None:
+    """`frames` as an MP4 file at `path`; see `encode_video` and `write_atomic`."""
+    write_atomic(path, encode_video(frames, fps, crf))

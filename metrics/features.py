@@ -7,8 +7,6 @@ on faces), and know how to be written to the cache and read back.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from media.files import whole_file
+from media.video import DECODER
 from metrics.faces.base import FaceBackend, Faces, Frames
 from metrics.protocols import ProtocolFace, ProtocolFaces
 
@@ -233,7 +233,7 @@ class AlignedFeature:
 
 
 class FeatureCache:
-    """Features on disk, by the video's hash and the feature's name and version.
+    """Features on disk, by the video's hash, its decoder, and the feature's name and version.
 
     Args:
         folder: made when the first feature is written; safe to share between processes, since a
@@ -244,7 +244,7 @@ class FeatureCache:
         self.folder = Path(folder)
 
     def _path(self, sha256: str, name: str, version: str) -> Path:
-        key = hashlib.sha256(f"{name}\0{version}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{name}\0{version}\0{DECODER}".encode()).hexdigest()[:16]
         return self.folder / sha256[:2] / sha256 / f"{name}-{key}.safetensors"
 
     def load(self, sha256: str, name: str, version: str) -> dict[str, Tensor]:
@@ -261,8 +261,5 @@ class FeatureCache:
     def store(self, sha256: str, name: str, version: str, tensors: dict[str, Tensor]) -> None:
         """Write ``tensors`` under that key, replacing what was there."""
         path = self._path(sha256, name, version)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
-        os.replace(temporary, path)
+        with whole_file(path) as part:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, part)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from media.errors import UserError
 from media.images import read_image
-from media.video import CHUNK_BYTES, VideoInfo, VideoReader, file_sha256
+from media.video import CHUNK_BYTES, VideoInfo, VideoReader, video_sha256
 from metrics.columns import Column, Result, SetColumn, StreamState, build_feature
 from metrics.errors import MetricsError
 from metrics.faces import load_face_backend
@@ -347,7 +347,8 @@ class MetricSuite:
         if result.value is None or not math.isfinite(result.value):
             reason = result.reason or f"came out as {result.value}, which is no number"
             return row(column.version, None, "failed", reason, **result.detail)
-        return row(column.version, float(result.value), "ok", result.reason, **result.detail)
+        reason = "; ".join(filter(None, (result.reason, *job.info.remarks)))
+        return row(column.version, float(result.value), "ok", reason, **result.detail)
 
     def _set_score(
         self, name: str, info: MetricInfo, group: str, rows: list[tuple[Any, Any]], failed: int
@@ -479,7 +480,7 @@ class MetricSuite:
         reader = VideoReader(job.item.video)
         job.info = reader.info
         if self._cache is not None:
-            job.sha256 = file_sha256(job.item.video)
+            job.sha256 = video_sha256(job.item.video)
         indices, every = self._plan(job)
         if every:
             for part, frames in reader.stream():

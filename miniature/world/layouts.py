@@ -25,7 +25,8 @@ import numpy as np
 from PIL import Image
 
 from bench.errors import BenchError
-from media.writing import encode_video, write_bytes
+from media.files import write_atomic
+from media.writing import encode_video
 from miniature import words
 from miniature.world.attributes import ClipAttributes
 from miniature.world.render import WorldClip
@@ -60,7 +61,7 @@ def write_layout(world: World, folder: str | Path, layout: str = "trainer") -> P
 
 
 def _json(path: Path, value: Any) -> None:
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def _image(path: Path, pixels: np.ndarray) -> None:
@@ -69,7 +70,7 @@ def _image(path: Path, pixels: np.ndarray) -> None:
         Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
     else:
         Image.fromarray(pixels).save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 def _rounded(boxes: np.ndarray) -> list[list[float]]:
@@ -80,7 +81,7 @@ def _trainer(world: World, folder: Path) -> None:
     lines = []
     for i, clip in enumerate(world, start=1):
         video, reference = f"clips/{i:06d}.mp4", f"refs/{i:06d}.png"
-        write_bytes(folder / video, encode_video(clip.frames, clip.fps, CRF))
+        write_atomic(folder / video, encode_video(clip.frames, clip.fps, CRF))
         _image(folder / reference, clip.reference)
         row = {
             "video": video,
@@ -91,7 +92,7 @@ def _trainer(world: World, folder: Path) -> None:
             "attributes": clip.attributes.as_dict(),
         }
         lines.append(json.dumps(row) + "\n")
-    write_bytes(folder / "metadata.jsonl", "".join(lines).encode())
+    write_atomic(folder / "metadata.jsonl", "".join(lines).encode())
 
 
 def _consisid(world: World, folder: Path) -> None:
@@ -99,7 +100,7 @@ def _consisid(world: World, folder: Path) -> None:
     for i, clip in enumerate(world, start=1):
         name = f"{i:06d}"
         video = encode_video(clip.frames, clip.fps, CRF)
-        write_bytes(folder / "videos" / f"{name}.mp4", video)
+        write_atomic(folder / "videos" / f"{name}.mp4", video)
         _json(folder / "refine_bbox_jsons" / f"{name}.json", _tracks(clip))
         height, width = clip.frames.shape[1:3]
         captions.append(
@@ -157,7 +158,7 @@ def _ipvg2025(world: World, folder: Path) -> None:
         place = folder / f"id{person + 1:03d}"
         if prompt == 0:
             _image(place / "image.png", clip.reference)
-        write_bytes(place / f"prompt{prompt + 1}.txt", f"{clip.caption}\n".encode())
+        write_atomic(place / f"prompt{prompt + 1}.txt", f"{clip.caption}\n".encode())
 
 
 def _ipvg2026(world: World, folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from media import files
 from stdrc.errors import STDRCError
 
 STEP_FOLDER = re.compile(r"step-(\d{7,})")
@@ -34,26 +34,8 @@ def whole_folder(final: Path) -> Iterator[Path]:
     Raises:
         STDRCError: the disk is full or not writable; nothing is left under `final` or beside it.
     """
-    partial = final.with_name(f".{final.name}.partial")
-    with mended_disk_errors(final):
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            yield partial
-            for path in [*partial.rglob("*"), partial]:
-                _flush(path)
-            if final.exists():
-                # A folder can't be renamed onto a filled one: the old one steps aside first.
-                old = final.with_name(f".{final.name}.old")
-                shutil.rmtree(old, ignore_errors=True)
-                final.rename(old)
-                partial.rename(final)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                partial.rename(final)
-            _flush(final.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with readable_disk_errors(final), files.whole_folder(final) as partial:
+        yield partial
 
 
 @contextmanager
@@ -63,20 +45,12 @@ def whole_file(final: Path) -> Iterator[Path]:
     Raises:
         STDRCError: the disk is full or not writable.
     """
-    partial = final.with_name(f".{final.name}.partial")
-    with mended_disk_errors(final):
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            yield partial
-            _flush(partial)
-            partial.replace(final)
-            _flush(final.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+    with readable_disk_errors(final), files.whole_file(final) as partial:
+        yield partial
 
 
 @contextmanager
-def mended_disk_errors(target: Path) -> Iterator[None]:
+def readable_disk_errors(target: Path) -> Iterator[None]:
     """Turn a full or read-only disk into one sentence.
 
     Raises:
@@ -95,14 +69,6 @@ def mended_disk_errors(target: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             raise STDRCError(f"Cannot write {target}: {error.strerror or error}.") from error
         raise
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:

@@ -25,6 +25,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from media.errors import UserError
+from media.files import file_sha256
+from media.video import DECODER, VideoReader
 from stdrc.augmentation import ReferenceAugmentation
 from stdrc.errors import STDRCError
 from stdrc.images import letterbox, open_image
@@ -39,9 +41,7 @@ from stdrc.training.folder import (
     check_clip,
     frame_to_clip,
     list_problems,
-    probe,
     read_folder,
-    read_frames,
     window_frames,
 )
 from stdrc.training.objectives import IdentityEncoder, face_coverage, face_crops
@@ -67,7 +67,7 @@ class EncodingCache:
 
     def path(self, **made_from: Any) -> Path:
         """Where the encoding of `made_from` lies."""
-        text = json.dumps({"version": VERSION, **made_from}, sort_keys=True)
+        text = json.dumps({"version": VERSION, "decoder": DECODER, **made_from}, sort_keys=True)
         key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return self.folder / key[:2] / f"{key}.safetensors"
 
@@ -87,13 +87,8 @@ class EncodingCache:
             save_tensors(partial, tensors)
 
     def file_hash(self, path: Path) -> str:
-        """SHA-256 of a file; looked up by path, size and time of change if it was seen before."""
-        status = path.stat()
-        key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-        if key not in self._hashes:
-            with path.open("rb") as file:
-                self._hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._hashes[key]
+        """SHA-256 of a file; looked up if it was seen in an earlier run."""
+        return file_sha256(path, self._hashes)
 
     def close(self) -> None:
         """Keep the file hashes for the next run."""
@@ -153,6 +148,7 @@ class _Preparation:
         self.config, self.pipe, self.cache, self.say = config, pipe, cache, say
         self.encoder = encoder
         self.problems: list[Problem] = []
+        self.remarks: dict[str, list[Path]] = {}
         # Latents don't know the decoder, which may still be in training.
         self.vae_hash = weights_fingerprint(pipe.vae, skip="decoder.")
         self.size = {"height": config.clip.height, "width": config.clip.width}
@@ -243,15 +239,19 @@ class _Preparation:
                 index = len(entries)
                 entries.append(entry)
                 windows += self._check(entry, index)
+        for remark, videos in self.remarks.items():
+            self.say(f"{len(videos)} of {len(entries)} clips, such as {videos[0]}: {remark}")
         return entries, windows
 
     def _check(self, entry: ClipEntry, index: int) -> Iterator[_Window]:
         config = self.config
         try:
-            info = probe(entry.video)
+            info = VideoReader(entry.video).info
         except UserError as problem:
-            self.problems.append(Problem(str(entry.video), str(problem)))
+            self.problems.append(Problem.of(entry.video, problem))
             return
+        for remark in info.remarks:
+            self.remarks.setdefault(remark, []).append(entry.video)
         wrong = check_clip(entry, info, config.clip)
         for name, needs in (
             ("face_weight", config.face_weight > 1),
@@ -285,7 +285,7 @@ class _Preparation:
         listed = list_problems(self.problems)
         if self.config.on_bad_data == "stop":
             raise STDRCError(
-                f"{count} problem{'s' * (count > 1)} in {what}; mend them, or set "
+                f"{count} problem{'s' * (count > 1)} in {what}; fix them, or set "
                 f"on_bad_data: skip to leave these clips out:\n{listed}"
             )
         self.say(f"{count} problems in {what}; these clips are left out:\n{listed}")
@@ -308,9 +308,9 @@ class _Preparation:
             for window in group:
                 entry = entries[window.entry]
                 try:
-                    frames = read_frames(entry.video, window.frames)
+                    frames = VideoReader(entry.video).read(window.frames)
                 except UserError as problem:
-                    self.problems.append(Problem(str(entry.video), str(problem)))
+                    self.problems.append(Problem.of(entry.video, problem))
                     broken.add(window.latent)
                     continue
                 clip, in_clip = frame_to_clip(frames, _boxes_at(entry, window), self.config.clip)
@@ -404,7 +404,7 @@ class _Preparation:
             seen = (~box.isnan().any(dim=1)).nonzero().flatten()
             at = seen[torch.linspace(0, len(seen) - 1, min(IDENTITY_FRAMES, len(seen))).long()]
             entry = entries[window.entry]
-            frames = read_frames(entry.video, window.frames)
+            frames = VideoReader(entry.video).read(window.frames)
             clip, _ = frame_to_clip(frames, _boxes_at(entry, window), config.clip)
             with torch.no_grad():
                 crops = face_crops(
@@ -514,7 +514,7 @@ class _Preparation:
                 except UserError as problem:
                     broken.add(n)
                     if source[1] not in reported:
-                        self.problems.append(Problem(str(source[1]), str(problem)))
+                        self.problems.append(Problem.of(source[1], problem))
                         reported.add(source[1])
                     continue
                 shown = letterbox(image, self.size["height"], self.size["width"])
@@ -596,7 +596,7 @@ class _RecentImages:
                 self.image = open_image(source[1])
             else:
                 _, video, number, box, is_head = source
-                frame = read_frames(video, [number])[0]
+                frame = VideoReader(video).read([number])[0]
                 self.image = crop_square(frame, box, margin=0.15 if is_head else 0.5)
             self.source = source
         return self.image

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from media.errors import UserError
+from media.files import inside
+from media.video import VideoInfo
 from stdrc.errors import STDRCError
 from stdrc.training.config import ClipConfig
 
@@ -38,8 +40,8 @@ class ClipEntry:
         caption: what happens in it.
         identity: who; clips of one identity may lend each other references. Empty: nobody else.
         references: images of the person; empty: frames of the video serve.
-        boxes: face boxes in pixels of the file, one a frame, None where there is no face; None as a
-            whole where the folder has no boxes.
+        boxes: face boxes in pixels of the upright frame, one per frame, None where there is no
+            face; None as a whole where the folder has no boxes.
         heads: boxes of the whole head, where the folder has them; for cropping references.
     """
 
@@ -58,18 +60,13 @@ class Problem:
     where: str
     what: str
 
+    @classmethod
+    def of(cls, path: Path, error: Exception) -> Problem:
+        """What an error says of a file, whose name needn't be said twice."""
+        return cls(str(path), str(error).removeprefix(str(path)).lstrip(": "))
+
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a file's header and its first frame say."""
-
-    frames: int
-    height: int
-    width: int
-    fps: float
 
 
 def read_folder(
@@ -125,7 +122,7 @@ def _read_trainer(folder: Path, metadata: Path) -> tuple[list[ClipEntry], list[P
                 boxes, heads = read_consisid_boxes(inside(folder, boxes, "boxes"))
             elif boxes is not None:
                 boxes = _plain_boxes(boxes)
-        except STDRCError as problem:
+        except UserError as problem:
             problems.append(Problem(where, str(problem)))
             continue
         entries.append(
@@ -176,7 +173,7 @@ def _read_consisid(folder: Path, captions: list[Path]) -> tuple[list[ClipEntry],
                 file_of_boxes = folder / "refine_bbox_jsons" / f"{video.stem}.json"
                 if file_of_boxes.is_file():
                     boxes, heads = read_consisid_boxes(file_of_boxes)
-            except (STDRCError, AttributeError) as problem:
+            except (UserError, AttributeError) as problem:
                 problems.append(Problem(where, str(problem)))
                 continue
             entries.append(ClipEntry(video, caption.strip(), boxes=boxes, heads=heads))
@@ -238,67 +235,7 @@ def _plain_boxes(rows: Any) -> tuple[Box | None, ...]:
         raise STDRCError("boxes must be a list of [x0, y0, x1, y1] or null") from None
 
 
-def inside(folder: Path, relative: Any, what: str) -> Path:
-    """A path of a data file, which must stay within its folder.
-
-    Raises:
-        STDRCError: it is empty, absolute, or leaves the folder.
-    """
-    if not isinstance(relative, str) or not relative:
-        raise STDRCError(f"no {what} is named")
-    path = folder / relative
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise STDRCError(f"the {what} {relative!r} is outside the training folder")
-    return path
-
-
 # Videos ---------------------------------------------------------------------------------------
-
-
-def probe(path: Path) -> VideoInfo:
-    """Count and size of a video's frames; the first one is decoded, so that junk is found early.
-
-    Raises:
-        STDRCError: the file is missing or isn't a video.
-    """
-    if not path.is_file():
-        raise STDRCError("the video is missing")
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            first = next(container.decode(stream))
-            fps = float(stream.average_rate or stream.guessed_rate or 0)
-            count = stream.frames
-            if not count:
-                count = 1 + sum(1 for _ in container.decode(stream))
-            return VideoInfo(count, first.height, first.width, fps or 24.0)
-    except (av.FFmpegError, StopIteration, IndexError, OSError) as error:
-        raise STDRCError(f"the video cannot be read ({_reason(error) or 'no frames'})") from None
-
-
-def read_frames(path: Path, wanted: Sequence[int]) -> np.ndarray:
-    """Frames by number, uint8 [len(wanted), H, W, 3], RGB.
-
-    Raises:
-        STDRCError: the file is damaged or shorter than asked for.
-    """
-    needed, found = set(wanted), {}
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            for number, frame in enumerate(container.decode(stream)):
-                if number in needed:
-                    found[number] = frame.to_ndarray(format="rgb24")
-                if len(found) == len(needed):
-                    break
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise STDRCError(f"the video cannot be read ({_reason(error)})") from None
-    if len(found) < len(needed):
-        raise STDRCError(
-            f"the video ends before frame {max(needed)}, though its header promises more"
-        )
-    return np.stack([found[number] for number in wanted])
 
 
 def window_frames(info: VideoInfo, clip: ClipConfig) -> list[list[int]]:
@@ -309,7 +246,7 @@ def window_frames(info: VideoInfo, clip: ClipConfig) -> list[list[int]]:
     """
     stride = info.fps / clip.fps if clip.fps else 1.0
     length = math.floor((clip.frames - 1) * stride) + 1
-    room = info.frames - length
+    room = info.count - length
     if room < 0:
         return []
     count = min(clip.windows, room + 1)
@@ -319,11 +256,13 @@ def window_frames(info: VideoInfo, clip: ClipConfig) -> list[list[int]]:
 
 def check_clip(entry: ClipEntry, info: VideoInfo, clip: ClipConfig) -> list[str]:
     """What is wrong with a clip, in words; empty where nothing is."""
+    if not info.fps:
+        return ["the file doesn't say its frame rate; encode it with one"]
     wrong = []
     if not window_frames(info, clip):
         wanted = f"{clip.frames} frames" + (f" at {clip.fps:g} a second" if clip.fps else "")
         wrong.append(
-            f"too short: {info.frames} frames at {info.fps:g} a second, and a clip is {wanted}"
+            f"too short: {info.count} frames at {info.fps:g} a second, and a clip is {wanted}"
         )
     if entry.boxes is not None:
         present = [(i, box) for i, box in enumerate(entry.boxes) if box is not None]
@@ -398,11 +337,6 @@ def frame_to_clip(
         if area > 0 and left_over >= 0.5 * area:
             out[i] = kept
     return pixels, out
-
-
-def _reason(error: Exception) -> str:
-    """What FFmpeg said, without the number and the path."""
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _area(box: Tensor) -> float:

@@ -489,7 +489,7 @@ class Trainer:
         if found:
             self.load_checkpoint(found[-1])
         elif self.accelerator.is_main_process:
-            with checkpoints.mended_disk_errors(folder):
+            with checkpoints.readable_disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
 
     def _account(self, numbers: dict[str, float] | None, log: RunLog) -> None:

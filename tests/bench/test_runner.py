@@ -143,10 +143,10 @@ def test_a_video_too_large_for_memory_fails_alone(tmp_path: Path) -> None:
 def test_a_full_disk_stops_with_a_sentence_and_goes_on_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import media.writing
+    import media.files
 
     written: list[Path] = []
-    whole = media.writing.write_bytes
+    whole = media.files.write_atomic
 
     def full(path: Path, data: bytes) -> None:
         if len(written) == 5:
@@ -156,7 +156,7 @@ def test_a_full_disk_stops_with_a_sentence_and_goes_on_later(
 
     config = make_config(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(media.writing, "write_bytes", full)
+        patch.setattr(media.files, "write_atomic", full)
         with pytest.raises(BenchError, match=r"disk of .* is full; free some space"):
             runner(config).run()
     with Store(tmp_path / "run") as store:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -15,6 +17,7 @@ def write_video(
     fps: int = 10,
     codec: str = "libx264",
     pixels: str = "yuv420p",
+    setup: Callable[[Any], None] = lambda stream: None,
     **options: str,
 ) -> Path:
     """Encode uint8 RGB ``[T, H, W, 3]``."""
@@ -22,6 +25,7 @@ def write_video(
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixels
+        setup(stream)
         for frame in frames:
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             for packet in stream.encode(picture):

@@ -1,8 +1,12 @@
 """Reading: every container gives the frames that were written, and what can't be read is named."""
 
+import io
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 
 from media.errors import UnreadableFileError, UnreadableImageError, UnreadableVideoError, UserError
@@ -10,12 +14,12 @@ from media.images import read_image
 from media.video import (
     MAX_PIXELS,
     VideoReader,
-    file_sha256,
-    probe,
     read_clip,
     sample_linspace,
+    video_sha256,
 )
 from tests.media.clips import steps, write_video
+from tests.media.numbered import cut, numbers, picture, write_numbered
 
 CONTAINERS = {
     "h264.mp4": {},
@@ -102,9 +106,9 @@ def test_image_folders_are_read_in_natural_order(tmp_path):
     clip = read_clip(tmp_path)
     np.testing.assert_array_equal(clip.frames, frames)
     assert clip.fps == 0
-    before = file_sha256(tmp_path)
+    before = video_sha256(tmp_path)
     Image.fromarray(frames[0]).save(tmp_path / "frame5.png")
-    assert file_sha256(tmp_path) != before
+    assert video_sha256(tmp_path) != before
     Image.fromarray(frames[0, :10]).save(tmp_path / "frame7.png")
     with pytest.raises(UnreadableVideoError, match="make them one size"):
         read_clip(tmp_path)
@@ -124,15 +128,216 @@ def test_streaming_equals_reading(tmp_path, name):
     np.testing.assert_array_equal(np.concatenate([f for _, f in picked]), whole[[2, 5, 9]])
 
 
-def test_pyav_gives_what_decord_gives(tmp_path):
-    pytest.importorskip("decord")
-    frames = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
-    path = write_video(tmp_path / "a.mp4", frames, bf="2", g="12")
+# Frame i is frame i ---------------------------------------------------------------------------
+
+CODECS = {
+    "long_gop.mp4": {"gop": 1000, "bframes": 8},
+    "bframes.avi": {"codec": "mpeg4", "bframes": 2, "gop": 30},
+    "h264.avi": {},
+    "open_gop.mp4": {"codec": "libx265", "gop": 25, "x265": "open-gop=1:min-keyint=25"},
+    "open_gop.mkv": {"gop": 25, "x264-params": "open-gop=1"},
+    "h264.ts": {"gop": 30},
+    "hidden_frames.webm": {"codec": "libvpx", "auto-alt-ref": "1", "lag-in-frames": "16"},
+    "bframes.mpg": {"codec": "mpeg2video", "bframes": 2},
+    "no_times.h264": {},
+    "motion.mjpeg": {"codec": "mjpeg", "pixels": "yuvj420p"},
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_frame_i_is_frame_i_however_few_are_asked_for(tmp_path, name):
+    path = write_numbered(tmp_path / name, **CODECS[name])
+    sixteen = sample_linspace(200, 16)
+    assert numbers(read_clip(path, 16).frames) == sixteen.tolist()
+    assert numbers(read_clip(path).frames) == list(range(200))
+    assert numbers(read_clip(path, indices=[137]).frames) == [137]
+    assert VideoReader(path).info.fps == (25 if name.endswith((".h264", ".mjpeg")) else 30)
+
+
+@pytest.mark.parametrize("name", ["long_gop.mp4", "open_gop.mkv"])
+def test_decord_reads_the_same_frames_in_order(tmp_path, name):
+    decord = pytest.importorskip("decord")
+    path = write_numbered(tmp_path / name, **CODECS[name])
+    theirs = decord.VideoReader(str(path)).get_batch(range(200)).asnumpy()
+    np.testing.assert_array_equal(read_clip(path).frames, theirs)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path, codec):
+    whole = write_numbered(tmp_path / "a.mp4", codec)
+    path = cut(whole, tmp_path / "cut.mp4", 3.0, 0.4)
     reader = VideoReader(path)
-    whole = reader.read(range(40))  # in order: PyAV
-    for few in ([0, 13, 39], [5], [11, 12, 13], [38, 39]):
-        np.testing.assert_array_equal(reader.read(few), whole[few])  # far apart: decord
-    assert reader._decord is not None
+    shown = numbers(reader.read(range(len(reader))))
+    assert len(reader) == 14
+    assert shown[:4] == [90, 91, 92, 93]
+    assert shown == sorted(shown)
+    assert reader.info.fps == pytest.approx(30, rel=0.2)  # the last are further apart
+    five = numbers(read_clip(path, 5).frames)
+    assert five == [shown[i] for i in (0, 3, 6, 9, 13)]
+
+
+# Which way up, which stream, which pixels -----------------------------------------------------
+
+TURNS = {
+    (1, 0, 0, 1): lambda x: x,
+    (-1, 0, 0, 1): lambda x: x[:, :, ::-1],
+    (1, 0, 0, -1): lambda x: x[:, ::-1],
+    (-1, 0, 0, -1): lambda x: x[:, ::-1, ::-1],
+    (0, 1, -1, 0): lambda x: np.rot90(x, -1, (1, 2)),
+    (0, -1, 1, 0): lambda x: np.rot90(x, 1, (1, 2)),
+    (0, 1, 1, 0): lambda x: x.swapaxes(1, 2),
+    (0, -1, -1, 0): lambda x: np.rot90(x, 2, (1, 2)).swapaxes(1, 2),
+}
+
+
+@pytest.mark.parametrize("signs", TURNS)
+def test_the_display_matrix_turns_and_mirrors(tmp_path, signs):
+    """x' = ax + cy, y' = bx + dy, with y downwards."""
+    a, b, c, d = (65536 * sign for sign in signs)
+
+    def turn(stream):
+        stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
+
+    frames = steps(3)
+    frames[:, :20, 40:] = (20, 20, 230)  # no symmetry left
+    plain = read_clip(write_video(tmp_path / "plain.mp4", frames)).frames
+    turned = read_clip(write_video(tmp_path / "turned.mp4", frames, setup=turn))
+    height, width = plain.shape[1:3] if a else plain.shape[2:0:-1]
+    assert (turned.info.height, turned.info.width) == (height, width)
+    np.testing.assert_array_equal(turned.frames, TURNS[signs](plain))
+
+
+def test_a_turn_that_is_not_by_quarters_is_refused(tmp_path):
+    path = write_numbered(
+        tmp_path / "a.mp4", frames=3, setup=lambda stream: stream.set_display_rotation(45)
+    )
+    with pytest.raises(UnreadableVideoError, match="not by quarter turns"):
+        VideoReader(path)
+
+
+def _with_cover(path, frames):
+    """A file with a cover picture before its video of so many frames; sound instead if none."""
+    image = io.BytesIO()
+    Image.fromarray(picture(255, 64, 64)).save(image, "JPEG")
+    with av.open(str(path), "w") as container:
+        if path.suffix == ".mkv":
+            container.add_attachment("cover.jpg", "image/jpeg", image.getvalue())
+        else:
+            cover = container.add_stream("mjpeg", rate=1)
+            cover.height, cover.width, cover.pix_fmt = 64, 64, "yuvj420p"
+            cover.disposition = Disposition.attached_pic
+        main = container.add_stream("libx264" if frames else "aac", rate=30 if frames else 8000)
+        if frames:
+            main.height, main.width, main.pix_fmt = 96, 128, "yuv420p"
+        if path.suffix != ".mkv":
+            packet = av.Packet(image.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = cover, 0, 0, True
+            container.mux(packet)
+        for i in range(frames):
+            container.mux(main.encode(av.VideoFrame.from_ndarray(picture(i), "rgb24")))
+        if not frames:
+            container.mux(main.encode(_silence()))
+        container.mux(main.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_cover_picture_is_not_the_video(tmp_path, name):
+    assert numbers(read_clip(_with_cover(tmp_path / name, 8)).frames) == list(range(8))
+    alone = _with_cover(tmp_path / f"alone-{name}", 0)
+    with pytest.raises(UnreadableVideoError, match="cover picture"):
+        VideoReader(alone)
+
+
+def test_names_are_not_protocols_or_patterns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("take:1.mp4", "50%d.mp4", "pipe:", "Ärger mit\nZeile.mp4", "-o.mp4"):
+        path = write_numbered(tmp_path / "a.mp4", frames=3).rename(tmp_path / name)
+        assert numbers(read_clip(path).frames) == [0, 1, 2]
+        assert numbers(read_clip(name).frames) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "text", ["ffconcat version 1.0\nfile other.mp4\n", "#EXTM3U\n#EXTINF:9,\nother.mp4\n"]
+)
+def test_a_playlist_is_not_a_video(tmp_path, text):
+    write_numbered(tmp_path / "other.mp4", frames=3)
+    (tmp_path / "list.mp4").write_text(text)
+    with pytest.raises(UnreadableVideoError, match=r"playlist|not a video"):
+        VideoReader(tmp_path / "list.mp4")
+
+
+def test_a_change_of_size_is_refused(tmp_path):
+    parts = [
+        write_numbered(tmp_path / f"{width}.ts", frames=5, size=(96, width)).read_bytes()
+        for width in (128, 192)
+    ]
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    with pytest.raises(UnreadableVideoError, match="size from 128 x 96 to 192 x 96 at frame 5"):
+        read_clip(tmp_path / "both.ts")
+
+
+REMARKS = {
+    "not square (4:3)": {
+        "setup": lambda s: setattr(s.codec_context, "sample_aspect_ratio", Fraction(4, 3))
+    },
+    "HDR (PQ)": {"setup": lambda s: setattr(s.codec_context, "color_trc", 16)},
+    "HDR (HLG)": {"setup": lambda s: setattr(s.codec_context, "color_trc", 18)},
+    "interlaced": {"x264-params": "tff=1"},
+}
+
+
+@pytest.mark.parametrize("remark", REMARKS)
+def test_what_a_score_should_say_with_it(tmp_path, remark):
+    path = write_numbered(tmp_path / "a.mp4", frames=3, **REMARKS[remark])
+    (said,) = VideoReader(path).info.remarks
+    assert remark in said
+    assert numbers(read_clip(path).frames) == [0, 1, 2]
+    assert VideoReader(write_numbered(tmp_path / "b.mp4", frames=3)).info.remarks == ()
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le"])
+@pytest.mark.parametrize("space", [1, 5, 9])  # BT.709, BT.601, BT.2020
+def test_colours_follow_the_files_matrix(tmp_path, pixels, space):
+    colour = np.array([230, 120, 30])
+    frames = np.broadcast_to(colour.astype(np.uint8), (2, 48, 64, 3))
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pixels
+        stream.codec_context.colorspace = space
+        for frame in frames:
+            shown = av.VideoFrame.from_ndarray(frame.copy(), "rgb24")
+            shown = shown.reformat(format=pixels, dst_colorspace=space, dst_color_range="MPEG")
+            container.mux(stream.encode(shown))
+        container.mux(stream.encode(None))
+    assert (
+        np.abs(read_clip(path).frames.astype(int) - colour).max() <= 3
+    )  # another matrix moves it by 10
+
+
+def test_transparency_becomes_white(tmp_path):
+    frames = np.full((3, 32, 32, 4), (200, 10, 10, 255), np.uint8)
+    frames[:, :, 16:, 3] = 0
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("qtrle", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "argb"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgba")))
+        container.mux(stream.encode(None))
+    pictures = [Image.fromarray(frame) for frame in frames]
+    pictures[0].putpixel((0, 0), (0, 0, 0, 255))  # else equal frames become one
+    pictures[2].putpixel((0, 0), (0, 0, 0, 255))
+    for name in ("a.webp", "a.png"):
+        pictures[0].save(
+            tmp_path / name, save_all=True, append_images=pictures[1:], lossless=True, duration=50
+        )
+    for name in ("a.mov", "a.webp", "a.png"):
+        clip = read_clip(tmp_path / name)
+        assert clip.count == 3
+        assert clip.fps == (10 if name == "a.mov" else 20)
+        assert (clip.frames[:, 2:, :16] == (200, 10, 10)).all()
+        assert (clip.frames[:, :, 16:] == 255).all()
 
 
 def _truncated(path):
@@ -141,12 +346,28 @@ def _truncated(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def _truncated_mkv(path):
+    write_numbered(path.with_suffix(".mkv"), frames=120, gop=10).rename(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _damaged(path):
+    write_video(path, np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 8] = b"\xff" * 8
+    path.write_bytes(data)
+
+
+def _silence():
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+    frame.rate = 8000
+    return frame
+
+
 def _audio(path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        frame.rate = 8000
-        container.mux(stream.encode(frame))
+        container.mux(stream.encode(_silence()))
         container.mux(stream.encode(None))
 
 
@@ -160,6 +381,8 @@ BAD = {
     "text": (lambda p: p.write_text("hello " * 100), "truncated or not a video"),
     "no_index": (lambda p: p.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(2000)), "opened|stream"),
     "truncated": (_truncated, "of 40|says 40"),
+    "truncated_mkv": (_truncated_mkv, "seconds though its header says 4.00"),
+    "damaged": (_damaged, r"damaged"),
     "audio": (_audio, "no video stream"),
     "bomb": (_bomb, "megapixels|bomb"),
     "empty_folder": (lambda p: p.mkdir(), "without images"),
@@ -189,7 +412,7 @@ def test_the_extension_does_not_matter(tmp_path):
 def test_8k_frames_are_read_and_larger_ones_refused(tmp_path):
     frames = np.zeros((1, 4320, 7680, 3), dtype=np.uint8)
     path = write_video(tmp_path / "8k.mp4", frames, preset="ultrafast")
-    info = probe(path)
+    info = VideoReader(path).info
     assert (info.width, info.height, info.chunk_frames()) == (7680, 4320, 1)
     assert MAX_PIXELS > 7680 * 4320
     assert read_clip(path).frames.shape == frames.shape

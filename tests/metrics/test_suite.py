@@ -2,6 +2,7 @@
 
 import threading
 import time
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -215,6 +216,27 @@ def test_the_cache_spares_decoding_and_gives_the_same_numbers(folder, tmp_path, 
     for file in tmp_path.rglob("*.safetensors"):
         file.write_bytes(b"damaged")
     assert MetricSuite(names, num_frames=3, cache=tmp_path).score(items) == first
+
+
+def test_the_cache_knows_how_a_frame_was_decoded(folder, tmp_path, monkeypatch):
+    suite = MetricSuite(["temporal.flicker"], cache=tmp_path)
+    items = [VideoItem(folder / "two.mp4", "two")]
+    kept = [path for _ in suite.score(items) for path in tmp_path.rglob("*.safetensors")]
+    assert kept
+    monkeypatch.setattr("metrics.features.DECODER", "another reader")
+    list(MetricSuite(["temporal.flicker"], cache=tmp_path).score(items))
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2 * len(kept)
+
+
+def test_what_a_video_is_read_as_is_said_with_its_scores(tmp_path):
+    wide = write_video(
+        tmp_path / "wide.mp4",
+        steps(4),
+        setup=lambda s: setattr(s.codec_context, "sample_aspect_ratio", Fraction(4, 3)),
+    )
+    (row,) = MetricSuite(["temporal.flicker"]).score([VideoItem(wide, "wide")])
+    assert row.status == "ok"
+    assert row.reason == "pixels are not square (4:3) and read as stored"
 
 
 def test_what_shares_a_batch_does_not_change_the_scores(folder):

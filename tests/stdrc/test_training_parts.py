@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from media.video import VideoInfo
 from miniature import checkpoint
 from miniature.build import MiniatureConfig, build_vae
 from miniature.identity_encoder import load_identity_encoder
@@ -21,7 +22,7 @@ from stdrc.positions import NAMED_PLACEMENTS
 from stdrc.training import TrainConfig
 from stdrc.training.config import EmaConfig, IdentityConfig, NoiseConfig
 from stdrc.training.ema import WeightAverage
-from stdrc.training.folder import VideoInfo, read_consisid_boxes, window_frames
+from stdrc.training.folder import read_consisid_boxes, window_frames
 from stdrc.training.linear_decoder import LinearDecoder
 from stdrc.training.noise import draw_sigmas, shift_for_tokens
 from stdrc.training.objectives import (
@@ -341,10 +342,10 @@ def test_a_config_survives_its_own_dump(tmp_path: Path) -> None:
 
 def test_windows_are_spread_and_fit() -> None:
     clip = tiny_config(Path("x"), clip={"frames": 5, "windows": 3, "fps": 10}).clip
-    windows = window_frames(VideoInfo(frames=50, height=1, width=1, fps=25.0), clip)
+    windows = window_frames(VideoInfo(count=50, height=1, width=1, fps=25.0), clip)
     assert windows == [[0, 2, 5, 7, 10], [20, 22, 25, 27, 30], [39, 41, 44, 46, 49]]
-    assert window_frames(VideoInfo(frames=10, height=1, width=1, fps=25.0), clip) == []
-    assert len(window_frames(VideoInfo(frames=11, height=1, width=1, fps=25.0), clip)) == 1
+    assert window_frames(VideoInfo(count=10, height=1, width=1, fps=25.0), clip) == []
+    assert len(window_frames(VideoInfo(count=11, height=1, width=1, fps=25.0), clip)) == 1
 
 
 def test_consisid_boxes_are_of_the_main_person(tmp_path: Path) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
 
+from media.video import VideoReader
 from media.writing import write_video
 from miniature import checkpoint
 from miniature.build import MiniatureConfig, build_random
@@ -21,7 +24,6 @@ from stdrc.pipeline import STDRCPipeline
 from stdrc.training import TrainConfig, train
 from stdrc.training.data import FileRows, TrainingData
 from stdrc.training.encoding import prepare
-from stdrc.training.folder import read_frames
 from stdrc.training.trainer import Trainer
 
 BOX = [20.0, 16.0, 52.0, 48.0]
@@ -142,6 +144,27 @@ def test_faces_are_mapped_to_tokens(base: Path, folder: Path) -> None:
     assert torch.equal(data.face[0, 1], expected)
 
 
+def test_a_turned_clip_is_upright_and_its_boxes_fit(base: Path, folder: Path) -> None:
+    """As a telephone writes it: stored on its side, with a matrix that turns it upright."""
+    upright = VideoReader(folder / "clips/1.mp4").read(range(12))
+    stored = np.rot90(upright, 1, (1, 2))  # a matrix turns it back, clockwise
+    with av.open(str(folder / "clips/1.mp4"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=8, options={"crf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 80, 64, "yuv444p"
+        stream.set_display_matrix([0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30])
+        for image in stored:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    rows = read_rows(folder)
+    rows[1]["boxes"] = [[70, 5, 79, 60]] * 12  # beyond the stored frame's 64 columns
+    write_rows(folder, rows)
+    again = VideoReader(folder / "clips/1.mp4").read(range(12)).astype(int)
+    assert np.abs(again - upright).max() <= 3
+    data, _ = encode(config(base, folder))
+    assert len(data) == 3
+
+
 def test_all_problems_are_listed_at_once(base: Path, folder: Path) -> None:
     rows = read_rows(folder)
     (folder / "clips/junk.mp4").write_bytes(b"not a video" * 100)
@@ -168,9 +191,9 @@ def test_all_problems_are_listed_at_once(base: Path, folder: Path) -> None:
     message = str(caught.value)
     assert message.startswith(f"{len(bad)} problems in the training data")
     for words in (
-        "line 4: clips/0.mp4 has no caption", "junk.mp4: the video cannot be read",
-        "gone.mp4: the video is missing", "cut.mp4: the video cannot be read",
-        "short.mp4: too short: 5 frames", "outside the training folder",
+        "line 4: clips/0.mp4 has no caption", "junk.mp4: can't be opened as a video",
+        "gone.mp4: can't be read (No such file", "cut.mp4: can't be opened as a video",
+        "short.mp4: too short: 5 frames", "'../../secret.mp4' leads out of",
         "refs/9.png is missing", "12 boxes outside the 80 x 64 frame",
         "0.mp4: no face in any frame", "boxes must be a list",
     ):  # fmt: skip
@@ -360,7 +383,7 @@ def test_true_faces_are_embedded_once(base: Path, folder: Path) -> None:
     torch.testing.assert_close(data.identities.norm(dim=1), torch.ones(3))
     for i, clip in enumerate(sorted(folder.glob("clips/*.mp4"))):
         assert data.boxes is not None
-        pixels = read_frames(clip, [0, 4, 8])[:, :, 4:68].astype(np.float32) / 127.5 - 1
+        pixels = VideoReader(clip).read([0, 4, 8])[:, :, 4:68].astype(np.float32) / 127.5 - 1
         found = []
         for frame, box in zip(pixels, data.boxes[i][[0, 4, 8]]):
             x0, y0, x1, y1 = (round(float(v)) for v in box)

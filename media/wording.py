@@ -1,0 +1,29 @@
+"""Wording that several messages share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["did_you_mean", "duration"]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question with the nearest known name, or an empty string where none is near.
+
+    >>> did_you_mean("tas", ["tass", "overlap"])
+    "did you mean 'tass'?"
+    """
+    near = get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `m:ss`, from an hour on as `h:mm:ss`.
+
+    >>> duration(65), duration(3725.4)
+    ('1:05', '1:02:05')
+    """
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
