@@ -13,8 +13,8 @@ CLIPS, REFERENCES = 3000, 4
 #: Where a clip's training references come from.
 ARMS = ("off", "on", "cross")
 #: Steps whose weights are kept: the two budgets are the second and the last.
-SNAPSHOTS = (50, 150, 300, 600)
-BUDGETS = {"early": 150, "late": 600}
+SNAPSHOTS = (50, 150, 250, 400)
+BUDGETS = {"early": 150, "late": 400}
 #: People of the validation split that every point is measured on, one clip each.
 PEOPLE = 64
 TEXT_WEIGHT, REFERENCE_WEIGHTS = 2.0, (0.0, 0.5, 1.5, 4.0, 8.0)
