@@ -2,6 +2,6 @@
 
 What is asked, measured and tested stands in `miniature/EXPERIMENT.md`, which is older than any
 result. `python -m miniature.ablation run` trains and measures point by point in the order of
-`plan.QUEUE` and may be stopped at any moment; `python -m miniature.ablation report` makes the
-tables and figures of what is there.
+`plan.queue` and may be stopped at any moment; `report` makes the tables and figures of what is
+there, and `keep` copies into the package what is needed to go on elsewhere.
 """

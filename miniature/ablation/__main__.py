@@ -1,4 +1,4 @@
-"""`python -m miniature.ablation run | report`: see the package's docstring."""
+"""`python -m miniature.ablation run | keep | report`: see the package's docstring."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from miniature.ablation.kept import is_measured, keep, restore
 from miniature.ablation.plan import HERE, queue
 from miniature.ablation.training import train_base, train_point
 
@@ -15,9 +16,12 @@ def run(work: Path) -> None:
     """Everything of the queue that is not there yet, in its order."""
     from miniature.ablation.measure import measure_base, measure_point
 
+    restore(work)
     train_base(work)
     measure_base(work)
     for job, point in queue():
+        if is_measured(work, point):
+            continue
         print(f"== {job} {point.name}", flush=True)
         if job == "train":
             train_point(work, point)
@@ -27,7 +31,7 @@ def run(work: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m miniature.ablation", description=__doc__)
-    parser.add_argument("action", choices=("run", "train", "report"))
+    parser.add_argument("action", choices=("run", "keep", "report"))
     default = HERE.parents[1] / "runs" / "ablation"
     parser.add_argument("--work", type=Path, default=default, help="default: runs/ablation")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch; default 1")
@@ -36,14 +40,12 @@ def main(arguments: list[str] | None = None) -> None:
     work = given.work.resolve()
     if given.action == "run":
         run(work)
-    elif given.action == "train":
-        train_base(work)
-        for job, point in queue():
-            if job == "train":
-                train_point(work, point)
+    elif given.action == "keep":
+        keep(work)
     else:
         from miniature.ablation.report import report
 
+        restore(work)
         report(work)
 
 

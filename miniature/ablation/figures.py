@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from miniature.ablation.kept import curve_file
 from miniature.ablation.plan import BUDGETS, POINTS, SNAPSHOTS, Point
 from miniature.ablation.results import Frontiers, read_errors, read_frontiers, seeds_of
 
@@ -62,21 +63,14 @@ def draw_frontiers(found: Frontiers, path: Path) -> None:
     plt.close(figure)
 
 
-def read_curve(work: Path, point: Point, name: str = "flow", window: int = 20) -> np.ndarray | None:
-    """[steps, 2] step and running mean of a training's numbers; None where there is no training.
-
-    Steps that were done again after a kill count once, as last done.
-    """
-    file = work / "trainings" / point.name / "curve.jsonl"
+def read_curve(work: Path, point: Point, window: int = 20) -> np.ndarray | None:
+    """[steps, 2] step and running mean of a training's flow loss; None where there is none."""
+    file = curve_file(work, point)
     if not file.is_file():
         return None
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    values = {row["step"]: row[name] for row in rows}
-    steps = np.array(sorted(values))
-    if len(steps) < window:
-        return None
-    smooth = np.convolve([values[s] for s in steps], np.ones(window) / window, mode="valid")
-    return np.stack([steps[window - 1 :], smooth], axis=1)
+    values = json.loads(file.read_text(encoding="utf-8"))["flow"]
+    smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+    return np.stack([np.arange(window, len(values) + 1), smooth], axis=1)
 
 
 def draw_reading(work: Path, path: Path) -> None:

@@ -12,11 +12,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miniature.ablation import plan
+from miniature.ablation import plan, report
 from miniature.ablation.data import REFERENCES_OF, head_crop
 from miniature.ablation.frontier import Difference, compare, gap, mean_interval, polyline
-from miniature.ablation.results import QUESTIONS, Frontier, question_table, read_frontiers, verdict
-from miniature.ablation.training import load_transformer, new_transformer
+from miniature.ablation.kept import curve_file, is_measured, keep, restore, results_of
+from miniature.ablation.results import (
+    LEAKS,
+    QUESTIONS,
+    Frontier,
+    question_table,
+    read_frontiers,
+    verdict,
+)
+from miniature.ablation.training import base_file, load_transformer, new_transformer, snapshot_file
 from miniature.judges.attributes import LEAKING, leakage
 from miniature.world import World
 from stdrc.training.checkpoint import save_tensors
@@ -202,3 +210,86 @@ def test_half_measured_points_are_left_out_of_the_tables(tmp_path: Path) -> None
     assert np.isnan(found.rows["leak_any"][0, 1])
     table = question_table({}, QUESTIONS)
     assert sum("not measured" in line for line in table) == len(QUESTIONS) == 8
+
+
+def fake_results(work: Path, point: plan.Point, leak: float) -> None:
+    """Every file that measuring a point leaves; identity grows with the weight, leakage as told."""
+    rng = np.random.default_rng(abs(hash(point.name)) % 2**32)
+    people = 12
+    for file in results_of(work, point):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.name.startswith("reading"):
+            level = {
+                name: (base + 0.01 * rng.standard_normal(people)).tolist()
+                for name, base in (("own", 0.8), ("stranger", 0.9), ("none", 0.85), ("same", 0.7))
+            }
+            value: dict = {"error": {"0.7": level, "0.9": level}}
+        elif file.name == "attention.json":
+            value = {
+                "to_reference": [[0.2] * 192] * 2,
+                "received": [[1 / 64] * 64] * 2,
+                "offset": [np.full((15, 15), 1 / 225).tolist()] * 2,
+            }
+        else:
+            weight = float(file.stem.split("-w")[1])
+            identity = 0.2 + 0.05 * weight + 0.05 * rng.standard_normal(people)
+            rows = {name: rng.random(people).tolist() for name in ("copy_paste", "background")}
+            rows |= {"identity": identity.tolist(), "text": (80 - weight + identity).tolist()}
+            rows |= {name: (leak + 0.1 * rng.random(people)).tolist() for name in LEAKS}
+            value = {"own": 0.8, "stranger": 0.2, "rows": rows}
+        file.write_text(json.dumps(value))
+
+
+def test_tables_and_pictures_come_from_whatever_is_there(tmp_path: Path, monkeypatch) -> None:
+    for placement, arm, leak in (
+        ("overlap", "off", 0.8), ("tass", "off", 0.6), ("overlap", "on", 0.3), ("tass", "on", 0.3),
+    ):  # fmt: skip
+        for seed in (0, 1):
+            fake_results(tmp_path, plan.Point(placement, arm, seed), leak)
+    fake_results(tmp_path, plan.Point("strata", "on"), 0.3)
+    page = tmp_path / "EXPERIMENT.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    monkeypatch.setattr(report, "EXPERIMENT", page)
+    report.report(tmp_path, tmp_path)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    rows = {
+        line.split("|")[1].strip()[0]: line for line in text.splitlines() if "at matched" in line
+    }
+    assert "| yes |" in rows["a"]
+    assert "| yes |" in rows["d"]
+    assert "| 2 |" in rows["d"]
+    assert "exploratory" in text
+    for name in ("frontier", "reading", "attention"):
+        assert (tmp_path / f"ablation_{name}.png").stat().st_size > 5000
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="made by"):
+        report.report(tmp_path, tmp_path)
+
+
+def test_what_is_kept_lets_another_machine_go_on(tmp_path: Path) -> None:
+    work, kept, other = (tmp_path / name for name in ("work", "kept", "other"))
+    done, half = plan.Point("overlap", "off"), plan.Point("tass", "off")
+    fake_results(work, done, 0.5)
+    fake_results(work, half, 0.5)
+    results_of(work, half)[3].unlink()
+    for file in (base_file(work), snapshot_file(work, done, plan.SNAPSHOTS[-1])):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"weights")
+    training = work / "trainings" / done.name
+    training.mkdir(parents=True)
+    # Killed after step 2, gone on from a checkpoint after step 1.
+    lines = [{"step": s, "flow": f, "alignment": 0.0} for s, f in ((1, 3.0), (2, 9.0), (2, 2.0))]
+    (training / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    keep(work, kept)
+    restore(other, kept)
+    assert is_measured(other, done)
+    assert not is_measured(other, half)
+    assert base_file(other).read_bytes() == b"weights"
+    assert json.loads(curve_file(other, done).read_text())["flow"] == [3.0, 2.0]
+    # What is there is not overwritten by what was kept before.
+    base_file(other).write_bytes(b"newer")
+    restore(other, kept)
+    assert base_file(other).read_bytes() == b"newer"
