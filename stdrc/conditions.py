@@ -17,11 +17,17 @@ class EncodedText:
         video: [B, L, D] embeddings for the video stream.
         audio: [B, L, D_audio] embeddings for the audio stream.
         mask: [B, L] 1 where a token counts.
+        remarks: for each prompt what of it was not read, in words; "" where all was.
     """
 
     video: Tensor
     audio: Tensor
     mask: Tensor
+    remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.remarks:
+            object.__setattr__(self, "remarks", ("",) * len(self.video))
 
     def __len__(self) -> int:
         return len(self.video)
@@ -29,7 +35,10 @@ class EncodedText:
     def __getitem__(self, index: int | slice | Sequence[int]) -> EncodedText:
         if isinstance(index, int):
             index = [index]
-        return EncodedText(self.video[index], self.audio[index], self.mask[index])
+        remarks = tuple(
+            self.remarks[index] if isinstance(index, slice) else [self.remarks[i] for i in index]
+        )
+        return EncodedText(self.video[index], self.audio[index], self.mask[index], remarks)
 
     @classmethod
     def cat(cls, parts: Sequence[EncodedText]) -> EncodedText:
@@ -38,6 +47,7 @@ class EncodedText:
             torch.cat([p.video for p in parts]),
             torch.cat([p.audio for p in parts]),
             torch.cat([p.mask for p in parts]),
+            tuple(remark for p in parts for remark in p.remarks),
         )
 
 

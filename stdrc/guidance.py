@@ -208,7 +208,10 @@ class ThreeStreamGuidance:
             along = _projection(guided - conditional, conditional)
             guided = guided - (1.0 - self.parallel) * along
         if self.rescale:
-            ratio = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+            spread = guided.std(axes, keepdim=True)
+            ratio = conditional.std(axes, keepdim=True) / spread
+            # Without any spread there is nothing to pull.
+            ratio = torch.where(spread > 0, ratio, 1.0)
             guided = guided * (self.rescale * ratio + (1.0 - self.rescale))
         return guided
 

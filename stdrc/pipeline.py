@@ -8,8 +8,8 @@ either once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,9 +25,10 @@ from stdrc.conditions import EncodedReference, EncodedText
 from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.images import FaceDetector, ReferenceImage, reference_pixels
+from stdrc.loading import check_checkpoint, saved_dtype
 from stdrc.lora import read_lora
 from stdrc.positions import ReferencePlacement
-from stdrc.sampling import GuidedVelocity, Sampler, sample_euler
+from stdrc.sampling import GuidedVelocity, Sampler, check_sigmas, sample_euler
 from stdrc.sequence import TokenSequence
 
 logger = logging.get_logger(__name__)
@@ -41,6 +42,19 @@ class _Interrupted(Exception):
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
+
+
+@dataclass
+class STDRCOutput(LTX2PipelineOutput):
+    """Videos, and what is to be known of them.
+
+    Args:
+        frames: as `output_type` says.
+        audio: [B, channels, samples], or None.
+        remarks: for each video what of its conditions was not used, in words.
+    """
+
+    remarks: list[list[str]] = field(default_factory=list)
 
 
 class STDRCPipeline(LTX2Pipeline):
@@ -104,29 +118,26 @@ class STDRCPipeline(LTX2Pipeline):
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """Load an LTX-2.x checkpoint in diffusers format, from a folder or a hub id.
 
+        Args:
+            dtype: of all components; none or "auto": what the transformer's weights are saved in
+                (float16, which is storage here, is read as float32). A mapping sets components
+                apart, as in diffusers.
+            kwargs: as in diffusers. Only safetensors are read.
+
         Raises:
             STDRCError: if there is none, or if it is another model.
         """
         name = str(pretrained_model_name_or_path)
-        folder = Path(name)
-        if folder.exists():
-            index = folder / "model_index.json"
-            if not index.is_file():
-                raise STDRCError(
-                    f"{folder} is not a checkpoint in diffusers format: it has no model_index.json."
-                )
-            kind = json.loads(index.read_text()).get("_class_name", "")
-            if not str(kind).startswith(("LTX2", "STDRC")):
-                raise STDRCError(f"{folder} holds a {kind}; ST-DRC needs an LTX-2.x checkpoint.")
-        elif name.startswith((".", "/", "~")) or name.count("/") != 1:
-            raise STDRCError(
-                f"There is no checkpoint at {name}; give a folder in diffusers format or a hub id "
-                "such as diffusers/LTX-2.3-Diffusers."
-            )
+        check_checkpoint(name)
+        kwargs = {"use_safetensors": True, **kwargs}
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            folder = Path(name) if Path(name).exists() else Path(cls.download(name, **kwargs))
+            if dtype is None or dtype == "auto":
+                dtype = saved_dtype(folder, variant=kwargs.get("variant"))
+            return super().from_pretrained(folder, dtype=dtype, **kwargs)
         except (OSError, ValueError) as error:
-            if not folder.exists():
+            if not Path(name).exists():
                 raise STDRCError(
                     f"The checkpoint {name} is not on this machine and could not be fetched; "
                     f"download it with 'hf download {name}', or give a folder."
@@ -252,25 +263,55 @@ class STDRCPipeline(LTX2Pipeline):
     # Encoding
 
     @torch.no_grad()
-    def encode_text(self, prompts: str | Sequence[str]) -> EncodedText:
+    def encode_text(self, prompts: str | Sequence[str], *, strict: bool = False) -> EncodedText:
         """Prompts to what the transformer reads, each unique one encoded once.
 
         One prompt a pass, so that an embedding never depends on what else is in the batch.
+
+        Args:
+            prompts: one or B of them. Of one that is longer than the tokenizer's limit the rest is
+                not read; that is warned about and kept in `remarks`.
+            strict: such a prompt is refused instead.
+
+        Raises:
+            STDRCError: if `strict` and a prompt is too long.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         device = self._execution_device
         encoded: dict[str, EncodedText] = {}
         for prompt in dict.fromkeys(prompts):
+            remark = self._cut(prompt)
+            if remark and strict:
+                raise STDRCError(f"{remark[:1].upper()}{remark[1:]}; shorten it.")
+            if remark:
+                logger.warning("%s.", remark)
             embeds, mask, _, _ = self.encode_prompt(
                 [prompt],
                 do_classifier_free_guidance=False,
-                max_sequence_length=min(self.tokenizer_max_length, 1024),
+                max_sequence_length=self.prompt_limit,
                 device=device,
             )
-            encoded[prompt] = EncodedText(
-                *self.connectors(embeds, mask, padding_side=self.tokenizer.padding_side)
+            video, audio, mask = self.connectors(
+                embeds, mask, padding_side=self.tokenizer.padding_side
             )
+            encoded[prompt] = EncodedText(video, audio, mask, (remark,))
         return EncodedText.cat([encoded[prompt] for prompt in prompts])
+
+    @property
+    def prompt_limit(self) -> int:
+        """Tokens of a prompt that the model reads."""
+        return min(self.tokenizer_max_length, 1024)
+
+    def _cut(self, prompt: str) -> str:
+        """What is lost of a prompt, in words; "" where nothing is."""
+        tokens = self.tokenizer(prompt.strip(), truncation=False).input_ids
+        if len(tokens) <= self.prompt_limit:
+            return ""
+        lost = self.tokenizer.decode(tokens[self.prompt_limit :][:8], skip_special_tokens=True)
+        return (
+            f"the prompt has {len(tokens)} tokens and the model reads {self.prompt_limit}; what "
+            f"follows from {lost.strip()!r} on is not read"
+        )
 
     @torch.no_grad()
     def encode_reference(
@@ -345,7 +386,7 @@ class STDRCPipeline(LTX2Pipeline):
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
-        negative_prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] | None = None,
         reference: Any = None,
         *,
         placement: str | Mapping[str, Any] | ReferencePlacement | None = None,
@@ -371,14 +412,15 @@ class STDRCPipeline(LTX2Pipeline):
         attention_kwargs: dict[str, Any] | None = None,
         callback_on_step_end: Callable[..., dict[str, Tensor]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        strict: bool = False,
         output_type: str = "np",
         return_dict: bool = True,
-    ) -> LTX2PipelineOutput | tuple[Any, Any]:
+    ) -> STDRCOutput | tuple[Any, Any]:
         """Generate videos.
 
         Args:
             prompt: one prompt or B of them; or `prompt_embeds` from `encode_text`.
-            negative_prompt: what "no text" means; one for all or one each.
+            negative_prompt: what "no text" means; one for all or one each; none: the empty one.
             reference: with one prompt, an image or a list of images of the person; with B prompts,
                 one image for all or a list of B, each an image or a list of the same length. An
                 image is a path, a PIL image, an array or a tensor. Or `reference_latents` from
@@ -399,10 +441,11 @@ class STDRCPipeline(LTX2Pipeline):
             decode_timestep, decode_noise_scale: for autoencoders conditioned on a timestep.
             sampler: walks from noise to video along the guided velocity; see `stdrc.sampling`.
             callback_on_step_end: called as callback(pipeline, step, timestep, {"latents": ...}).
+            strict: refuse a prompt that is too long for the model, instead of warning.
             output_type: "np" float [B, T, H, W, 3] in 0..1, "pt" [B, T, 3, H, W], "pil", "latent".
 
         Returns:
-            `LTX2PipelineOutput` with `frames` and `audio` (None unless asked for).
+            `STDRCOutput` with `frames`, `audio` (None unless asked for) and `remarks`.
 
         Raises:
             STDRCError: for sizes, frames, images, placements or weights that cannot be used.
@@ -424,18 +467,19 @@ class STDRCPipeline(LTX2Pipeline):
         if prompt_embeds is None:
             if prompt is None:
                 raise STDRCError("Give a prompt, or prompt_embeds from encode_text.")
-            prompt_embeds = self.encode_text(prompt)
+            prompt_embeds = self.encode_text(prompt, strict=strict)
         batch_size = len(prompt_embeds)
         if negative_prompt_embeds is None:
+            negative_prompt = "" if negative_prompt is None else negative_prompt
             negatives = (
                 [negative_prompt] * batch_size
                 if isinstance(negative_prompt, str)
                 else list(negative_prompt)
             )
             if any(not s.has_text for s in self._all_streams(guidance)):
-                negative_prompt_embeds = self.encode_text(negatives)
-            else:
-                negative_prompt_embeds = prompt_embeds
+                negative_prompt_embeds = self.encode_text(negatives, strict=strict)
+            else:  # never read; neither is what was cut off it
+                negative_prompt_embeds = replace(prompt_embeds, remarks=())
         if len(negative_prompt_embeds) == 1:
             negative_prompt_embeds = negative_prompt_embeds[[0] * batch_size]
         if len(negative_prompt_embeds) != batch_size:
@@ -510,13 +554,18 @@ class STDRCPipeline(LTX2Pipeline):
             config.get("max_shift", 2.05),
         )
         steps = num_inference_steps
-        levels = np.linspace(1.0, 1 / steps, steps) if sigmas is None else np.asarray(sigmas)
+        levels = np.linspace(1.0, 1 / steps, steps) if sigmas is None else check_sigmas(sigmas)
         timesteps, steps = retrieve_timesteps(self.scheduler, steps, device, sigmas=levels, mu=mu)
         if not torch.isfinite(self.scheduler.sigmas).all():
             # The stretch to `shift_terminal` divides by the distance between first and last level.
             raise STDRCError(
                 f"This checkpoint's noise schedule is not defined for {len(levels)} step(s); "
                 "take at least 2."
+            )
+        if not guidance.linear and float(self.scheduler.sigmas[-2]) <= 0:
+            raise STDRCError(
+                "The last of sigmas is 0, where rescale and parallel are not defined; leave it "
+                "out, the step to 0 is added."
             )
         self._num_timesteps = len(timesteps)
         self._interrupt = False
@@ -592,7 +641,11 @@ class STDRCPipeline(LTX2Pipeline):
         self.maybe_free_model_hooks()
         if not return_dict:
             return video, waveform
-        return LTX2PipelineOutput(frames=video, audio=waveform)
+        remarks = [
+            [text for text in (given, f"negative: {against}" if against else "") if text]
+            for given, against in zip(prompt_embeds.remarks, negative_prompt_embeds.remarks)
+        ]
+        return STDRCOutput(frames=video, audio=waveform, remarks=remarks)
 
     @staticmethod
     def _all_streams(guidance: ThreeStreamGuidance) -> set[Stream]:
@@ -640,11 +693,13 @@ class STDRCPipeline(LTX2Pipeline):
             return generator
         if generator is not None:
             raise STDRCError("Give seeds or a generator, not both.")
-        seeds = [seeds] * batch_size if isinstance(seeds, int) else list(seeds)
-        if len(seeds) != batch_size:
-            raise STDRCError(f"{batch_size} samples need {batch_size} seeds, not {len(seeds)}.")
+        each: list[Any] = [seeds] * batch_size if np.ndim(seeds) == 0 else list(seeds)  # type: ignore[arg-type]
+        if len(each) != batch_size:
+            raise STDRCError(f"{batch_size} samples need {batch_size} seeds, not {len(each)}.")
+        if wrong := [seed for seed in each if int(seed) != seed]:
+            raise STDRCError(f"A seed is a whole number, not {wrong[0]!r}.")
         # On the CPU, so that a seed means the same video on every device.
-        return [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
+        return [torch.Generator("cpu").manual_seed(int(seed)) for seed in each]
 
     def _decode(
         self,

@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from stdrc.conditions import EncodedText
+from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.sequence import TokenSequence
 
@@ -62,6 +64,33 @@ def sample_euler(
         if callback is not None:
             x = callback(i, x)
     return x
+
+
+def check_sigmas(sigmas: Sequence[float] | Tensor | np.ndarray) -> np.ndarray:
+    """Noise levels from outside, as the scheduler takes them.
+
+    Returns:
+        float64 [S], strictly descending, in 0..1.
+
+    Raises:
+        STDRCError: none are given, or they are something else.
+    """
+    if isinstance(sigmas, Tensor):
+        sigmas = sigmas.detach().cpu().numpy()
+    try:
+        levels = np.asarray(sigmas, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise STDRCError(f"sigmas are noise levels in 0..1, not {sigmas!r}.") from None
+    if levels.ndim != 1 or not len(levels):
+        raise STDRCError("sigmas must be a list of at least one noise level, such as [1.0, 0.5].")
+    if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > 1:
+        wrong = next(s for s in levels.tolist() if not 0 <= s <= 1)
+        raise STDRCError(f"sigmas are noise levels in 0..1, and one of them is {wrong:g}.")
+    if not (np.diff(levels) < 0).all():
+        raise STDRCError(
+            f"sigmas must go down from noise to video, without repeats, not {levels.tolist()}."
+        )
+    return levels
 
 
 @dataclass

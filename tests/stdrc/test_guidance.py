@@ -155,6 +155,14 @@ def test_outside_the_interval_only_the_conditional_stream_runs():
     assert len(guidance.coefficients(0.5)) == 3
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 3), (2, 1, 1)])
+def test_rescale_without_any_spread_pulls_nothing(shape):
+    flat = {s: torch.full(shape, float(i)) for i, s in enumerate(Stream)}
+    guidance = ThreeStreamGuidance(3, 1.5, rescale=0.7)
+    expected = ThreeStreamGuidance(3, 1.5).combine(flat)
+    torch.testing.assert_close(guidance.combine(flat), expected)
+
+
 def test_a_missing_stream_is_named():
     v = predictions()
     del v[Stream.TEXT]

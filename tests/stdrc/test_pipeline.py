@@ -327,6 +327,14 @@ def test_a_checkpoint_brings_its_placement_and_size(random_checkpoint, tmp_path)
         ({"seeds": [1, 2]}, "1 samples need 1 seeds"),
         ({"seeds": 1, "generator": torch.Generator()}, "not both"),
         ({"prompt": None}, "Give a prompt"),
+        ({"seeds": 1.5}, "whole number"),
+        ({"sigmas": []}, "at least one noise level"),
+        ({"sigmas": 0.5}, "at least one noise level"),
+        ({"sigmas": [0.5, 1.0]}, r"must go down .*\[0\.5, 1\.0\]"),
+        ({"sigmas": [1.0, 0.5, 0.5]}, "without repeats"),
+        ({"sigmas": [1.5, 0.5]}, "in 0..1, and one of them is 1.5"),
+        ({"sigmas": [1.0, float("nan")]}, "in 0..1, and one of them is nan"),
+        ({"sigmas": ["high"]}, "noise levels in 0..1"),
         ({"negative_prompt": ["a", "b"]}, "one negative prompt or 1"),
         ({"prompt": ["a", "b"], "reference": [picture()] * 3}, "one reference or 2"),
         ({"prompt": ["a", "b"], "reference": [[picture()], [picture()] * 2]}, "same number"),
@@ -336,6 +344,49 @@ def test_bad_arguments_say_what_is_wrong(pipe, arguments, words):
     call = {**CALL, "prompt": PROMPT, "width": 64, **arguments}
     with pytest.raises(UserError, match=words):
         pipe(**call)
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.0])
+def test_sigmas_may_end_in_0_where_guidance_is_linear(pipe, shift):
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    call = {**CALL, "seeds": 0, "reference": picture()}
+    ended = pipe(PROMPT, sigmas=torch.tensor([1.0, 0.5, 0.0]), **call).frames
+    assert largest(ended, pipe(PROMPT, sigmas=np.array([1.0, 0.5]), **call).frames) < 1e-6
+    for guidance in ({"rescale": 0.5}, {"parallel": 0.0}):
+        with pytest.raises(STDRCError, match="last of sigmas is 0, where rescale and parallel"):
+            pipe(PROMPT, sigmas=[1.0, 0.5, 0.0], guidance=guidance, **call)
+
+
+def test_arguments_are_taken_as_in_diffusers(pipe):
+    expected = pipe(PROMPT, negative_prompt="", seeds=3, **CALL).frames
+    for seeds in (np.int64(3), [np.int64(3)], np.array([3]), torch.tensor(3), 3.0):
+        assert torch.equal(pipe(PROMPT, negative_prompt=None, seeds=seeds, **CALL).frames, expected)
+    heard = pipe(PROMPT, seeds=3, callback_on_step_end=lambda *_: None, **CALL).frames
+    assert torch.equal(heard, expected)
+
+
+def test_a_prompt_that_is_too_long_is_remarked_on_or_refused(pipe, caplog):
+    logging.getLogger("diffusers").propagate = True
+    words = " ".join(["a person walks left and smiles"] * 20)
+    call = {**CALL, "seeds": 0, "reference": picture(), "guidance": {"text": 1, "reference": 1}}
+    with caplog.at_level(logging.WARNING):
+        short = pipe(PROMPT, strict=True, **call)
+        assert short.remarks == [[]]
+        assert "tokens" not in caplog.text
+        one = pipe([words, PROMPT], **call)
+    assert "the prompt has" in caplog.text
+    count = len(pipe.tokenizer(words).input_ids)
+    (remark,) = one.remarks[0]
+    assert remark.startswith(f"the prompt has {count} tokens and the model reads 32; what follows")
+    assert one.remarks[1] == []
+    # That is all it reads: another ending makes the same video.
+    assert torch.equal(pipe(f"{words} and jumps", **call).frames[0], pipe(words, **call).frames[0])
+    with pytest.raises(STDRCError, match=r"The prompt has \d+ tokens .* shorten it"):
+        pipe(words, strict=True, **call)
+    guided = {**call, "guidance": {"text": 3, "reference": 1}}
+    assert pipe(PROMPT, words, **guided).remarks[0][0].startswith("negative: the prompt has")
+    encoded = pipe.encode_text([words, PROMPT])
+    assert pipe(prompt_embeds=encoded[[1, 0]], **call).remarks == [[], [remark]]
 
 
 def test_references_of_another_size_are_refused(pipe):
