@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import BenchError
-from bench.generators import Generator
+from bench.generators import Generator, Remarked
 from bench.sweep import Job, Task
 
 log = logging.getLogger("stdrc.bench")
@@ -31,6 +31,7 @@ class Result:
     data: bytes | None
     error: str = ""
     seconds: float = 0.0
+    remark: str = ""
 
 
 class Engine(Protocol):
@@ -91,10 +92,13 @@ def encode(task: Task, video: Any, seconds: float, crf: int) -> Result:
     """A generated video as a result: its file's bytes, or why it is no video."""
     from media.writing import encode_video
 
+    video, remark = (video.video, video.remark) if isinstance(video, Remarked) else (video, "")
     try:
         if isinstance(video, str | Path):
-            return Result(task.key, checked_file(Path(video)), seconds=seconds)
-        return Result(task.key, encode_video(video, task.fps, crf), seconds=seconds)
+            data = checked_file(Path(video))
+        else:
+            data = encode_video(video, task.fps, crf)
+        return Result(task.key, data, seconds=seconds, remark=remark)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == 28:  # no space: not this video's fault
             raise

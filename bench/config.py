@@ -187,6 +187,11 @@ class STDRCConfig(Model):
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1'.")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: int = Field(default=1, ge=1, description="CPU threads of one generating worker.")
+    strict: bool = Field(
+        default=False,
+        description="Whether a prompt that is longer than the model reads fails its videos; "
+        "otherwise their rows say so.",
+    )
 
 
 class FolderConfig(Model):

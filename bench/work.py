@@ -124,7 +124,7 @@ class Work:
             return False
         sha256 = hashlib.sha256(result.data).hexdigest()
         files.write_atomic(self.store.video_path(result.key), result.data)
-        self.store.finish(result.key, sha256, result.seconds)
+        self.store.finish(result.key, sha256, result.seconds, result.remark)
         self.shown.sha256[result.key] = sha256
         cell.done += 1
         self.progress.made += 1

@@ -55,10 +55,13 @@ def command(
     crop_face: Annotated[
         bool, typer.Option("--crop-face", help="Crop the reference around its face (MTCNN).")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cuda, cpu, ...; default: the best.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda, cuda:1, cpu, ...")] = "auto",
     dtype: Annotated[
-        str | None, typer.Option(help="bfloat16 or float32; default: bfloat16 on a GPU.")
-    ] = None,
+        str, typer.Option(help="auto (what the weights are saved in), bfloat16, float32, float16.")
+    ] = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a prompt that the model can't read whole.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Generate one video.
@@ -100,18 +103,18 @@ def command(
     import torch
 
     from media.writing import write_video
+    from stdrc.loading import pick_device
     from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
-    if dtype not in ("bfloat16", "float32", "float16"):
-        raise STDRCError(f"--dtype is bfloat16, float16 or float32, not {dtype}.")
+    where_to = pick_device(device)
+    if dtype not in ("auto", "bfloat16", "float32", "float16"):
+        raise STDRCError(f"--dtype is auto, bfloat16, float16 or float32, not {dtype}.")
     hide_loading_bars()
     source = checkpoint_source(checkpoint)
-    pipeline = STDRCPipeline.from_pretrained(source, dtype=getattr(torch, dtype))
+    pipeline = STDRCPipeline.from_pretrained(source, dtype=getattr(torch, dtype, None))
     if lora is not None:
         pipeline.load_lora_weights(str(lora))
-    pipeline.to(device)
+    pipeline.to(where_to)
     pipeline.set_progress_bar_config(disable=quiet)
     rate = fps or (pipeline.config.get("default_size") or {}).get("frame_rate", 24.0)
     video = pipeline(
@@ -127,6 +130,7 @@ def command(
         num_inference_steps=steps,
         seeds=seed,
         face_detector=detector,
+        strict=strict,
     ).frames[0]
     write_video(output, video, rate)
     if not quiet:

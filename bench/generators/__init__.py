@@ -23,6 +23,15 @@ from bench import config as cfg
 from bench.errors import BenchError
 from bench.evalsets import Sample
 
+
+@dataclass(frozen=True)
+class Remarked:
+    """A generated video, and what is to be known of it: its row in the run folder says it."""
+
+    video: Any
+    remark: str
+
+
 Frames = Any  # [T, H, W, 3]: uint8, or float in 0..1; an array, CPU tensor or list of PIL images
 
 
@@ -261,12 +270,14 @@ def _custom(config: cfg.CustomConfig) -> Generator:
 
 
 def pick_device(name: str) -> str:
-    """`"auto"` as the device that this machine has; anything else as it is."""
-    if name != "auto":
-        return name
-    import torch
+    """The device that a name means, "auto" being the one that this machine has.
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    Raises:
+        STDRCError: there is no such device here.
+    """
+    from stdrc import loading
+
+    return str(loading.pick_device(name))
 
 
 # Hashes ------------------------------------------------------------------------------------------

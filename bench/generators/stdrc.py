@@ -27,6 +27,7 @@ from bench.evalsets import Sample
 from bench.generators import (
     Frames,
     Generator,
+    Remarked,
     Resolved,
     Settings,
     canonical,
@@ -337,7 +338,7 @@ class STDRCGenerator(Generator):
 
     def _encode_text(self, pipe: Any, prompt: str) -> Any:
         if prompt not in self._text:
-            self._text[prompt] = _to(pipe.encode_text([prompt]), "cpu")
+            self._text[prompt] = _to(pipe.encode_text([prompt], strict=self.config.strict), "cpu")
             self.encoded["text"] += 1
         return self._text[prompt]
 
@@ -396,7 +397,7 @@ class STDRCGenerator(Generator):
             parallel=settings.parallel,  # type: ignore[arg-type]
         )
         with _quiet_pipeline():
-            return pipe(
+            made = pipe(
                 prompt_embeds=_to(EncodedText.cat(texts), device),
                 negative_prompt_embeds=_to(negative, device),
                 reference_latents=references,
@@ -410,7 +411,11 @@ class STDRCGenerator(Generator):
                 seeds=[settings.seed] * len(samples),
                 output_type="np",
                 **settings.args,
-            ).frames
+            )
+        return [
+            Remarked(video, "; ".join(remarks)) if remarks else video
+            for video, remarks in zip(made.frames, made.remarks)
+        ]
 
 
 @contextmanager

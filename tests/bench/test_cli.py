@@ -69,7 +69,7 @@ def test_generate_writes_a_playable_video(checkpoint, face, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        (["-r", "nowhere.jpg"], "no reference image at nowhere.jpg"),
+        (["-r", "nowhere.jpg"], "nowhere.jpg can't be read as an image: No such file"),
         (["--placement", "tas"], "Did you mean 'tass'"),
         (["--text", "nan"], "finite"),
         (["--order", "first"], "'joint'"),

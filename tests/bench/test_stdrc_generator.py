@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bench.generators import Settings
 from bench.generators.stdrc import STDRCGenerator
 from bench.runner import Runner
 from miniature.build import MiniatureConfig, build_components
-from stdrc import ReferencePlacement, STDRCPipeline
+from stdrc import ReferencePlacement, STDRCError, STDRCPipeline
 
 from .fakes import PixelJudge, evalset, make_config, no_report, table_of
 
@@ -94,9 +95,9 @@ def test_a_guidance_sweep_encodes_each_prompt_and_reference_once(
     calls = {"text": 0, "reference": 0}
     whole = STDRCPipeline.encode_text, STDRCPipeline._encode_image
 
-    def text(self: Any, prompts: Any) -> Any:
+    def text(self: Any, prompts: Any, **settings: Any) -> Any:
         calls["text"] += 1
-        return whole[0](self, prompts)
+        return whole[0](self, prompts, **settings)
 
     def image(self: Any, pixels: Any) -> Any:
         calls["reference"] += 1
@@ -326,3 +327,21 @@ def test_two_variants_that_fit_are_not_chosen_between(weights: Path) -> None:
     ):
         generator.resolve(Settings(placement="tass", augmentation="on"))
     assert generator.resolve(Settings(checkpoint="again")).stage == "again"
+
+
+def test_a_prompt_that_is_cut_is_said_on_its_row(tmp_path: Path, weights: Path) -> None:
+    long = "a man walks and smiles and turns left and looks back and waves"
+    settings = {"base": {"steps": 2, "reference": 0, "text": 1}}
+    config = make_config(
+        tmp_path, prompts=["a man", long], generator=section(weights), sweep=settings
+    )
+    runner(config).run()
+    rows = dict(sqlite3.connect(config.run / "store.sqlite").execute(
+        "SELECT prompt, reason FROM videos JOIN samples USING (sample) WHERE status = 'done'"
+    ))  # fmt: skip
+    assert rows["a man"] is None
+    assert "tokens and the model reads 8; what follows from" in rows[long]
+    evaluated = evalset(tmp_path, [long])
+    cell = make(weights).resolve(Settings(placement="tass", steps=2)).settings
+    with pytest.raises(STDRCError, match=r"The prompt has .* shorten it"):
+        make(weights, strict=True).generate(evaluated[:1], cell)
