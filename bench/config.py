@@ -324,6 +324,32 @@ class Tune(Model):
     seed: int = 0
 
 
+class Rank(Model):
+    """What the leaderboard is ordered by."""
+
+    by: str | None = Field(
+        default=None,
+        description="families (the default), ipvg2025, score, opens2v, or one column.",
+    )
+    weights: dict[str, float] | None = Field(
+        default=None, description="For score: family or column -> weight."
+    )
+    anchors: dict[str, tuple[float, float]] | None = Field(
+        default=None, description="For score: column -> [worst, best], which count 0 and 1."
+    )
+    missing: Literal["worst", "drop"] = Field(
+        default="worst",
+        description="A failed sample counts as the metric's worst value, or for no entry.",
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Rank:
+        from leaderboards.ranking import Ranking
+
+        Ranking(**self.model_dump())
+        return self
+
+
 class BenchConfig(Model):
     """A whole run."""
 
@@ -336,6 +362,7 @@ class BenchConfig(Model):
     metrics: Metrics = Metrics()
     engine: EngineConfig = EngineConfig()
     video: Video = Video()
+    rank: Rank | None = None
     tune: Tune | None = None
 
     @model_validator(mode="after")

@@ -245,6 +245,7 @@ class Runner:
             digest.update(judge_fingerprint(self.config.metrics).encode())
         else:
             digest.update(repr(self.judge.columns).encode())
+        digest.update(repr(self.config.rank).encode())
         return digest.hexdigest()
 
     # Scores that are there, and those that are not -----------------------------------------------

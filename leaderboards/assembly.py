@@ -242,6 +242,10 @@ def _dense(
         video_entry = rows.videos["entry"].map(position).to_numpy().astype(int)
         has = np.asarray(planned.any(axis=2))  # [C, E]
         planned[:, video_entry, code[len(scores) :]] |= has[:, video_entry]
+    for c, column in enumerate(columns):  # what a metric does not apply to was not planned
+        unfit = [sample for metric, sample in rows.unfit if metric == column.metric]
+        if unfit:
+            planned[c][:, keys["sample"].isin(unfit).to_numpy()] = False
     return values, planned
 
 

@@ -25,7 +25,7 @@ class Common:
         values: float [C, E, K], NaN outside the common samples of a column and where an entry does
             not take part in it.
         used: bool [C, K], the common samples of each column.
-        worst: float [C], what a failure counts in each column; NaN where none had to be counted.
+        worst: float [C], what a failed sample counts in each column; NaN where none failed.
         summaries: (entry, column) -> set-level and published values, failures counted.
         notes: what a reader of the means must know.
     """
@@ -87,12 +87,12 @@ def common_samples(scores: Scores, drop: bool = False) -> Common:
             values[c][failed] = end
         values[c][:, ~used[c]] = np.nan
         values[c][~started] = np.nan
-    summaries = _sets(scores, worst, drop)
     notes = _notes(scores.columns, worst, dropped, drop)
+    summaries = _sets(scores, drop, notes)
     return Common(values, used, worst, summaries, notes)
 
 
-def _sets(scores: Scores, worst: np.ndarray, drop: bool) -> dict[tuple[int, int], Summary]:
+def _sets(scores: Scores, drop: bool, notes: list[str]) -> dict[tuple[int, int], Summary]:
     """Set-level values in which the failed share of an entry's videos counts as the worst value."""
     out = dict(scores.summaries)
     for c, column in enumerate(scores.columns):
@@ -102,7 +102,15 @@ def _sets(scores: Scores, worst: np.ndarray, drop: bool) -> dict[tuple[int, int]
         if column.level != "set" or not short or drop or not column.sign:
             continue
         end = worst_value(column, np.array([s.value for s in cells.values()]))
-        worst[c] = end
+        named = ", ".join(
+            f"{scores.entries[e].label}: N={cells[e].n} of {cells[e].planned}"
+            for e in sorted(short)[:3]
+        )
+        notes.append(
+            f"{column.title} is of sets of different size ({named}"
+            f"{', ...' if len(short) > 3 else ''}); the failed share counts {end:.4g}, the worst "
+            "value."
+        )
         for e in short:
             cell = cells[e]
             share = 1 - cell.n / cell.planned  # type: ignore[operator]

@@ -58,7 +58,8 @@ class Leaderboard:
 
     Args:
         rows: scores as read by `read_run` or `read_table`.
-        rank: what the order is by: a `Ranking`, or the name of a scheme or a column.
+        rank: what the order is by: a `Ranking`, or the name of a scheme or a column. What the run
+            declares where None.
         draws: bootstrap resamples of identities behind intervals of means and places.
         confidence: coverage of the intervals, and 1 minus the level of the tests.
         seed: seed of the resampling; the same seed gives the same bytes in every export.
@@ -98,7 +99,7 @@ class Leaderboard:
             "on_mixed": on_mixed,
             "trust_published": trust_published,
         }
-        self.ranking = rank if isinstance(rank, Ranking) else Ranking(rank)
+        self.ranking = ranking.declared(rank, rows.ranks)
         self.draws, self.confidence, self.seed = draws, confidence, seed
         scores = assemble(rows, on_mixed, trust_published)
         common = common_samples(scores, drop=self.ranking.missing == "drop")
@@ -325,7 +326,8 @@ class Leaderboard:
         """Planned videos of an entry that have no value in a column (and are not pending)."""
         scores = self._scores
         if self.columns[column].level != "sample":
-            return 0
+            cell = scores.summaries.get((entry, column))
+            return (cell.planned or 0) - (cell.n or 0) if cell and cell.planned else 0
         planned = int(scores.planned[column, entry].sum())
         if not planned:
             return 0

@@ -76,6 +76,8 @@ def combine(parts: Sequence[Rows]) -> Rows:
         face_rate={k: v for part in renamed for k, v in part.face_rate.items()},
         has_identities=all(part.has_identities for part in renamed),
         root=next((part.root for part in renamed if part.root), None),
+        ranks=tuple(rank for part in renamed for rank in part.ranks),
+        unfit=frozenset().union(*(part.unfit for part in renamed)),
     )
 
 

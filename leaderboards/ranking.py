@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import rankdata
@@ -86,6 +86,22 @@ class Ranking:
                 f"weights and anchors belong to the scheme 'score', not to {self.by!r}: set by to "
                 "'score', or leave them out."
             )
+
+
+def declared(rank: Ranking | str | None, ranks: Sequence[Mapping[str, Any]]) -> Ranking:
+    """The ranking that is asked for, else the one that the sources declare, else the default.
+
+    Raises LeaderboardError where sources declare different ones and none is asked for.
+    """
+    if rank is not None:
+        return rank if isinstance(rank, Ranking) else Ranking(rank)
+    found = [Ranking(**one) for one in ranks]
+    if any(one != found[0] for one in found):
+        names = ", ".join(dict.fromkeys(str(one.by or "families") for one in found))
+        raise LeaderboardError(
+            f"the runs declare different orders ({names}): choose one with --by."
+        )
+    return found[0] if found else Ranking()
 
 
 @dataclass(frozen=True)

@@ -227,6 +227,11 @@ class RunFolder:
         row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
+    @property
+    def has_manifest(self) -> bool:
+        """Whether a run was started here; folders put together by hand have no manifest."""
+        return (self.folder / "manifest.json").is_file()
+
     def manifest(self) -> dict[str, Any]:
         """The manifest of the last start: config, seeds, checkpoints, metrics, packages, machine.
 
@@ -416,7 +421,7 @@ class RunFolder:
 FRAMES: Mapping[str, str] = {
     "videos": "SELECT cell AS entry, sample, seed, video, status, path, reason "
     "FROM current_videos ORDER BY place",
-    "samples": "SELECT sample, identity, prompt, refs FROM samples "
+    "samples": "SELECT sample, identity, prompt, refs, target FROM samples "
     "WHERE sample IN (SELECT sample FROM current_videos) ORDER BY rowid",
     "scores": "SELECT v.cell AS entry, v.sample, v.seed, s.metric, s.backend, s.version, s.value, "
     "s.status, s.reason FROM scores s JOIN current_videos v ON v.video = s.video",

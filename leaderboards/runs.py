@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from leaderboards.errors import LeaderboardError
-from leaderboards.runfolder import RunFolder
+from leaderboards.runfolder import MetricRow, RunFolder
 from leaderboards.scores import FAILURES, SCORES, SUMMARIES, Column, Entry, Rows
 
 
@@ -24,6 +25,7 @@ def read_run(run: str | Path) -> Rows:
         ]
         if not entries:
             raise LeaderboardError(f"{run} has no cells yet: let `stdrc bench` plan the run first.")
+        metrics = folder.metrics()
         meanings = {
             (row.metric, row.backend): Column(
                 key=row.metric,
@@ -36,22 +38,27 @@ def read_run(run: str | Path) -> Rows:
                 family=row.family,
                 diagnostic=row.diagnostic,
             )
-            for row in folder.metrics()
+            for row in metrics
         }
         videos, samples = folder.frame("videos"), folder.frame("samples")
         scores, sets = folder.frame("scores"), folder.frame("set_scores")
         rates = folder.face_rates()
+        declared = folder.manifest()["config"].get("rank") if folder.has_manifest else None
     samples["refs"] = [json.loads(refs) if refs else [] for refs in samples["refs"]]
     blank = (samples["identity"].fillna("") == "").to_numpy()
     samples["identity"] = samples["identity"].where(~blank, samples["sample"])
-    scores, absent = _without_absent(scores)
+    scores, absent, unfit = _without_absent(scores)
+    unfit |= _lacking(metrics, samples)
+    scores = _without(scores, unfit)
     bad = scores["status"].ne("ok") | scores["value"].isna()
     failures = scores.loc[bad, FAILURES].copy()
     scores = scores.assign(value=scores["value"].astype(float).mask(bad))
-    sets, absent_sets = _without_absent(sets)
-    sets = sets[sets["status"].eq("ok") & sets["value"].notna()].assign(
-        level="set", planned=sets["n"]
-    )
+    sets, absent_sets, _ = _without_absent(sets.assign(sample=""))
+    sets = sets[sets["status"].eq("ok") & sets["value"].notna()].assign(level="set")
+    # A video that an entry failed on is part of its set; one that no entry's set holds is not.
+    tried = sets["entry"].map(videos[videos["status"] != "pending"].groupby("entry").size())
+    short = (tried - sets["n"]).clip(lower=0).fillna(0)
+    sets["planned"] = sets["n"] + short - short.groupby(sets["metric"]).transform("min")
     return Rows(
         entries=entries,
         scores=scores[SCORES].reset_index(drop=True),
@@ -64,11 +71,50 @@ def read_run(run: str | Path) -> Rows:
         face_rate=rates,
         has_identities=not blank.any(),
         root=run,
+        ranks=(declared,) if declared else (),
+        unfit=frozenset(unfit),
     )
 
 
-def _without_absent(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The scores of metrics that could run, and metric -> why it could not of the others."""
+def _without_absent(
+    scores: pd.DataFrame,
+) -> tuple[pd.DataFrame, dict[str, str], set[tuple[str, str]]]:
+    """Scores that are there or failed; metric -> why it could not run at all; and (metric, sample)
+    that a metric which could run does not apply to."""
     gone = scores["status"].eq("absent")
-    reasons = dict(zip(scores.loc[gone, "metric"], scores.loc[gone, "reason"].fillna("")))
-    return scores[~gone], reasons
+    ran = set(scores.loc[~gone, "metric"])
+    reasons = {
+        metric: reason or ""
+        for metric, reason in zip(scores.loc[gone, "metric"], scores.loc[gone, "reason"])
+        if metric not in ran
+    }
+    unfit = {
+        (metric, sample)
+        for metric, sample in zip(scores.loc[gone, "metric"], scores.loc[gone, "sample"])
+        if metric in ran
+    }
+    return scores[~gone], reasons, unfit
+
+
+def _lacking(metrics: Sequence[MetricRow], samples: pd.DataFrame) -> set[tuple[str, str]]:
+    """(metric, sample) where the sample lacks what the metric needs to be shown."""
+    given = {
+        "prompt": samples["prompt"].fillna("") != "",
+        "reference": samples["refs"].str.len() > 0,
+        "target": samples["target"].fillna("") != "",
+    }
+    return {
+        (row.metric, sample)
+        for row in metrics
+        if row.per_video
+        for need in row.needs
+        for sample in samples.loc[~given[need], "sample"]
+    }
+
+
+def _without(scores: pd.DataFrame, unfit: set[tuple[str, str]]) -> pd.DataFrame:
+    """The scores of metrics that apply."""
+    if not unfit:
+        return scores
+    pairs = pd.MultiIndex.from_frame(scores[["metric", "sample"]])
+    return scores[~pairs.isin(list(unfit))]

@@ -94,7 +94,9 @@ class Rows:
     `scores` has the columns entry, sample, seed, metric, backend, version, value (NaN where a video
     has no score); `summaries` has entry, metric, backend, version, value, low, high, n, planned,
     level; `videos` has entry, sample, seed, video, status, path, reason; `failures` has entry,
-    sample, seed, metric, reason; `samples` has sample, identity, prompt, refs (a list of paths).
+    sample, seed, metric, reason; `samples` has sample, identity, prompt, refs (a list of paths);
+    `ranks` are the orders that the sources declare, as arguments of `ranking.Ranking`; `unfit` are
+    the (metric, sample) that a metric does not apply to, such as samples without a prompt.
     """
 
     entries: list[Entry]
@@ -108,6 +110,8 @@ class Rows:
     face_rate: dict[str, float] = field(default_factory=dict)
     has_identities: bool = True
     root: Path | None = None
+    ranks: tuple[Mapping[str, Any], ...] = ()
+    unfit: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass

@@ -27,7 +27,7 @@ from tests.leaderboards.runs import make_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("exports") / "run", failed=[(1, 0)])
+    return make_run(tmp_path_factory.mktemp("exports") / "run", failed=[(2, 0)])
 
 
 @pytest.fixture(scope="module")
