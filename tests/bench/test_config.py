@@ -54,6 +54,8 @@ def test_yaml_switches_and_numbers_become_what_the_axis_holds() -> None:
     [
         ("identities: 2", "identitis: 2", r"run.yaml:4: evalset.identitis: unknown key 'identitis' "
          r"\(did you mean 'identities'\?\); known are"),
+        ("name: small", "name: small\nrank: {by: families, weights: {identity: 1}}",
+         r"run.yaml:2: rank: .*weights and anchors belong to the scheme 'score'"),
         ("kind: stdrc", "kind: stdrcc", r"run.yaml:5: generator: .*'stdrcc'.*'stdrc'"),
         ("kind: stdrc", "kind: stdrc\n  dtype: int8", r"run.yaml:7: generator.dtype: .*'float32'"),
         ("identities: 2", "identities: zero", r"run.yaml:4: evalset.identities: .*'zero'"),
