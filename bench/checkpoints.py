@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from media.errors import UnknownNameError
 from media.plugins import declared, load
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from stdrc.variants import Variant
 
 
@@ -47,3 +50,11 @@ def shipped_lora(checkpoint: str, variant: str | None) -> Path | None:
             f"{'choose one of ' + ', '.join(known) if known else 'it brings none'}.{hint}"
         )
     return known[variant]
+
+
+def remarks(
+    checkpoint: str, texts: Sequence[str], pictures: Mapping[str, Image.Image]
+) -> list[str]:
+    """What a declared checkpoint says of texts and RGB pictures that it was not taught."""
+    target = declared("REMARKS").get(checkpoint)
+    return [] if target is None else load(target)(texts, pictures)

@@ -11,6 +11,8 @@ heavy is imported before it is used. All are optional:
 - `CHECKPOINTS`: name -> a function that returns the checkpoint's folder
 - `VARIANTS`: name of a checkpoint -> a function that returns its LoRAs, variant -> file, the one
   to take where none is named first
+- `REMARKS`: name of a checkpoint -> a function of texts and of pictures by name that returns a
+  sentence for each thing in them that the checkpoint was not taught
 - `EVALSETS`: the evaluation set's `kind` -> its model class
 - `METRICS`: a tuple of metric classes
 - `FACE_BACKENDS`, `FACE_ENCODERS`: name -> a function that builds one
@@ -32,6 +34,7 @@ GROUP = "stdrc.plugins"
 KINDS = (
     "CHECKPOINTS",
     "VARIANTS",
+    "REMARKS",
     "EVALSETS",
     "METRICS",
     "FACE_BACKENDS",

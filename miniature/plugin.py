@@ -9,6 +9,7 @@ CHECKPOINTS = {
     "random": "miniature:random_checkpoint",
 }
 VARIANTS = {"miniature": "miniature:variants"}
+REMARKS = {"miniature": "miniature.remarks:remarks"}
 FACE_BACKENDS = {"miniature": "miniature.judges.faces:MiniatureFaces"}
 FACE_ENCODERS = {"miniature": "miniature.identity_encoder:load_identity_encoder"}
 CONFIGS = "miniature.configs"

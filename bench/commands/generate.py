@@ -71,10 +71,10 @@ def command(
       -c diffusers/LTX-2.3-Diffusers --lora stdrc.safetensors
     """
     # Whatever can be wrong cheaply is found before the model loads.
-    from bench.checkpoints import checkpoint_source, shipped_lora
+    from bench.checkpoints import checkpoint_source, remarks, shipped_lora
     from stdrc.errors import STDRCError
     from stdrc.guidance import ThreeStreamGuidance
-    from stdrc.images import open_image
+    from stdrc.images import crop_to_face, open_image
     from stdrc.positions import ReferencePlacement
 
     guidance = ThreeStreamGuidance(
@@ -96,9 +96,12 @@ def command(
         raise STDRCError("--lora and --variant both name a LoRA; give one of them.")
     elif not lora.exists():
         raise STDRCError(f"There is no LoRA at {lora}.")
-    detector = None
     if crop_face:
         detector = _mtcnn()
+        images = [crop_to_face(image, detector) for image in images]
+    names = [path.name for path in reference or []]
+    for remark in remarks(checkpoint, [prompt, negative_prompt], dict(zip(names, images))):
+        typer.echo(f"stdrc: {remark}", err=True)
 
     import torch
 
@@ -129,7 +132,6 @@ def command(
         frame_rate=rate,
         num_inference_steps=steps,
         seeds=seed,
-        face_detector=detector,
         strict=strict,
     ).frames[0]
     write_video(output, video, rate)

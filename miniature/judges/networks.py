@@ -253,7 +253,7 @@ def load_weights(net: nn.Module, name: str, device: torch.device | str = "cpu") 
     Raises:
         MetricsError: the file is missing, or is of another network.
     """
-    state = {k: v.float() if v.is_floating_point() else v for k, v in _read(name).items()}
+    state = {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(name).items()}
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
@@ -264,7 +264,12 @@ def load_weights(net: nn.Module, name: str, device: torch.device | str = "cpu") 
     return net.to(device).eval().requires_grad_(False)
 
 
-def _read(name: str) -> dict[str, Tensor]:
+def load_tensors(name: str) -> dict[str, Tensor]:
+    """The tensors of ``weights/<name>.safetensors``.
+
+    Raises:
+        MetricsError: the file is missing.
+    """
     return load_file(_weights_file(name))
 
 

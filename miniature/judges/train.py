@@ -18,13 +18,14 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import miniature
 import miniature.judges
 from miniature.identity_encoder import IdentityEncoder
-from miniature.judges import rendered, validate
+from miniature.judges import familiar, rendered, validate
 from miniature.judges.alignment import align_face
 from miniature.judges.damage import add_noise, blur, disorder, faceless, wear
 from miniature.judges.networks import (
@@ -36,10 +37,11 @@ from miniature.judges.networks import (
 )
 from miniature.judges.rendered import FIELDS, Stills, boxed_batch
 from miniature.judges.text import tokenize, vocabulary_size
+from miniature.world import World
 from miniature.world.attributes import ClipAttributes, write_caption
 from miniature.world.identity import BEARDS, GLASSES, HAIR_STYLES, OUTLINES, Identity
 
-JUDGES = ("detector", "embedder", "video", "text", "encoder")
+JUDGES = ("detector", "embedder", "video", "text", "encoder", "familiar")
 METRICS_WEIGHTS = Path(miniature.judges.__file__).parent / "weights"
 ENCODER_WEIGHTS = Path(miniature.__file__).parent / "encoders"
 
@@ -374,6 +376,15 @@ def train_text(cache: Path, steps: int = 1000, batch: int = 128, passes: int = 2
     return net.eval()
 
 
+def fit_familiar(count: int = 4000) -> dict[str, Tensor]:
+    """What the detector sees in portraits and frames of the world, worn as files on a disk are."""
+    rng = np.random.default_rng(71)
+    drawn = World(split="judges", size=count, seed=71)
+    pictures = [p for clip in drawn for p in (clip.reference, clip.frames[rng.integers(9)])]
+    worn = [familiar.worn(Image.fromarray(picture), rng) for picture in pictures]
+    return familiar.fit(familiar.features(load_weights(Detector(), "detector"), worn))
+
+
 def main() -> None:
     """Train the named judges, or all of them in an order that works, then measure them."""
     parser = argparse.ArgumentParser(description=re.sub(r"\s+", " ", str(__doc__)))
@@ -392,6 +403,8 @@ def main() -> None:
             save(train_video(options.cache), METRICS_WEIGHTS / "video.safetensors")
         elif name == "text":
             save(train_text(options.cache), METRICS_WEIGHTS / "text.safetensors")
+        elif name == "familiar":
+            save_file(fit_familiar(), METRICS_WEIGHTS / "familiar.safetensors")
         else:
             save(train_encoder(options.cache), ENCODER_WEIGHTS / "identity.safetensors")
     if not options.no_validate:

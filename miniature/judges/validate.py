@@ -9,25 +9,32 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from insightface.data import get_image
+from PIL import Image
 from torch import Tensor
 
 import miniature.judges
 from metrics.faces.base import box_iou
+from metrics.faces.facenet import FacenetFaces
 from metrics.frechet import frechet_distance
 from miniature.identity_encoder import load_identity_encoder
 from miniature.judges import rendered
 from miniature.judges.attributes import MiniatureAttributes
 from miniature.judges.damage import add_noise, blur, faceless, freeze, shuffle, swap
 from miniature.judges.faces import MiniatureFaces
+from miniature.judges.familiar import LIMIT, Familiar, worn
 from miniature.judges.rendered import FIELDS, Stills, boxed_batch
 from miniature.judges.text import MiniatureTextVideo
 from miniature.judges.video import MiniatureVideo
+from miniature.world import World
+from stdrc.images import crop_to_face
 
 HERE = Path(miniature.judges.__file__).parent
 
@@ -202,12 +209,42 @@ def measure_faults(cache: Path) -> dict[str, Any]:
     }
 
 
+# -- pictures of another world ---------------------------------------------------------------------
+def measure_familiar() -> dict[str, Any]:
+    """Which worn portraits pass for drawn ones, and which faces of insightface's photograph do."""
+    rng = np.random.default_rng(72)
+    judge = Familiar()
+    drawn = World(split="judges_val", size=2000, seed=72)
+    portraits = [worn(Image.fromarray(clip.reference), rng) for clip in drawn]
+    pixels = get_image("t1", to_rgb=True)
+    photograph = Image.fromarray(pixels)
+    boxes = FacenetFaces().detect(pixels[None])[0].boxes.numpy()
+    crops = [photograph] + [
+        crop_to_face(photograph, partial(_only, box), margin=margin)
+        for box in boxes
+        for margin in (0.0, 0.3, 0.6)
+    ]
+    near, far = judge.distance(portraits), judge.distance(crops)
+    return {
+        "portraits": len(near),
+        "portraits_refused": int((near > LIMIT).sum()),
+        "photographs": len(far),
+        "photographs_refused": int((far > LIMIT).sum()),
+        "median_distance_drawn": float(near.median()),
+        "median_distance_photograph": float(far.median()),
+    }
+
+
+def _only(box: np.ndarray, _: np.ndarray) -> np.ndarray:
+    return box[None]
+
+
 # -- the card --------------------------------------------------------------------------------------
 def card(report: dict[str, Any]) -> str:
     """The model card, from the numbers of `measure`."""
     faces, text = report["faces"], report["text"]
     attributes, faults = report["attributes"], report["faults"]
-    detector = faces["detector"]
+    detector, familiar = faces["detector"], report["familiar"]
 
     def row(name: str, numbers: dict[str, float]) -> str:
         return (
@@ -236,6 +273,7 @@ seen a generated video, and say nothing about photographs.
 | detector | box, five landmarks and presence of the one face of a frame | `weights/detector.safetensors` |
 | embedder | identity of an aligned 48 x 48 crop, trained with ArcFace (margin 0.35) and trait heads | `weights/embedder.safetensors` |
 | text | captions and clips in one space, trained by contrast | `weights/text.safetensors` |
+| familiar | where drawn pictures lie among the detector's features | `weights/familiar.safetensors` |
 | video | attributes of a clip; its hidden layer is the feature of the Frechet distance | `weights/video.safetensors` |
 
 The text judge looks through the video net's trunk, so the two err alike: that a caption is found and
@@ -283,6 +321,11 @@ this size differ by.
 Strengths:
 {levels}
 
+## Pictures of another world
+`stdrc generate` says so where a reference is not of the drawn world: beyond a distance of {LIMIT:.0f} of the
+detector's features from those of drawn pictures (Mahalanobis, squared). Of {familiar["portraits"]} portraits, worn by JPEG
+and resizing, {familiar["portraits_refused"]} lie beyond it (median {familiar["median_distance_drawn"]:.0f}); of {familiar["photographs"]} crops of a photograph {familiar["photographs_refused"]} do (median {familiar["median_distance_photograph"]:.0f}).
+
 ## Limits
 - One face a frame, of the size and pose that the world draws; frames are looked at 64 x 64 and
   clips as nine frames.
@@ -303,6 +346,7 @@ def main(cache: Path) -> dict[str, Any]:
         ("text", measure_text),
         ("attributes", measure_attributes),
         ("faults", measure_faults),
+        ("familiar", lambda _: measure_familiar()),
     ):
         report[name] = measure(cache)
         print(name, json.dumps(report[name]), flush=True)

@@ -246,7 +246,7 @@ def test_clips_of_other_lengths_and_sizes(sample: Sample):
 # -- weights ---------------------------------------------------------------------------------------
 def test_weights_are_small_and_halved():
     files = sorted(networks.WEIGHTS.glob("*.safetensors"))
-    assert [f.stem for f in files] == ["detector", "embedder", "text", "video"]
+    assert [f.stem for f in files] == ["detector", "embedder", "familiar", "text", "video"]
     files.append(identity_encoder._WEIGHTS)
     assert sum(f.stat().st_size for f in files) < 5e6
     for file in files:
