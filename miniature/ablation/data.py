@@ -7,7 +7,7 @@ are (`off`) or perturbed (`on`), or of portraits of the same person in independe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +37,10 @@ GROUP = 250
 EMBEDDED = (0, 4, 8)
 
 
-def head_crop(frame: np.ndarray, face: Sequence[float]) -> Image.Image:
+def head_crop(frame: np.ndarray, face: np.ndarray) -> Image.Image:
     """The square around the head of uint8 [S, S, 3], as large as the frame; `face` is its box."""
     height, width = frame.shape[:2]
-    x0, y0, x1, y1 = head_box(face)
+    x0, y0, x1, y1 = head_box(face.tolist())
     box = (max(0.0, x0), max(0.0, y0), min(float(width), x1), min(float(height), y1))
     return letterbox(crop_square(frame, box, 0.0), height, width)
 

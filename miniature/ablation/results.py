@@ -91,14 +91,14 @@ class Question:
         seeds = seeds_of(found, self.budget, self.first, self.second)
         if not seeds:
             return None
-        sides = [
+        first, second = (
             [
                 found[Point(*cell, seed).name, self.budget].over(self.matched, self.compared)
                 for seed in seeds
             ]
             for cell in (self.first, self.second)
-        ]
-        return compare(*sides, least=LEAST[self.matched])
+        )
+        return compare(first, second, least=LEAST[self.matched])
 
 
 QUESTIONS = (
