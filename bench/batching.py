@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from bench.errors import BenchError
 from bench.generators import Generator, Remarked
 from bench.sweep import Job, Task
+from media.errors import UserError
 
 log = logging.getLogger("stdrc.bench")
 HEARTBEAT = 0.2  # seconds without a result before an engine yields None
@@ -109,17 +110,11 @@ def checked_file(path: Path) -> bytes:
     """A finished video's bytes.
 
     Raises:
-        BenchError: if it cannot be read as a video.
+        UnreadableFileError: if it cannot be read as a video.
     """
-    import av
+    from media.video import VideoReader
 
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise BenchError(f"{path} has no video stream.")
-            next(container.decode(video=0))
-    except (av.error.FFmpegError, StopIteration, OSError) as error:
-        raise BenchError(f"{path} cannot be read as a video ({describe(error)}).") from None
+    VideoReader(path)
     return path.read_bytes()
 
 
@@ -151,7 +146,7 @@ def describe(error: BaseException) -> str:
     """An error as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else "no message"
-    return text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 class Stages:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from media.errors import UnknownNameError
 from media.plugins import declared, load
+from media.wording import did_you_mean
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,8 +43,7 @@ def shipped_lora(checkpoint: str, variant: str | None) -> Path | None:
     if variant is None:
         return next(iter(known.values()), None)
     if variant not in known:
-        near = get_close_matches(variant, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(variant, known)
         raise UnknownNameError(
             f"The checkpoint {checkpoint!r} has no variant {variant!r}; "
             f"{'choose one of ' + ', '.join(known) if known else 'it brings none'}.{hint}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import types
 import typing
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from bench.errors import BenchError
 from media.plugins import declared
+from media.wording import did_you_mean
 
 
 def _on_off(value: Any) -> Any:
@@ -397,8 +397,8 @@ def check_axes(sweep: Sweep) -> None:
             continue
         if axis not in AXIS_NAMES:
             raise ValueError(
-                f"{place}: unknown axis {axis!r}{_nearest(axis, AXIS_NAMES)}; the axes are "
-                f"{', '.join(AXIS_NAMES)}, and 'args.NAME' for any other argument"
+                f"{place}: unknown axis {axis!r}; the axes are {', '.join(AXIS_NAMES)}, and "
+                f"'args.NAME' for any other argument.{did_you_mean(axis, AXIS_NAMES)}"
             )
         for value in values:
             try:
@@ -493,7 +493,7 @@ def _sentence(source: str, error: Any, node: yaml.Node | None) -> str:
         allowed = _allowed(location)
         name = str(keys[-1])
         listing = f"; known are {', '.join(allowed)}" if allowed else ""
-        return f"{place}: {dotted}: unknown key {name!r}{_nearest(name, allowed)}{listing}."
+        return f"{place}: {dotted}: unknown key {name!r}{listing}.{did_you_mean(name, allowed)}"
     message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
     if error["type"] == "missing":
         return f"{place}: {dotted}: is missing."
@@ -527,11 +527,6 @@ def _models_in(annotation: Any) -> list[Any]:
     if isinstance(annotation, types.GenericAlias) or typing.get_args(annotation):
         return [m for a in typing.get_args(annotation) for m in _models_in(a)]
     return []
-
-
-def _nearest(name: str, allowed: typing.Iterable[str]) -> str:
-    near = get_close_matches(name, list(allowed), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _line(node: yaml.Node | None, keys: list[Any]) -> int | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,6 +21,7 @@ import yaml
 from bench.errors import BenchError
 from media.errors import UnknownNameError
 from media.plugins import declared
+from media.wording import did_you_mean
 
 Kind = Literal["bench", "train"]
 KINDS: tuple[Kind, ...] = ("bench", "train")
@@ -104,8 +104,7 @@ def find_config(given: str, kind: Kind) -> tuple[Path, Path]:
             f"{given} is a config of 'stdrc {known[given].kind}', not of 'stdrc {kind}', whose are "
             f"{', '.join(names)}."
         )
-    near = get_close_matches(given, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(given, names)
     raise UnknownNameError(
         f"No config is called {given!r}; name a YAML file, or one of {', '.join(names)}.{hint}"
     )
@@ -120,8 +119,7 @@ def copy_config(name: str, to: Path) -> Path:
     """
     known = named_configs()
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, known)
         raise UnknownNameError(
             f"No config is called {name!r}; choose one of {', '.join(known)}.{hint}"
         )

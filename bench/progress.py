@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from bench.store import duration
+from media.wording import duration
 
 PLAIN_EVERY = 10.0  # seconds between plain lines
 ROWS = 20  # cells shown at once

@@ -27,10 +27,11 @@ from bench.evalsets import EvalSet, load_evalset
 from bench.generators import Generator, make_generator
 from bench.provenance import git_commit, hardware, log_file, packages
 from bench.scoring import Judge, judge_fingerprint, make_judge
-from bench.store import Store, duration, file_stamp
+from bench.store import Store, file_stamp
 from bench.sweep import Job, Plan, Task, plan
 from bench.work import Shown, Work
 from leaderboards.runfolder import MetricRow
+from media.wording import duration
 
 
 @dataclass(frozen=True)

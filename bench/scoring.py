@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import config as cfg
-from bench.generators import canonical, sha256_file
+from bench.generators import canonical
 from leaderboards.runfolder import MetricRow
+from media.files import file_sha256
 from metrics.scores import VideoItem
 
 
@@ -53,9 +54,9 @@ def inputs(needs: Sequence[str], item: VideoItem, sha256: str) -> str:
     """Hash of what a metric is shown: a video, by its own hash, and what it needs of the item."""
     shown: dict[str, Any] = {"video": sha256}
     if "reference" in needs:
-        shown["reference"] = [sha256_file(path) for path in item.references]
+        shown["reference"] = [file_sha256(path) for path in item.references]
     if "target" in needs:
-        shown["target"] = sha256_file(item.target) if item.target else None
+        shown["target"] = file_sha256(item.target) if item.target else None
     if "prompt" in needs:
         shown["prompt"] = item.prompt
     return hashlib.sha256(canonical(shown).encode()).hexdigest()[:32]

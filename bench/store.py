@@ -11,7 +11,6 @@ it again or `clean` removes it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -36,6 +35,7 @@ from leaderboards.runfolder import (
     create,
     insert,
 )
+from media.files import file_sha256, write_atomic
 
 
 class Store(RunFolder):
@@ -165,9 +165,8 @@ class Store(RunFolder):
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """`manifest.json`, whole or not at all."""
-        part = self.folder / ".manifest.json.part"
-        part.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(part, self.folder / "manifest.json")
+        text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+        write_atomic(self.folder / "manifest.json", text)
 
     # Planning ------------------------------------------------------------------------------------
 
@@ -532,12 +531,6 @@ class Store(RunFolder):
         return came
 
 
-def file_sha256(path: Path) -> str:
-    """A file's SHA-256 in hex, read now."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def file_stamp(path: Path) -> str | None:
     """Size and time of a file; while they stay, so do its bytes."""
     try:
@@ -559,11 +552,3 @@ def _take(source: Path, target: Path) -> None:
     os.replace(part, target)
     if part.exists():  # rename does nothing between two names of one file
         part.unlink()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as `1:02:03` or `2:03`."""
-    whole = int(seconds)
-    hours, rest = divmod(whole, 3600)
-    head = f"{hours}:{rest // 60:02d}" if hours else f"{rest // 60}"
-    return f"{head}:{rest % 60:02d}"

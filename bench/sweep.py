@@ -15,7 +15,8 @@ from typing import Any
 from bench import config as cfg
 from bench.errors import BenchError
 from bench.evalsets import EvalSet, Sample
-from bench.generators import Generator, Resolved, Settings, canonical, sha256_file, with_seed
+from bench.generators import Generator, Resolved, Settings, canonical, with_seed
+from media.files import file_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,6 @@ def _word(name: str, value: Any) -> str:
 
 def _content(sample: Sample) -> str:
     """What a sample contributes to a video's key."""
-    references = [sha256_file(path) for path in sample.references]
+    references = [file_sha256(path) for path in sample.references]
     timeline = [[e.start, e.end, e.description] for e in sample.timeline]
     return canonical([sample.id, sample.prompt, references, timeline])

@@ -18,7 +18,8 @@ from leaderboards.ablations import Ablation
 from leaderboards.errors import LeaderboardError
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.scores import Column, Entry, axis_text
-from leaderboards.tables.formats import decimals, write_bytes
+from leaderboards.tables.formats import decimals
+from media.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +66,7 @@ def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
         buffer = io.BytesIO()
         nothing = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
         figure.savefig(buffer, format=kind, metadata=nothing[kind])
-        paths.append(write_bytes(folder / f"{name}.{kind}", buffer.getvalue()))
+        paths.append(write_atomic(folder / f"{name}.{kind}", buffer.getvalue()))
     return paths
 
 

@@ -22,8 +22,8 @@ from leaderboards.tables.formats import (
     export,
     to_csv,
     to_json,
-    write_bytes,
 )
+from media.files import write_atomic
 
 
 def load(run: str | Path, **settings: Any) -> Leaderboard:
@@ -40,8 +40,8 @@ def write_ablations(tables: list[Ablation], folder: Path) -> list[Path]:
     paths = []
     for table in tables:
         name = f"ablation_{file_name(table.axis)}"
-        paths.append(write_bytes(folder / f"{name}.csv", to_csv(ablation_frame(table))))
-        paths.append(write_bytes(folder / f"{name}.tex", ablation_latex(table).encode()))
+        paths.append(write_atomic(folder / f"{name}.csv", to_csv(ablation_frame(table))))
+        paths.append(write_atomic(folder / f"{name}.tex", ablation_latex(table).encode()))
     return paths
 
 
@@ -67,7 +67,7 @@ def write_figures(board: Leaderboard, tables: list[Ablation], folder: Path) -> l
     for table in tables:
         paths += ablation_figure(table, folder)
     drawn = {"shows": shown.hexdigest(), "files": [path.name for path in paths]}
-    write_bytes(record, (json.dumps(drawn, indent=1) + "\n").encode())
+    write_atomic(record, (json.dumps(drawn, indent=1) + "\n").encode())
     return paths
 
 

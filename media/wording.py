@@ -9,13 +9,13 @@ __all__ = ["did_you_mean", "duration"]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question with the nearest known name, or an empty string where none is near.
+    """A question with the nearest known name, to follow a sentence; empty where none is near.
 
     >>> did_you_mean("tas", ["tass", "overlap"])
-    "did you mean 'tass'?"
+    " Did you mean 'tass'?"
     """
     near = get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def duration(seconds: float) -> str:

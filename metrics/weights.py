@@ -9,14 +9,13 @@ weights.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
+from media.files import file_sha256, tree_sha256
 from metrics.errors import MetricsError
 
 __all__ = ["WEIGHTS", "DoctorRow", "Weights", "doctor", "find", "require", "short_hash"]
@@ -326,22 +325,11 @@ def missing(*names: str) -> str:
     return f"needs weights that aren't on this machine: {files}; enable with: {enable}"
 
 
-@lru_cache(maxsize=64)
-def _digest(path: str, size: int, modified: int) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def short_hash(path: Path) -> str:
     """First 12 hex digits of the SHA-256 of a file, or of all files of a folder in order."""
     if path.is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path)}:{short_hash(file)}\n".encode())
-        return digest.hexdigest()[:12]
-    path = path.resolve()
-    stat = path.stat()
-    return _digest(str(path), stat.st_size, stat.st_mtime_ns)[:12]
+        return tree_sha256(path, sorted(p for p in path.rglob("*") if p.is_file()))[:12]
+    return file_sha256(path)[:12]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from media.wording import did_you_mean
 from stdrc.errors import STDRCError
 
 ImageT = TypeVar("ImageT", np.ndarray, Image.Image, Tensor)
@@ -279,6 +279,5 @@ def _like(pixels: Tensor, image: Any) -> Any:
 
 def _check_known(name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, known)
         raise STDRCError(f"Unknown augmentation {name!r}; known are {', '.join(known)}.{hint}")

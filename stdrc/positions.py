@@ -12,12 +12,12 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from media.wording import did_you_mean
 from stdrc.errors import STDRCError
 
 When = Literal["after", "start", "before"]
@@ -107,8 +107,7 @@ class ReferencePlacement:
             return value
         if isinstance(value, str):
             if value not in NAMED_PLACEMENTS:
-                near = get_close_matches(value, NAMED_PLACEMENTS, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(value, NAMED_PLACEMENTS)
                 raise STDRCError(
                     f"Unknown placement {value!r}; known are {', '.join(NAMED_PLACEMENTS)}.{hint}"
                 )

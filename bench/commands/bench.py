@@ -107,7 +107,8 @@ def run(
     from rich.console import Console
 
     from bench.runner import Runner
-    from bench.store import Store, duration
+    from bench.store import Store
+    from media.wording import duration
 
     console = Console(highlight=False)
     loaded = _load(
@@ -150,7 +151,7 @@ def run(
 
 
 def _say(console: Any, summary: Any) -> None:
-    from bench.store import duration
+    from media.wording import duration
 
     made = f"{summary.generated} generated, {summary.scored} scored"
     if not summary.generated and not summary.scored:

@@ -101,15 +101,10 @@ def command(
 # --- what to score ---------------------------------------------------------------------------
 
 
-def _natural(path: Path) -> list[Any]:
-    import re
-
-    return [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", str(path).lower())]
-
-
 def _video_files(folder: Path) -> list[Path]:
     """Videos below a folder in natural order, or the file itself."""
     from bench.errors import BenchError
+    from media.files import natural_order
 
     if folder.is_file():
         return [folder]
@@ -118,7 +113,7 @@ def _video_files(folder: Path) -> list[Path]:
     found = [p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
     if not found:
         raise BenchError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)}); check the path.")
-    return sorted(found, key=_natural)
+    return natural_order(found)
 
 
 def _from_files(videos: Path, references: list[Path] | None, prompt: str | None) -> list[VideoItem]:
@@ -166,10 +161,8 @@ def _from_samples(videos: Path, samples: Path) -> list[VideoItem]:
 
 def _samples_config(samples: Path) -> Any:
     """The kind of evaluation set that a path is."""
-    import json
-
     from bench import config as cfg
-    from bench.errors import BenchError
+    from media.tables import read_json
 
     if samples.is_dir() and not (samples / "eval.json").is_file():
         return cfg.IPVG2025Set(kind="ipvg2025", path=samples)
@@ -179,10 +172,7 @@ def _samples_config(samples: Path) -> Any:
     if suffix == ".jsonl":
         return cfg.TableSet(kind="jsonl", path=samples)
     file = samples / "eval.json" if samples.is_dir() else samples
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{file} can't be read as JSON ({error}); check the file.") from error
+    content = read_json(file)
     if isinstance(content, dict):
         return cfg.OpenS2VSet(kind="opens2v", path=file)
     first = content[0] if isinstance(content, list) and content else {}
@@ -281,11 +271,11 @@ def _records(rows: list[Score | SetScore], items: list[VideoItem]) -> dict[str, 
 
 def _write(rows: list[Score | SetScore], items: list[VideoItem], out: Path) -> None:
     import json
-    import os
 
     import pandas as pd
 
     from bench.errors import BenchError
+    from media.files import whole_file
 
     records = _records(rows, items)
     scores = [
@@ -296,7 +286,6 @@ def _write(rows: list[Score | SetScore], items: list[VideoItem], out: Path) -> N
     table = pd.DataFrame(scores, columns=columns)
     table["value"] = table["value"].astype("float64")
     try:
-        out.mkdir(parents=True, exist_ok=True)
         writers: dict[str, Any] = {
             "scores.csv": lambda p: table.to_csv(p, index=False),
             "scores.parquet": lambda p: table.to_parquet(p, index=False),
@@ -305,9 +294,8 @@ def _write(rows: list[Score | SetScore], items: list[VideoItem], out: Path) -> N
         if records["sets"]:
             writers["sets.csv"] = lambda p: pd.DataFrame(records["sets"]).to_csv(p, index=False)
         for name, write in writers.items():
-            part = out / f".{name}.part"
-            write(part)
-            os.replace(part, out / name)
+            with whole_file(out / name) as part:
+                write(part)
     except OSError as error:
         raise BenchError(
             f"The scores can't be written to {out} ({error.strerror}); choose another --out."

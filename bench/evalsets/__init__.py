@@ -6,20 +6,21 @@ file and line where it stands. No path from a data file may be absolute or leave
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bench import config as cfg
 from bench.errors import BenchError
+from media.errors import UnreadableImageError, UnreadableTableError, UserError
+from media.files import inside, natural_order, whole_folder
+from media.images import image_size, read_image
+from media.tables import read_json, read_table, read_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -149,13 +150,10 @@ def _check(sample: Sample) -> list[str]:
 
 
 def _unreadable_image(path: Path) -> str:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:  # the header only
-            width, height = image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        return str(error).splitlines()[0]
+        width, height = image_size(path)  # from the header only
+    except UnreadableImageError as error:
+        return str(error)
     return "" if width and height else "it has no pixels"
 
 
@@ -213,32 +211,26 @@ def _inside(folder: Path, name: object, where: str, problems: list[str]) -> Path
     if ".." in PurePosixPath(name).parts:
         problems.append(f"{where}: the path {name!r} leaves its folder; remove '..'")
         return None
-    path = folder / name
-    # A symbolic link inside the folder must not lead out of it either.
-    if path.exists() and not path.resolve().is_relative_to(folder.resolve()):
-        problems.append(f"{where}: the path {name!r} leads out of {folder}")
+    try:
+        return inside(folder, name)  # a link inside the folder must not lead out of it either
+    except UserError as error:
+        problems.append(f"{where}: {error}")
         return None
-    return path
 
 
 def _text(path: Path, problems: list[str]) -> str | None:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        problems.append(f"{path}: there is no such file")
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{path}: cannot be read ({error})")
-    return None
+        return read_text(path)
+    except UnreadableTableError as error:
+        problems.append(str(error))
+        return None
 
 
 def _json(path: Path, problems: list[str]) -> Any:
-    text = _text(path, problems)
-    if text is None:
-        return None
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        problems.append(f"{path}:{error.lineno}: not valid JSON ({error.msg})")
+        return read_json(path)
+    except UnreadableTableError as error:
+        problems.append(str(error))
         return None
 
 
@@ -306,19 +298,13 @@ def _folder(path: Path, problems: list[str]) -> bool:
     return False
 
 
-def _natural(name: str) -> list[Any]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
-
-
 def _ipvg2025(config: cfg.IPVG2025Set, problems: list[str], cache: Path) -> Iterator[Sample]:
     if not _folder(config.path, problems):
         return
-    folders = sorted(
-        (p for p in config.path.iterdir() if p.is_dir()), key=lambda p: _natural(p.name)
-    )
+    folders = natural_order(p for p in config.path.iterdir() if p.is_dir())
     for folder in folders:
         images = [folder / f"image{ext}" for ext in IMAGES if (folder / f"image{ext}").is_file()]
-        prompts = sorted(folder.glob("prompt*.txt"), key=lambda p: _natural(p.name))
+        prompts = natural_order(folder.glob("prompt*.txt"))
         if len(images) != 1:
             problems.append(f"{folder}: needs exactly one image.png or image.webp")
             continue
@@ -385,9 +371,9 @@ def _consisid(config: cfg.ConsisIDSet, problems: list[str], cache: Path) -> Iter
     faces = _inside(config.path, config.images, "evalset.images", problems)
     if table is None or faces is None or not _folder(faces, problems):
         return
-    rows = list(_csv_rows(table, problems, ("index", "Class", "Refined_man", "Refined_woman")))
+    rows = list(_rows(table, "csv", problems, ("index", "Class", "Refined_man", "Refined_woman")))
     images = [p for p in faces.iterdir() if p.suffix.lower() in IMAGES]
-    for image in sorted(images, key=lambda p: _natural(p.name)):
+    for image in natural_order(images):
         column = "Refined_woman" if "woman" in image.name else "Refined_man"
         for where, row in rows:
             # The prompts hold a placeholder for the row's own class word ("man", "woman", ...).
@@ -419,55 +405,24 @@ def _opens2v(config: cfg.OpenS2VSet, problems: list[str], cache: Path) -> Iterat
             yield Sample(key, prompt, kept, None, "+".join(r.stem for r in kept), (), where)
 
 
-def _csv_rows(
-    path: Path, problems: list[str], needed: Sequence[str]
-) -> Iterator[tuple[str, dict[str, str]]]:
-    text = _text(path, problems)
-    if text is None:
-        return
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+def _rows(
+    path: Path, kind: Literal["csv", "jsonl"], problems: list[str], needed: Sequence[str] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        header = reader.fieldnames or []
-        if missing := [name for name in needed if name not in header]:
-            problems.append(
-                f"{path}:1: has no column {', '.join(map(repr, missing))}; "
-                f"its columns are {', '.join(map(repr, header)) or 'none'}"
-            )
-            return
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in row or None in row.values():
-                problems.append(f"{where}: has another number of columns than the header")
-                continue
-            yield where, row
-    except csv.Error as error:
-        problems.append(f"{path}:{reader.line_num}: not valid CSV ({error})")
-
-
-def _jsonl_rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    text = _text(path, problems)
-    for number, line in enumerate((text or "").splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(f"{where}: not valid JSON ({error.msg})")
-            continue
-        if isinstance(row, dict):
-            yield where, row
-        else:
-            problems.append(f"{where}: a line is an object, not a {type(row).__name__}")
+        for row in read_table(path, kind, needed):
+            where = f"{path}:{row.line}"
+            if row.problem:
+                problems.append(f"{where}: {row.problem}")
+            else:
+                yield where, row.values
+    except UnreadableTableError as error:
+        problems.append(str(error))
 
 
 def _table(config: cfg.TableSet, problems: list[str], cache: Path) -> Iterator[Sample]:
     optional = [name for name in (config.id, config.identity, config.target) if name]
-    if config.kind == "csv":
-        needed = [config.prompt, *config.references, *optional]
-        rows: Iterable[tuple[str, dict[str, Any]]] = _csv_rows(config.path, problems, needed)
-    else:
-        rows = _jsonl_rows(config.path, problems)
+    needed = [config.prompt, *config.references, *optional]
+    rows = _rows(config.path, config.kind, problems, needed)
     folder = config.path.parent
     for number, (where, row) in enumerate(rows, start=1):
         prompt = _get(row, config.prompt, str, where, problems)
@@ -497,16 +452,8 @@ def _table(config: cfg.TableSet, problems: list[str], cache: Path) -> Iterator[S
 def _write_once(folder: Path, fill: Any) -> Path:
     """`folder`, filled by `fill(path)` under another name first, so that a kill leaves no half."""
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        fill(part)
-        try:
-            part.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-            shutil.rmtree(part)  # another process was first, with the same content
+        with whole_folder(folder, keep=True) as part:
+            fill(part)
     return folder
 
 
@@ -516,6 +463,7 @@ def _digest(*values: object) -> str:
 
 def _hub(config: cfg.HubSet, problems: list[str], cache: Path) -> Iterator[Sample]:
     import datasets
+    from PIL import Image
 
     try:
         rows = datasets.load_dataset(
@@ -532,17 +480,26 @@ def _hub(config: cfg.HubSet, problems: list[str], cache: Path) -> Iterator[Sampl
             f"its columns are {', '.join(map(repr, rows.column_names))}"
         )
         return
-    folder = cache / f"hub-{_digest(config.repo, config.name, config.split, rows._fingerprint)}"
+    digest = _digest("read_image", config.repo, config.name, config.split, rows._fingerprint)
+    folder = cache / f"hub-{digest}"
 
     def fill(part: Path) -> None:
-        part.mkdir(parents=True)
+        found = len(problems)
         for index, row in enumerate(rows):
             for i, column in enumerate(config.references):
-                image = row[column]
-                if hasattr(image, "convert"):
-                    image.convert("RGB").save(part / f"{index}-{i}.png")
+                try:
+                    pixels = read_image(row[column])
+                except UnreadableImageError as error:
+                    problems.append(f"{config.repo}[{index}]: {column!r}: {error}")
+                    continue
+                Image.fromarray(pixels).save(part / f"{index}-{i}.png")
+        if len(problems) > found:
+            raise UnreadableImageError("said above")  # half a set isn't kept
 
-    _write_once(folder, fill)
+    try:
+        _write_once(folder, fill)
+    except UnreadableImageError:
+        return
     for index, row in enumerate(rows):
         where = f"{config.repo}[{index}]"
         prompt = _get(row, config.prompt, str, where, problems)
@@ -576,7 +533,6 @@ def _world(config: cfg.WorldSet, problems: list[str], cache: Path) -> Iterator[S
 
         from media.writing import write_video
 
-        part.mkdir(parents=True)
         rows = []
         for index, clip in enumerate(world):
             person, number = divmod(index, config.prompts)
@@ -591,7 +547,7 @@ def _world(config: cfg.WorldSet, problems: list[str], cache: Path) -> Iterator[S
         (part / "samples.jsonl").write_text(lines, encoding="utf-8")
 
     table = _write_once(folder, fill) / "samples.jsonl"
-    for where, row in _jsonl_rows(table, problems):
+    for where, row in _rows(table, "jsonl", problems):
         yield Sample(
             id=row["id"],
             prompt=row["prompt"],
@@ -620,7 +576,6 @@ def _photograph(config: cfg.PhotographSet, problems: list[str], cache: Path) -> 
         pixels = get_image("t1", to_rgb=True)
         boxes = FacenetFaces().detect(pixels[None])[0].boxes.numpy()
         boxes = boxes[boxes[:, 0].argsort()][: config.people]
-        part.mkdir(parents=True)
         for person, box in enumerate(boxes, start=1):
             crop = crop_to_face(Image.fromarray(pixels), partial(_these, box[None]), margin=0.6)
             crop.save(part / f"person{person}.png")

@@ -6,7 +6,6 @@ has defaults. Here are ST-DRC's own, a folder of finished videos, and any other 
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import os
@@ -22,6 +21,7 @@ from typing import Any
 from bench import config as cfg
 from bench.errors import BenchError
 from bench.evalsets import Sample
+from media.files import file_sha256, tree_sha256
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class FolderGenerator(Generator):
     def content(self, sample: Sample, settings: Settings) -> str:
         """Hash of a sample's finished video, so that a replaced file is scored anew."""
         path = self.find(sample, settings)
-        return sha256_file(path) if path.is_file() else "missing"
+        return file_sha256(path) if path.is_file() else "missing"
 
 
 _PATTERN = {"sample", "identity", "index", "seed"}
@@ -282,26 +282,6 @@ def pick_device(name: str) -> str:
 
 # Hashes ------------------------------------------------------------------------------------------
 
-_HASHES: dict[tuple[str, int, int], str] = {}
-
-
-def sha256_file(path: Path) -> str:
-    """A file's SHA-256 in hex, remembered while its size and time do not change."""
-    real = path.resolve()
-    # The hub's cache names large files by their SHA-256: no need to read 40 GB to learn it.
-    if (
-        real != path.absolute()
-        and real.parent.name == "blobs"
-        and re.fullmatch(r"[0-9a-f]{64}", real.name)
-    ):
-        return real.name
-    stat = real.stat()
-    key = (str(real), stat.st_size, stat.st_mtime_ns)
-    if key not in _HASHES:
-        with open(real, "rb") as file:
-            _HASHES[key] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _HASHES[key]
-
 
 def checkpoint_hash(checkpoint: str | Path) -> str:
     """SHA-256 over the weights and configs of a checkpoint: a file, a folder, or a hub id.
@@ -311,7 +291,7 @@ def checkpoint_hash(checkpoint: str | Path) -> str:
     """
     path = Path(checkpoint)
     if path.is_file():
-        return sha256_file(path)
+        return file_sha256(path)
     if not path.is_dir():
         path = _hub_snapshot(str(checkpoint))
     wanted = sorted(
@@ -321,10 +301,7 @@ def checkpoint_hash(checkpoint: str | Path) -> str:
         raise BenchError(
             f"The checkpoint {checkpoint} holds no .safetensors file; only those are loaded."
         )
-    digest = hashlib.sha256()
-    for file in wanted:
-        digest.update(f"{file.relative_to(path).as_posix()} {sha256_file(file)}\n".encode())
-    return digest.hexdigest()
+    return tree_sha256(path, wanted)
 
 
 def _hub_snapshot(repo: str) -> Path:

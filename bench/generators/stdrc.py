@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,9 @@ from bench.generators import (
     canonical,
     checkpoint_hash,
     pick_device,
-    sha256_file,
 )
+from media.files import file_sha256
+from media.wording import did_you_mean
 from stdrc.variants import read_lora_metadata
 
 STEPS = 30  # the pipeline's own default
@@ -181,8 +181,7 @@ class STDRCGenerator(Generator):
         variants = [v for v in self.variants.values() if not v.by_name]
         if settings.checkpoint is not None:
             if settings.checkpoint not in self.variants:
-                near = get_close_matches(settings.checkpoint, self.variants, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(settings.checkpoint, self.variants)
                 raise BenchError(
                     f"There is no checkpoint {settings.checkpoint!r}; known are "
                     f"{', '.join(self.variants)}.{hint}"
@@ -345,7 +344,7 @@ class STDRCGenerator(Generator):
     def _encode_references(self, pipe: Any, sample: Sample, height: int, width: int) -> Any:
         parts = []
         for path in sample.references:
-            key = (sha256_file(path), height, width)
+            key = (file_sha256(path), height, width)
             if key not in self._references:
                 encoded = pipe.encode_reference([str(path)], height, width)
                 self._references[key] = _to(encoded, "cpu")

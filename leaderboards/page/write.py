@@ -8,7 +8,6 @@ images are always copied, made small, since they may lie anywhere.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import io
 import json
@@ -21,14 +20,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from leaderboards.ablations import Ablation, ablations
 from leaderboards.errors import LeaderboardError
 from leaderboards.figures import colour_axis, guidance_panels
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.scores import axis_text, records
-from leaderboards.tables.formats import board_data, decimals, number, write_bytes
+from leaderboards.tables.formats import board_data, decimals, number
+from media.errors import UnreadableFileError
+from media.files import file_sha256, write_atomic
+from media.images import read_image
 
 Media = Literal["link", "copy"]
 REFERENCE_SIZE = 480
@@ -162,17 +164,16 @@ def _reference(source: Path, folder: Path, made: dict[Path, str | None]) -> str 
     if source not in made:
         made[source] = None
         if source.is_file():
-            name = f"references/{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}.png"
             try:
+                name = f"references/{file_sha256(source)[:16]}.png"
                 if not (folder / name).is_file():
-                    with Image.open(source) as opened:
-                        image = ImageOps.exif_transpose(opened).convert("RGB")
+                    image = Image.fromarray(read_image(source))
                     image.thumbnail((REFERENCE_SIZE, REFERENCE_SIZE))
                     buffer = io.BytesIO()
                     image.save(buffer, "png", optimize=False)
-                    write_bytes(folder / name, buffer.getvalue())
+                    write_atomic(folder / name, buffer.getvalue())
                 made[source] = name
-            except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+            except UnreadableFileError:
                 made[source] = None  # the page says that there is no picture to show
     return made[source]
 
@@ -262,7 +263,7 @@ def write_page(
     files = [name for name in beside if (folder / name).is_file()]
     samples = _samples(board, folder, media)
     script = f"window.STDRC_SAMPLES={inline_json(samples)};\n"
-    write_bytes(folder / "samples.js", script.encode())
+    write_atomic(folder / "samples.js", script.encode())
     page = asset("page.html")
     for name, text in (
         ("title", html.escape(title)),
@@ -271,4 +272,4 @@ def write_page(
         ("data", inline_json(_data(board, tables, files))),
     ):
         page = page.replace(f"{{{{ {name} }}}}", text)
-    return write_bytes(folder / "index.html", page.encode())
+    return write_atomic(folder / "index.html", page.encode())

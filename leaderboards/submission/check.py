@@ -26,6 +26,7 @@ from leaderboards.errors import LeaderboardError
 from leaderboards.submission.formats import Limits, submission_format
 from leaderboards.submission.video import Unplayable, VideoFacts, complaints, decode, remarks
 from leaderboards.submission.wanted import Wanted, expected
+from media.files import file_sha256
 
 
 @dataclass
@@ -81,7 +82,7 @@ def check_submission(
         what = "is a device or a pipe, not a file" if path.exists() else "does not exist"
         raise LeaderboardError(f"{path} {what}: give the archive to check.")
     wanted = expected(chosen, eval)
-    report = CheckReport(path.name, format, expected=len(wanted), sha256=sha256_of(path))
+    report = CheckReport(path.name, format, expected=len(wanted), sha256=file_sha256(path))
     if path.name != chosen.archive:
         report.problems.append(
             f"the archive is called {path.name}; {format} wants {chosen.archive}."
@@ -319,9 +320,3 @@ def _hint(strays: Sequence[str]) -> str:
         if any(re.fullmatch(pattern, name) for name in strays):
             return f" ({why})"
     return ""
-
-
-def sha256_of(path: Path) -> str:
-    """A file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,13 +25,12 @@ from leaderboards.errors import LeaderboardError
 from leaderboards.runfolder import CellRow, RunFolder, SampleRow, VideoRow
 from leaderboards.submission.check import (
     check_submission,
-    sha256_of,
     some_names,
 )
 from leaderboards.submission.formats import Limits, SubmissionFormat, submission_format
 from leaderboards.submission.video import Unplayable, decode, told
 from leaderboards.submission.wanted import Wanted, expected
-from leaderboards.tables.formats import write_bytes
+from media.files import file_sha256, write_atomic
 
 #: Scores of videos: takes paths, gives one mapping metric -> value for each path.
 Scorer = Callable[[Sequence[Path]], Sequence[Mapping[str, float]]]
@@ -116,8 +115,8 @@ def pack_submission(
                     "member": item.member,
                     "sample": item.sample,
                     "video": item.video,
-                    "sha256": sha256_of(path),
-                    "source_sha256": sha256_of(item.path),
+                    "sha256": file_sha256(path),
+                    "source_sha256": file_sha256(item.path),
                     "reencoded": number in changed,
                     "seconds": round(report.videos[item.member].seconds, 4),
                     "frames": report.videos[item.member].frames,
@@ -128,7 +127,7 @@ def pack_submission(
         beside = folder / f"{Path(chosen.archive).stem}.manifest.json"
         text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
         temporary.replace(folder / chosen.archive)
-        write_bytes(beside, text.encode())
+        write_atomic(beside, text.encode())
     return PackedSubmission(
         folder / chosen.archive, beside, len(planned), len(changed), report.sha256,
         (*notes, *report.warnings),
@@ -184,7 +183,7 @@ def pack_runs(
         ],
     }
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    write_bytes(folder / "runs.json", text.encode())
+    write_atomic(folder / "runs.json", text.encode())
     return packed
 
 
@@ -337,7 +336,7 @@ def _differs(asked: Wanted, sample: SampleRow | None, run: Path) -> tuple[list[s
         )
     for mine, theirs in zip(used, asked.references):
         if mine.is_file() and theirs.is_file():
-            same = mine.samefile(theirs) or sha256_of(mine) == sha256_of(theirs)
+            same = mine.samefile(theirs) or file_sha256(mine) == file_sha256(theirs)
         else:
             same = mine.name == theirs.name
             remark = remark or "its reference is gone, so that only the file's name was compared."

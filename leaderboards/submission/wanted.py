@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from leaderboards.errors import LeaderboardError
 from leaderboards.submission.formats import SubmissionFormat
+from media.tables import read_json, read_text
 
 #: Suffixes of a 2025 test set's reference picture, `idNNN/image.*`.
 _PICTURES = (".png", ".webp", ".jpg", ".jpeg")
@@ -95,31 +95,12 @@ def _read_testset(path: Path, format: SubmissionFormat) -> dict[str, Wanted]:
         name = file.relative_to(path).with_suffix(".mp4").as_posix()
         pictures = [p for s in _PICTURES if (p := file.parent / f"image{s}").is_file()]
         member = f"submission/{name}"
-        wanted[member] = Wanted(member, _text(file).strip(), tuple(pictures[:1]))
+        wanted[member] = Wanted(member, read_text(file).strip(), tuple(pictures[:1]))
     return wanted
 
 
-def _text(path: Path) -> str:
-    """A UTF-8 file's text, with or without a byte order mark."""
-    if not path.exists():
-        raise LeaderboardError(f"{path} does not exist: give the challenge's {path.name}.")
-    if not path.is_file():  # reading a FIFO would wait for ever, a device never end
-        raise LeaderboardError(f"{path} is not a regular file: give the challenge's {path.name}.")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LeaderboardError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8.") from None
-    except OSError as error:
-        raise LeaderboardError(f"{path} cannot be read ({error.strerror}).") from error
-
-
 def _read_list(path: Path) -> list[Any]:
-    try:
-        entries = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise LeaderboardError(
-            f"{path} is not JSON ({error}): give the challenge's file."
-        ) from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not entries:
         raise LeaderboardError(
             f"{path} is {_told(entries)}, not a list of samples: give the challenge's eval.json."

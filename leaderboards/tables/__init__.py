@@ -11,7 +11,6 @@ from leaderboards.tables.formats import (
     to_latex,
     to_markdown,
     to_parquet,
-    write_bytes,
 )
 
 __all__ = [
@@ -25,5 +24,4 @@ __all__ = [
     "to_latex",
     "to_markdown",
     "to_parquet",
-    "write_bytes",
 ]

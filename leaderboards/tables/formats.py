@@ -9,8 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,28 +20,13 @@ from leaderboards.ablations import Ablation
 from leaderboards.errors import LeaderboardError
 from leaderboards.leaderboard import Cell, Leaderboard
 from leaderboards.scores import axis_text
+from media.files import write_atomic
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Interval = Literal["pm", "range", "none"]
 FORMATS = ("csv", "parquet", "json", "md", "tex")
-
-
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file beside its final name and rename it; returns the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
 
 
 def significant(value: float) -> float:
@@ -478,4 +461,4 @@ def export(board: Leaderboard, path: Path, format: str | None = None) -> Path:
         raise LeaderboardError(
             f"{path.name} is in no format that is known: use .{', .'.join(FORMATS)}."
         )
-    return write_bytes(path, data)
+    return write_atomic(path, data)

@@ -8,7 +8,6 @@ value never comes out.
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from media.files import file_sha256
 from metrics.errors import MetricsError
 
 __all__ = [
@@ -45,16 +45,9 @@ def require_file(path: str | Path, what: str) -> Path:
     return path
 
 
-@lru_cache(maxsize=64)
-def _hash(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
-
-
 def file_hash(path: Path) -> str:
     """First 12 hex digits of the file's SHA-256; part of a backend's version."""
-    stat = path.stat()
-    return _hash(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    return file_sha256(path)[:12]
 
 
 def model_hash(model: nn.Module) -> str:

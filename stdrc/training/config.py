@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from media.wording import did_you_mean
 from stdrc.errors import STDRCError
 from stdrc.positions import ReferencePlacement
 
@@ -389,9 +389,9 @@ def _explain(error: ValidationError, source: str) -> str:
     section = _section_at(path[:-1])
     if first["type"] == "extra_forbidden":
         known = sorted(section.model_fields)
-        near = get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-        return f"{source}: unknown key {key!r}{more}; {hint}"
+        hint = did_you_mean(path[-1], known)
+        end = f".{hint}" if hint else f"; known are {', '.join(known)}."
+        return f"{source}: unknown key {key!r}{more}{end}"
     if first["type"] == "missing":
         return f"{source}: the key {key!r} is missing{more}."
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")

@@ -7,7 +7,6 @@ has them. No path from a data file leaves its folder.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,8 +19,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from media.errors import UserError
-from media.files import inside
+from media.errors import UnreadableTableError, UserError
+from media.files import inside, natural_order
+from media.tables import read_json, read_table
 from media.video import VideoInfo
 from stdrc.errors import STDRCError
 from stdrc.training.config import ClipConfig
@@ -84,29 +84,23 @@ def read_folder(
         if not metadata.is_file():
             raise STDRCError(f"{folder} has no metadata.jsonl, which the layout 'trainer' needs.")
         return _read_trainer(folder, metadata)
-    captions = _caption_files(folder)
+    captions, problems = _caption_lists(folder)
     if not captions:
         raise STDRCError(
-            f"{folder} is no training folder: it has neither a metadata.jsonl nor a JSON list of "
-            'captions with "path" and "cap".'
+            f"{folder} is not a training folder: it has neither a metadata.jsonl nor a JSON list "
+            'of captions with "path" and "cap".'
         )
-    return _read_consisid(folder, captions)
+    entries, more = _read_consisid(folder, captions)
+    return entries, problems + more
 
 
 def _read_trainer(folder: Path, metadata: Path) -> tuple[list[ClipEntry], list[Problem]]:
     entries: list[ClipEntry] = []
     problems: list[Problem] = []
-    lines = metadata.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, row, problem in read_table(metadata, "jsonl"):
         where = f"{metadata} line {number}"
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError
-        except ValueError:
-            problems.append(Problem(where, "not a JSON object"))
+        if problem:
+            problems.append(Problem(where, problem))
             continue
         try:
             video = inside(folder, row.get("video"), "video")
@@ -138,23 +132,27 @@ def _read_trainer(folder: Path, metadata: Path) -> tuple[list[ClipEntry], list[P
     return entries, problems
 
 
-def _caption_files(folder: Path) -> list[Path]:
-    found = []
-    for path in sorted(folder.glob("*.json")):
+def _caption_lists(folder: Path) -> tuple[list[tuple[Path, list[Any]]], list[Problem]]:
+    """JSON lists of {"path", "cap"} in a folder, and the JSON files that can't be read."""
+    found, problems = [], []
+    for path in natural_order(folder.glob("*.json")):
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError):
+            rows = read_json(path)
+        except UnreadableTableError as error:
+            problems.append(Problem.of(path, error))
             continue
         if isinstance(rows, list) and rows and isinstance(rows[0], dict) and "path" in rows[0]:
-            found.append(path)
-    return found
+            found.append((path, rows))
+    return found, problems
 
 
-def _read_consisid(folder: Path, captions: list[Path]) -> tuple[list[ClipEntry], list[Problem]]:
+def _read_consisid(
+    folder: Path, captions: Iterable[tuple[Path, list[Any]]]
+) -> tuple[list[ClipEntry], list[Problem]]:
     entries: list[ClipEntry] = []
     problems: list[Problem] = []
-    for file in captions:
-        for number, row in enumerate(json.loads(file.read_text(encoding="utf-8")), start=1):
+    for file, rows in captions:
+        for number, row in enumerate(rows, start=1):
             where = f"{file} entry {number}"
             try:
                 # Only the name counts: the list's own folders are those of whoever wrote it.
@@ -192,7 +190,7 @@ def read_consisid_boxes(
         STDRCError: the file is missing or of another form.
     """
     try:
-        frames = json.loads(path.read_text(encoding="utf-8"))
+        frames = read_json(path)
         by_number = {int(number): parts for number, parts in frames.items()}
         tracks = Counter(
             face.get("new_track_id", face.get("track_id", 0))
@@ -213,8 +211,8 @@ def read_consisid_boxes(
             tuple(box(i, "face") for i in range(count)),
             tuple(box(i, "head") for i in range(count)),
         )
-    except OSError as error:
-        raise STDRCError(f"the boxes {path} cannot be read ({error.strerror})") from None
+    except UnreadableTableError as error:
+        raise STDRCError(f"the boxes {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise STDRCError(f"the boxes {path} are not in ConsisID's form") from None
 

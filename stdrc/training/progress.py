@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
+from media.wording import duration
+
 
 class RunLog:
     """Shows and records a run's numbers; does nothing at all unless `main`.
@@ -80,7 +82,7 @@ class RunLog:
             self.writer.add_scalar(f"train/{name}", value, step)
         if self.bar is None:
             pace = (time.monotonic() - self.began) / max(1, step - self.start)
-            left = _span(pace * (self.total - step))
+            left = duration(pace * (self.total - step))
             shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             print(
                 f"step {step}/{self.total}  {shown}  {pace:.2f} s/step  {left} left",
@@ -101,9 +103,3 @@ class RunLog:
         """An image [H, W, 3] uint8."""
         if self.writer is not None:
             self.writer.add_image(name, pixels, step, dataformats="HWC")
-
-
-def _span(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from bench import config as cfg
 from bench.errors import BenchError
 from bench.evalsets import EvalSet, Sample, load_evalset
-from bench.generators import sha256_file
+from media.files import file_sha256
+from media.images import read_image
 
 CASES = {
     "ipvg2025": cfg.IPVG2025Set,
@@ -255,10 +257,31 @@ def test_the_world_has_one_reference_a_person_and_true_videos(tmp_path: Path) ->
     other = load_evalset(
         cfg.WorldSet(kind="world", identities=2, prompts=2), cache=tmp_path / "another"
     )
-    assert [sha256_file(s.references[0]) for s in first] == [
-        sha256_file(s.references[0]) for s in other
+    assert [file_sha256(s.references[0]) for s in first] == [
+        file_sha256(s.references[0]) for s in other
     ]
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_hub_sets_pictures_are_read_as_everywhere(tmp_path: Path) -> None:
+    """Cut-outs on white, 16-bit grey scaled: the very pixels that generator and metrics see."""
+    import datasets
+
+    clear = np.zeros((8, 8, 4), np.uint8)
+    clear[:, :4, 3] = 255
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    Image.fromarray(np.full((8, 8), 32896, np.uint16)).save(tmp_path / "deep.png")
+    files = [str(tmp_path / name) for name in ("clear.png", "deep.png")]
+    rows = {"prompt": ["a", "b"], "face": files}
+    (tmp_path / "hub").mkdir()
+    datasets.Dataset.from_dict(rows).cast_column("face", datasets.Image()).to_parquet(
+        tmp_path / "hub" / "train.parquet"
+    )
+    samples = load(tmp_path, "hub", repo=str(tmp_path / "hub"), split="train", references=["face"])
+    for sample, file in zip(samples, files):
+        np.testing.assert_array_equal(read_image(sample.references[0]), read_image(file))
+    assert (read_image(samples[0].references[0])[:, 4:] == 255).all()
+    assert (read_image(samples[1].references[0]) == 128).all()
 
 
 def test_a_data_set_of_the_hub(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from bench.generators import (
     Settings,
     checkpoint_hash,
     make_generator,
-    sha256_file,
 )
 from bench.runner import Runner
 from bench.store import Store
+from media.files import file_sha256
 from media.writing import write_video
 
 from .fakes import PixelJudge, make_config, no_report
@@ -100,11 +100,11 @@ def test_a_folder_of_finished_videos(tmp_path: Path) -> None:
     assert (summary.generated, summary.failed) == (2, 2)
     with Store(tmp_path / "run") as store:
         reasons = sorted(reason for _, _, reason in store.failures())
-        assert "cannot be read as a video" in reasons[0]
+        assert "can't be opened as a video" in reasons[0]
         assert "There is no video" in reasons[1]
         assert store.cell_counts()[0][1] == "theirs"
         done = [v for v in store.videos() if v.status == "done"]
-    assert {v.sha256 for v in done} == {sha256_file(videos / f"{n}.mp4") for n in (1, 2)}
+    assert {v.sha256 for v in done} == {file_sha256(videos / f"{n}.mp4") for n in (1, 2)}
     # Another file under the old name is another video.
     write_video(videos / "1.mp4", np.full((3, 16, 16, 3), 0.9), 8.0)
     assert run(config).generated == 1
@@ -201,4 +201,4 @@ def test_the_hub_caches_own_hash_is_taken(tmp_path: Path) -> None:
     blob.parent.mkdir()
     blob.write_bytes(b"40 GB that are not read")
     (tmp_path / "model.safetensors").symlink_to(blob)
-    assert sha256_file(tmp_path / "model.safetensors") == "ab" * 32
+    assert file_sha256(tmp_path / "model.safetensors") == "ab" * 32

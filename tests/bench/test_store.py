@@ -10,7 +10,7 @@ import pytest
 from bench.errors import BenchError
 from bench.evalsets import Sample
 from bench.generators import Settings
-from bench.store import Store, duration
+from bench.store import Store
 from bench.sweep import Task
 from leaderboards.runfolder import MetricRow
 
@@ -158,7 +158,3 @@ def test_merging_refuses_two_videos_under_one_key(tmp_path: Path) -> None:
         with pytest.raises(BenchError, match="different videos under the key v1"):
             store.merge(tmp_path / "b")
         assert store.video_path("v1").read_bytes() == b"a"
-
-
-def test_durations() -> None:
-    assert [duration(s) for s in (5.9, 65, 3725)] == ["0:05", "1:05", "1:02:05"]

@@ -3,7 +3,7 @@ from media.wording import did_you_mean, duration
 
 def test_the_nearest_name():
     assert did_you_mean("temporal.fliker", ["temporal.flicker", "text.clip"]) == (
-        "did you mean 'temporal.flicker'?"
+        " Did you mean 'temporal.flicker'?"
     )
     assert did_you_mean("zzz", ["temporal.flicker"]) == ""
 

@@ -268,7 +268,7 @@ def write(path: Path, text: str) -> Path:
     ("text", "message"),
     [
         ("output: x", r"run.yaml: the key 'base' is missing"),
-        ("base: b\noutput: x\nstep: 3", r"run.yaml: unknown key 'step'; did you mean 'steps'\?"),
+        ("base: b\noutput: x\nstep: 3", r"run.yaml: unknown key 'step'. Did you mean 'steps'\?"),
         ("base: b\noutput: x\noptimizer: {rate: 1}", r"'optimizer.rate'; known are betas, eps"),
         ("base: b\noutput: x\nsteps: none", r"run.yaml: steps is 'none', but it should be a valid"),
         ("base: b\noutput: x\nmode: half", r"mode is 'half', but it should be 'lora' or 'full'"),

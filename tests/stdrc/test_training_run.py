@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from media.errors import UnreadableTableError
 from media.video import VideoReader
 from media.writing import write_video
 from miniature import checkpoint
@@ -24,6 +25,7 @@ from stdrc.pipeline import STDRCPipeline
 from stdrc.training import TrainConfig, train
 from stdrc.training.data import FileRows, TrainingData
 from stdrc.training.encoding import prepare
+from stdrc.training.folder import read_folder
 from stdrc.training.trainer import Trainer
 
 BOX = [20.0, 16.0, 52.0, 48.0]
@@ -163,6 +165,20 @@ def test_a_turned_clip_is_upright_and_its_boxes_fit(base: Path, folder: Path) ->
     assert np.abs(again - upright).max() <= 3
     data, _ = encode(config(base, folder))
     assert len(data) == 3
+
+
+def test_metadata_is_read_as_other_programs_write_it(base: Path, folder: Path) -> None:
+    rows = read_rows(folder)
+    rows[0]["caption"] = "a face\u2028that smiles\u0085"
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows)
+    metadata = folder / "metadata.jsonl"
+    metadata.write_text(text, encoding="utf-8-sig", newline="")
+    entries, problems = read_folder(folder)
+    assert (len(entries), problems) == (3, [])
+    assert entries[0].caption == "a face\u2028that smiles"
+    metadata.write_bytes(text.replace("smiles", "l\xe4chelt").encode("latin-1", "replace"))
+    with pytest.raises(UnreadableTableError, match=r"metadata\.jsonl:1: not UTF-8.*as UTF-8"):
+        read_folder(folder)
 
 
 def test_all_problems_are_listed_at_once(base: Path, folder: Path) -> None:

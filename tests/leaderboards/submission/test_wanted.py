@@ -8,6 +8,7 @@ import pytest
 
 from leaderboards import LeaderboardError
 from leaderboards.submission import FORMATS, read_eval
+from media.errors import UnreadableTableError, UserError
 
 FACIAL = "ipvg2026-facial"
 
@@ -15,7 +16,7 @@ FACIAL = "ipvg2026-facial"
 @pytest.mark.parametrize("content", ["{", '{"a": 1}', "[1]"])
 def test_bad_eval_json(content: str, tmp_path: Path) -> None:
     (tmp_path / "eval.json").write_text(content)
-    with pytest.raises(LeaderboardError, match="not"):
+    with pytest.raises(UserError, match="not"):
         read_eval(tmp_path, FORMATS[FACIAL])
 
 
@@ -52,7 +53,7 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     entries = [{"img": "a.webp", "prompt": " é "}]
     wanted = read(tmp_path, entries, FACIAL, "utf-8-sig")
     assert wanted["submission/1.mp4"].prompt == "é"
-    with pytest.raises(LeaderboardError, match="save it as UTF-8"):
+    with pytest.raises(UnreadableTableError, match="save the file as UTF-8"):
         read(tmp_path, entries, FACIAL, "utf-16")
 
 
@@ -95,7 +96,7 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     import os
 
     os.mkfifo(tmp_path / "eval.json")
-    with pytest.raises(LeaderboardError, match="not a regular file"):
+    with pytest.raises(UnreadableTableError, match="not a regular file"):
         read_eval(tmp_path, FORMATS[FACIAL])
 
 
