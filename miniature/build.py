@@ -331,9 +331,3 @@ LTX23_TRANSFORMER: dict[str, Any] = {
     "use_prompt_embeddings": False,
     "rope_type": "split",
 }
-
-
-def build_on_meta() -> LTX2VideoTransformer3DModel:
-    """LTX-2.3's transformer at full size without its weights: shapes and counts, no memory."""
-    with torch.device("meta"):
-        return LTX2VideoTransformer3DModel(**LTX23_TRANSFORMER)
