@@ -31,7 +31,7 @@ class DecoderTraining:
     """Settings of the decoder's training.
 
     Args:
-        steps, batch_size: how long and how many clips a step.
+        steps, batch_size: how long and how many clips per step.
         lr: peak of a cosine with a short warm-up.
         latent_noise: standard deviation of noise added to the latents, in units of theirs: a
             denoiser's latents are never exact.

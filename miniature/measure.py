@@ -466,7 +466,7 @@ def card(report: dict[str, Any]) -> str:
     return f"""# The miniature
 
 ST-DRC small enough for a laptop: diffusers' LTX-2 classes with LTX-2.3's switches, 64 x 64 pixels,
-nine frames at 8 a second, trained on the procedural world (`miniature.world`) and on nothing else. It
+nine frames at 8 per second, trained on the procedural world (`miniature.world`) and on nothing else. It
 draws cartoons of people who do not exist; it knows no photographs and no other words than the
 world's.
 

@@ -49,7 +49,7 @@ def command(
     height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     frames: Annotated[int | None, typer.Option(help="8k+1; 4k+1 for the miniature.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 30,
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     crop_face: Annotated[

@@ -25,7 +25,7 @@ __all__ = ["MiniatureFaces"]
 class MiniatureFaces:
     """A `FaceBackend` for the procedural world, trained on identities that no generator is.
 
-    It knows one face a frame, as the world draws them, and only drawn ones. Frames of another size
+    It knows one face per frame, as the world draws them, and only drawn ones. Frames of another size
     are looked at 64 x 64; boxes and landmarks come back in the frame's own pixels.
 
     Args:

@@ -62,7 +62,7 @@ class _Residual(nn.Module):
 
 
 class Detector(nn.Module):
-    """One face a frame: box, five landmarks and whether there is a face at all.
+    """One face per frame: box, five landmarks and whether there is a face at all.
 
     Landmarks and the box's corners are each read from a 16 x 16 map by soft-argmax plus a small
     offset, which keeps them accurate to a fraction of a pixel.

@@ -57,7 +57,7 @@ def fit(
     """AdamW with a short warm-up and a cosine; prints a line every hundred steps.
 
     Raises:
-        RuntimeError: the loss is no number any more.
+        RuntimeError: the loss is not a number any more.
     """
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

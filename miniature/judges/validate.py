@@ -327,7 +327,7 @@ detector's features from those of drawn pictures (Mahalanobis, squared). Of {fam
 and resizing, {familiar["portraits_refused"]} lie beyond it (median {familiar["median_distance_drawn"]:.0f}); of {familiar["photographs"]} crops of a photograph {familiar["photographs_refused"]} do (median {familiar["median_distance_photograph"]:.0f}).
 
 ## Limits
-- One face a frame, of the size and pose that the world draws; frames are looked at 64 x 64 and
+- One face per frame, of the size and pose that the world draws; frames are looked at 64 x 64 and
   clips as nine frames.
 - Expressions are a few pixels of mouth and brow, and the video net names them worst of all; no metric
   is built on them.

@@ -468,7 +468,7 @@ def _gain(lighting: str, direction: float, size: int, rng: np.random.Generator) 
 
 
 def sample_poses(motion: str, frames: int, rng: np.random.Generator) -> tuple[Pose, ...]:
-    """The head's path. Travel is moderate: about two pixels a frame over nine frames."""
+    """The head's path. Travel is moderate: about two pixels per frame over nine frames."""
     s = np.linspace(-1, 1, frames) if frames > 1 else np.zeros(1)
     s = s * rng.uniform(0.9, 1.1)
     base = {
