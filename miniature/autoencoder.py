@@ -141,7 +141,6 @@ def fit_components(
     pixels = to_pixels(frames)
     channels, size = vae.config.latent_channels, vae.config.patch_size
     patches = _patches(pixels, size)
-    width = patches.shape[1]
 
     # The target: latents of 4 x 2 x 2 patches.
     blocks = _rows(_gather(patches, 4, 2))
@@ -159,10 +158,25 @@ def fit_components(
     synthesis = (basis / gain) @ turn.T  # [block, channels]
     latents = (blocks - mean) @ analysis.T
 
-    patch_mean, patch_variance, patch_basis = _components(_rows(patches))
+    of_patches = _components(_rows(patches))
+    _fit_encoder(vae, patches, of_patches, latents, posterior_std)
+    found = vae.encode(pixels).latent_dist.mode()
+    error = float((_rows(found) - latents).square().mean() / latents.square().mean())
+    _fit_decoder(vae, patches, of_patches, found, synthesis)
+    return {"share": share, "encoder_error": error}
 
-    # Encoder. Convolutions look back in time, so the present is their last tap.
-    encoder = vae.encoder
+
+def _fit_encoder(
+    vae: AutoencoderKLLTX2Video,
+    patches: Tensor,
+    of_patches: tuple[Tensor, Tensor, Tensor],
+    latents: Tensor,
+    posterior_std: float,
+) -> None:
+    """Make the encoder give `latents` [positions, C] of `patches`, as nearly as it can."""
+    patch_mean, _, patch_basis = of_patches
+    channels, width = latents.shape[1], patches.shape[1]
+    encoder = vae.encoder  # its convolutions look back in time: the present is their last tap
     _still(encoder)
     _write(encoder.conv_in.conv, patch_basis.T, -patch_basis.T @ patch_mean, 2)
     down = encoder.down_blocks[0].downsamplers[0].conv.conv
@@ -188,10 +202,18 @@ def fit_components(
     last = encoder.conv_out.conv
     _write(last, weight, bias, 2)
     last.bias[channels] = 2.0 * math.log(posterior_std)
-    found = vae.encode(pixels).latent_dist.mode()
-    error = float((_rows(found) - latents).square().mean() / latents.square().mean())
 
-    # Decoder, from the latents as they are found.
+
+def _fit_decoder(
+    vae: AutoencoderKLLTX2Video,
+    patches: Tensor,
+    of_patches: tuple[Tensor, Tensor, Tensor],
+    found: Tensor,
+    synthesis: Tensor,
+) -> None:
+    """Make the decoder give `patches` of the encoder's latents `found`, by `synthesis`."""
+    _, patch_variance, patch_basis = of_patches
+    channels, width = found.shape[1], patches.shape[1]
     decoder = vae.decoder
     tap = 2 if decoder.is_causal else 1
     _still(decoder)
@@ -219,7 +241,6 @@ def fit_components(
     features = _rows(decoder.conv_act(decoder.norm_out(hidden)))
     weight, bias = _solve(features, _rows(patches))
     _write(decoder.conv_out.conv, weight, bias, tap)
-    return {"share": share, "encoder_error": error}
 
 
 def reconstruction_loss(

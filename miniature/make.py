@@ -40,7 +40,6 @@ from miniature.world.attributes import ClipAttributes, write_caption
 from stdrc.pipeline import STDRCPipeline
 from stdrc.training import TrainConfig, TrainingData, train
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = Path(__file__).parent / "configs" / "train"
 SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
 STAGES = (
@@ -366,7 +365,7 @@ MAKERS: dict[str, Callable[[Plan], Any]] = {
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "miniature")
+    parser.add_argument("--work", type=Path, default=Path("runs/miniature"))
     parser.add_argument("--stage", action="append", choices=STAGES, help="only these; repeat")
     for name in ("clips", "decoder-steps", "text-steps"):
         default = getattr(Plan, name.replace("-", "_"))

@@ -4,7 +4,7 @@
 
 Guidance weights are chosen on the world's validation identities, from the grid that the curves
 show; with those weights every variant is then measured once on test identities. Writes
-`miniature/validation.json`, `miniature/README.md` and pictures in `docs/images`.
+`miniature/validation.json`, `miniature/README.md` and pictures in `miniature/images`.
 Each point is kept in the work folder, so an interrupted measurement goes on where it stopped.
 """
 
@@ -39,8 +39,6 @@ from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 from stdrc.variants import read_lora_metadata
 
 HERE = Path(miniature.__file__).parent
-ROOT = HERE.parent
-IMAGES = ROOT / "docs" / "images"
 TEXT_WEIGHTS = (1.0, 2.0, 3.0)
 REFERENCE_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0)
 #: Guidance without its parallel part: on people of the validation split it keeps more of the person
@@ -350,7 +348,7 @@ def interval(found: list[float], digits: int = 2) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "measure_miniature")
+    parser.add_argument("--work", type=Path, default=Path("runs/measure_miniature"))
     parser.add_argument("--identities", type=int, default=64, help="test identities; default 64")
     parser.add_argument("--grid-identities", type=int, default=32, help="for the curves; 32")
     parser.add_argument("--steps", type=int, default=6, help="of the sampler; default 6")
@@ -414,9 +412,9 @@ def main() -> None:
     }
     report["verdict"] = verdict(report)
     (HERE / "validation.json").write_text(json.dumps(report, indent=2) + "\n")
-    draw_curves(grid, IMAGES / "miniature_curves.png")
+    draw_curves(grid, HERE / "images" / "curves.png")
     shown = next(p for p in points if p.variant == best_variant)
-    draw_sheet(shown, IMAGES / "miniature.png")
+    draw_sheet(shown, HERE / "images" / "samples.png")
     (HERE / "README.md").write_text(card(report))
     print(f"wrote {HERE / 'README.md'}")
 
@@ -470,7 +468,7 @@ nine frames at 8 per second, trained on the procedural world (`miniature.world`)
 draws cartoons of people who do not exist; it knows no photographs and no other words than the
 world's.
 
-![Held-out people: the reference, what was generated, the truth](../docs/images/miniature.png)
+![Held-out people: the reference, what was generated, the truth](images/samples.png)
 
 | part | what it is | file |
 |---|---|---|
@@ -521,7 +519,7 @@ of 3, the identity loss up to noise level 0.9 and after the model's own steps, t
 features.
 
 ## Guidance
-![Identity over the reference's weight, text alignment over the text's](../docs/images/miniature_curves.png)
+![Identity over the reference's weight, text alignment over the text's](images/curves.png)
 
 | w_text | w_ref | normalised identity | text alignment | background | motion |
 |---|---|---|---|---|---|

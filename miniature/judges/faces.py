@@ -25,8 +25,8 @@ __all__ = ["MiniatureFaces"]
 class MiniatureFaces:
     """A `FaceBackend` for the procedural world, trained on identities that no generator is.
 
-    It knows one face per frame, as the world draws them, and only drawn ones. Frames of another size
-    are looked at 64 x 64; boxes and landmarks come back in the frame's own pixels.
+    It knows one face per frame, as the world draws them, and only drawn ones. Frames of another
+    size are looked at 64 x 64; boxes and landmarks come back in the frame's own pixels.
 
     Args:
         device: where the networks run.
