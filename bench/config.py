@@ -282,7 +282,12 @@ class Sweep(Model):
 
 
 class Metrics(Model):
-    names: Literal["all"] | list[str] = "all"
+    names: Literal["all"] | list[str] = Field(
+        default="all", description="Names, patterns such as temporal.*, or families."
+    )
+    plugins: list[str] = Field(
+        default_factory=list, description="Metrics of one's own, module:Class each."
+    )
     device: str = "cpu"
     num_frames: int = Field(default=16, ge=1)
 

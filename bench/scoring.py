@@ -69,10 +69,11 @@ def judge_fingerprint(config: cfg.Metrics) -> str:
     its scores are what they would be now.
     """
     import metrics
-    from metrics.registry import METRICS, availability
+    from metrics.catalogue import availability, choose, load_plugins, metric_info, metric_names
 
-    names = list(METRICS) if config.names == "all" else list(config.names)
-    present = [n for n in names if n not in METRICS or not availability(METRICS[n], {})[0]]
+    load_plugins(config.plugins)
+    names = list(metric_names()) if config.names == "all" else choose(config.names)
+    present = [n for n in names if not availability(metric_info(n), {})[0]]
     digest = hashlib.sha256(canonical([present, config.num_frames, config.device]).encode())
     for path in sorted(Path(metrics.__path__[0]).rglob("*.py")):
         digest.update(path.read_bytes())

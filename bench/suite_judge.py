@@ -25,7 +25,7 @@ class SuiteJudge:
     """Scores with the metrics that a config names.
 
     Args:
-        config: names (or "all"), device, frames a video.
+        config: names, patterns and families (or "all"), plug-ins, device, frames per video.
         cache: folder for features.
 
     Raises:
@@ -34,10 +34,11 @@ class SuiteJudge:
     """
 
     def __init__(self, config: cfg.Metrics, cache: Path) -> None:
-        from metrics.registry import METRICS
+        from metrics.catalogue import choose, load_plugins, metric_names
         from metrics.suite import MetricSuite
 
-        names = list(METRICS) if config.names == "all" else list(config.names)
+        load_plugins(config.plugins)
+        names = list(metric_names()) if config.names == "all" else choose(config.names)
         asked = MetricSuite(names, config.device, config.num_frames, cache)
         self.absent: dict[str, str] = dict(asked.absent)
         present = [name for name in names if name not in self.absent]
@@ -57,7 +58,7 @@ class SuiteJudge:
         return MetricSuite(list(metrics), self._config.device, self._config.num_frames, self._cache)
 
     def _column(self, name: str) -> MetricRow:
-        from metrics.registry import metric_info
+        from metrics.catalogue import metric_info
 
         info = metric_info(name)
         low, high = info.range
@@ -70,7 +71,9 @@ class SuiteJudge:
             low=low,
             high=high,
             per_video=info.level == "video",
-            needs=info.needs,
+            family=info.family,
+            diagnostic=info.diagnostic,
+            needs=info.inputs,
         )
 
     def _suite_of(self, metrics: Sequence[str]) -> MetricSuite:

@@ -45,7 +45,7 @@ def main() -> None:
     load_base()
     judges, video = Judges("val", given.people), MiniatureVideo()
     frames = np.stack([clip.frames for clip in judges.truth])
-    truth = video.features(frames)
+    truth = video.encode(frames)
     spread = frames.std(axis=(1, 2, 3)).mean()
     print("parallel  steps  w_text  w_ref  identity  background  motion   text   FVD  contrast")
     for parallel, steps, text, reference in ROWS:
@@ -53,7 +53,7 @@ def main() -> None:
         made = generate(point)
         found = {name: float(np.nanmean(rows)) for name, rows in judges.score(made).items()}
         identity = (found["identity"] - judges.stranger) / (judges.own - judges.stranger)
-        distance = frechet_distance(video.features(made), truth)
+        distance = frechet_distance(video.encode(made), truth)
         contrast = made.std(axis=(1, 2, 3)).mean() / spread
         print(
             f"{parallel:8g}  {steps:5d}  {text:6g}  {reference:5g}  {identity:8.3f}  "

@@ -1,6 +1,6 @@
 """The parts of the documentation that the code writes: `python -m docs.reference`.
 
-docs/metrics.md gets its entries from the metrics registry, docs/api.md from signatures and
+docs/metrics.md gets its entries from the metrics' classes, docs/api.md from signatures and
 docstrings, each between a pair of markers. `--check` writes nothing and exits with 1 where a file
 is out of date.
 """
@@ -17,7 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from metrics.registry import METRICS, MetricInfo
+from metrics.catalogue import metrics_by_name
+from metrics.facts import MetricInfo
 from metrics.weights import WEIGHTS
 
 DOCS = Path(__file__).parent
@@ -40,9 +41,9 @@ FAMILIES = {
 def metric_entries(section: str) -> str:
     """Entries of a section's metrics; those that differ only in their backend share one."""
     groups: dict[tuple[Any, ...], list[MetricInfo]] = {}
-    for info in METRICS.values():
+    for info in metrics_by_name().values():
         if info.name.split(".")[0] in FAMILIES[section]:
-            same = (info.formula, info.source, info.range, info.higher_is_better, info.needs)
+            same = (info.formula, info.range, info.higher_is_better, info.needs)
             groups.setdefault((*same, info.frames, info.level), []).append(info)
     return "\n".join(_entry(rows) for rows in groups.values())
 
@@ -56,11 +57,12 @@ def _entry(rows: list[MetricInfo]) -> str:
     usual = {"sampled": "the sampled frames", "all": "all frames"}
     frames = usual.get(first.frames, f"frames: {first.frames}")
     if first.level == "set":
-        frames = "one value a cell"
+        frames = f"one value per cell; {frames}"
+    sources = "; ".join(dict.fromkeys(info.source for info in rows))
     lines = [
         f"**{label}**: {names}",
         f"- Formula: {_text(first.formula)}.",
-        f"- Range {_range(first.range)}, {better}; {given}; {frames}. Source: {first.source}.",
+        f"- Range {_range(first.range)}, {better}; {given}; {frames}. Source: {sources}.",
     ]
     if quirks := _quirks(rows):
         lines.append(f"- Quirks: {_text(quirks)}.")
@@ -91,8 +93,8 @@ def _quirks(rows: list[MetricInfo]) -> str:
 
 def metric_costs() -> str:
     """One row a metric: what it costs and what has to be on the machine."""
-    lines = ["| metric | backend | cost a video | weights | packages |", "|---|---|---|---|---|"]
-    for info in METRICS.values():
+    lines = ["| metric | backend | cost per video | weights | packages |", "|---|---|---|---|---|"]
+    for info in metrics_by_name().values():
         weights = "<br>".join(f"`{w}`" for w in info.weights) or "none"
         modules = ", ".join(f"`{m}`" for m in info.modules) or "none"
         lines.append(f"| `{info.name}` | {info.backend} | {info.cost} | {weights} | {modules} |")
@@ -101,7 +103,7 @@ def metric_costs() -> str:
 
 def weight_table() -> str:
     """One row a file of weights: what it is, its licence, how to get it."""
-    used = {name for info in METRICS.values() for name in info.weights}
+    used = {name for info in metrics_by_name().values() for name in info.weights}
     lines = ["| weights | what they are | licence | how to get them |", "|---|---|---|---|"]
     for row in WEIGHTS.values():
         if row.name in used:
@@ -117,8 +119,6 @@ PUBLIC: dict[str, tuple[str, ...] | None] = {
     "stdrc": None,
     "miniature": ("load_miniature", "random_checkpoint", "checkpoint", "variants"),
     "metrics": None,
-    "metrics.registry": ("MetricInfo",),
-    "metrics.columns": ("Column", "Result"),
     "bench.generators": ("Generator", "Settings", "Resolved", "FunctionGenerator"),
     "bench.evalsets": ("Sample",),
     "leaderboards": None,

@@ -9,18 +9,40 @@ faces are matched one to one (Hungarian algorithm) and a reference without a fac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torchmetrics import Metric
 
 from metrics.errors import MetricsError
+from metrics.faces import FaceBackend, Faces, detectors, recognisers
+from metrics.faces.base import unit_length
+from metrics.facts import register
+from metrics.features.base import Indices
+from metrics.features.models import Picture
+from metrics.frames import dimensions, per_video
+from metrics.metric import Result, Video, VideoMetric, remarks
 
-__all__ = ["IdentityScores", "IdentitySimilarity", "best_faces", "identity_scores", "match_faces"]
+__all__ = [
+    "FaceMetric",
+    "FaceRate",
+    "IdentityDiffers",
+    "IdentityFacesOnly",
+    "IdentityLargest",
+    "IdentityScores",
+    "IdentitySimilarity",
+    "Reference",
+    "best_faces",
+    "identity_scores",
+    "match_faces",
+    "reference_face",
+]
+
+OURS = "this package"
 
 
 @dataclass(frozen=True)
@@ -58,7 +80,7 @@ def match_faces(faces: Tensor, references: Tensor) -> list[tuple[int, int, float
         references.
 
     Raises:
-        MetricsError: the embeddings are of different dimensions, or not finite.
+        MetricsError: the embeddings are of different dimensions, not finite, or not of length 1.
 
     Example:
         >>> faces = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
@@ -72,9 +94,16 @@ def match_faces(faces: Tensor, references: Tensor) -> list[tuple[int, int, float
             f"faces {tuple(faces.shape)} and references {tuple(references.shape)} must be matrices "
             "of embeddings of one backend."
         )
-    cosines = references.double() @ faces.double().T  # [R, n]
+    faces, references = faces.double(), references.double()
+    cosines = references @ faces.T  # [R, n]
     if not torch.isfinite(cosines).all():
         raise MetricsError("a face embedding is NaN or infinite; look at the frame it is of.")
+    lengths = torch.cat([faces, references]).norm(dim=1)
+    if ((lengths - 1).abs() > 1e-3).any():
+        raise MetricsError(
+            f"a face embedding has length {float(lengths[(lengths - 1).abs().argmax()]):g}; scale "
+            "embeddings to length 1, or give them to IdentitySimilarity, which does."
+        )
     rows, columns = linear_sum_assignment(cosines.numpy(), maximize=True)
     pairs = zip(columns.tolist(), rows.tolist(), strict=True)
     return [(face, ref, float(cosines[ref, face])) for face, ref in pairs]
@@ -141,54 +170,284 @@ def identity_scores(frames: Sequence[Tensor], references: Tensor) -> IdentitySco
     )
 
 
-class IdentitySimilarity(Metric):
-    """Mean of :func:`identity_scores` over videos.
+# --- what a face metric is given ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The face of a reference image.
+
+    Attributes:
+        embedding: ``[D]``, unit length.
+        place: among the image's faces.
+        remark: where the image has several faces.
+    """
+
+    embedding: Tensor
+    place: int
+    remark: str = ""
+
+
+def reference_face(picture: Picture, feature: str) -> Reference:
+    """A reference's largest face, with a remark where there are several.
+
+    Args:
+        feature: ``embeddings.<backend>``.
+
+    Raises:
+        MetricsError: the image can't be read, or has no face.
+    """
+    faces = picture.feature(feature)
+    if len(faces) == 0:
+        raise MetricsError(f"no face was found in {picture.label}; use a photograph of one.")
+    remark = f"{picture.short} has {len(faces)} faces; the largest was taken"
+    return Reference(faces[0], 0, remark if len(faces) > 1 else "")
+
+
+class FaceMetric(VideoMetric):
+    """A metric of faces that a backend finds.
+
+    Args:
+        backend: a face backend or its name; None where `update` is given embeddings.
+        kwargs: of :class:`metrics.VideoMetric`.
+    """
+
+    settings: ClassVar[tuple[str, ...]] = ("backend",)
+    kinds: ClassVar[tuple[str, ...]] = ("embeddings",)
+    """The backend's features that `measure` takes; "pixels" are no backend's."""
+
+    def __init__(self, backend: str | FaceBackend | None = None, **kwargs: Any) -> None:
+        self.backend: Any = backend
+        super().__init__(**kwargs)
+
+    def prepare(self) -> None:
+        if self.backend is not None and not isinstance(self.backend, str):
+            self.backend = self.models.add(self.backend.name, self.backend)
+        kinds = self.kinds if self.backend is not None else ()
+        self.features = tuple(k if k == "pixels" else f"{k}.{self.backend}" for k in kinds)
+
+    @property
+    def embeddings(self) -> str:
+        """Name of the feature that holds the faces' embeddings."""
+        return f"embeddings.{self.backend}"
+
+    def reference(self, video: Video, number: int = 0) -> Reference:
+        """The face of one of a video's references."""
+        if not video.references:
+            raise MetricsError(f"{type(self).__name__} needs a reference; pass an image of one.")
+        return reference_face(video.references[number], self.embeddings)
+
+    def videos_of(
+        self, frames: Any, reference: Any = None, prompt: Any = None, target: Any = None
+    ) -> Iterator[Video]:
+        """As in every metric, or from embeddings of any length in the place of pixels."""
+        if not self._are_embeddings(frames):
+            if self.backend is None:
+                raise MetricsError(
+                    f"{type(self).__name__} has no backend to find faces with; construct it with "
+                    "backend='facenet' or another, or pass embeddings."
+                )
+            yield from super().videos_of(frames, reference, prompt, target)
+            return
+        videos = list(frames) if dimensions(frames) == 3 and not _listed(frames) else [frames]
+        references = per_video(reference, len(videos), 2, "references") if reference is not None \
+            else [None] * len(videos)  # fmt: skip
+        targets = per_video(target, len(videos), 2, "targets") if target is not None else (
+            [None] * len(videos)
+        )  # fmt: skip
+        for rows, people, truth in zip(videos, references, targets, strict=True):
+            pictures = () if people is None else tuple(
+                Picture(self.models, None, values={self.embeddings: row})
+                for row in _rows(people)
+            )  # fmt: skip
+            yield self._of_rows(
+                _rows(rows),
+                references=pictures,
+                target=None if truth is None else self._of_rows(_rows(truth), label="the target"),
+            )
+
+    def _are_embeddings(self, frames: Any) -> bool:
+        if _listed(frames):
+            return all(dimensions(one) <= 2 for one in frames)
+        return dimensions(frames) <= 2 or (self.backend is None and dimensions(frames) == 3)
+
+    def _of_rows(self, rows: list[Tensor], **given: Any) -> Video:
+        def get(name: str, indices: Indices) -> list[Tensor]:
+            return [rows[i] for i in indices.tolist()]
+
+        return Video(len(rows), np.arange(len(rows)), get, **given)
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _rows(embeddings: Any) -> list[Tensor]:
+    """Faces of each frame ``[n, D]``, unit length: of ``[D]``, ``[T, D]`` or a list of frames."""
+    if _listed(embeddings):
+        frames = [torch.atleast_2d(torch.as_tensor(one).detach().cpu()) for one in embeddings]
+    else:
+        frames = [r[None] for r in torch.atleast_2d(torch.as_tensor(embeddings).detach().cpu())]
+    floats = (f if f.dtype in (torch.float32, torch.float64) else f.float() for f in frames)
+    return [unit_length(f) if len(f) else f for f in floats]
+
+
+# --- metrics -----------------------------------------------------------------------------------
+
+
+@register(
+    "faces.rate.{backend}",
+    label="Frames with a face",
+    formula="frames with at least one detected face / sampled frames",
+    source=OURS,
+    family="identity",
+    quirks="to be read beside every metric of faces",
+    diagnostic=True,
+    backends=detectors,
+)
+class FaceRate(FaceMetric):
+    """Share of frames in which the backend's own detector finds a face, 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> metric = FaceRate("facenet")
+        >>> metric.update(np.zeros((2, 64, 64, 3), np.uint8))
+        >>> float(metric.compute())
+        0.0
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("faces",)
+
+    def measure(self, video: Video) -> Result:
+        faces: list[Faces] = video[self.features[0]]
+        counts = [len(f) for f in faces]
+        found = sum(c > 0 for c in counts)
+        detail = {"frames": len(faces), "frames_with_face": found, "most_faces": max(counts)}
+        reason = remarks(self.short(video), "" if found else "no sampled frame has a face")
+        return Result(found / len(faces), detail, reason)
+
+
+_FACE: dict[str, Any] = {
+    "source": OURS,
+    "family": "identity",
+    "needs": ("reference",),
+    "range": (-1.0, 1.0),
+    "backends": recognisers,
+}
+
+
+@register(
+    "identity.{backend}",
+    label="Identity",
+    formula="mean over sampled frames of cos(best-matching face, reference), 0 without a face",
+    quirks="several references are matched one to one with the faces (Hungarian)",
+    backend_quirks={"dlib": "different people often score 0.8"},
+    **_FACE,
+)
+class IdentitySimilarity(FaceMetric):
+    """Mean of :func:`identity_scores` over videos: whether the faces are the reference's.
 
     Args:
         of: "all_frames", "faces_only", "face_rate", "largest" or "differs". Videos that have no
             such value (no face at all) are left out of the mean and counted in ``skipped``.
+        backend: a face backend or its name, "dlib", "facenet", "insightface", "curricularface" or
+            a plug-in's; None where `update` is given embeddings.
+        kwargs: of :class:`metrics.VideoMetric`.
 
     Raises:
-        MetricsError: another ``of``; or ``compute`` before any video with a value.
+        MetricsError: another ``of``; a backend whose weights aren't on this machine; ``compute``
+            before any video with a value.
 
     Example:
+        Embeddings of two frames, one of which has no face, of whatever length:
+
         >>> metric = IdentitySimilarity()
-        >>> metric.update([torch.tensor([[1.0, 0.0]]), torch.zeros(0, 2)], torch.eye(2)[:1])
+        >>> frames = [torch.tensor([[20.0, 0.0]]), torch.zeros(0, 2)]
+        >>> metric.update(frames, torch.tensor([3.0, 0.0]))
         >>> float(metric.compute())
         0.5
+
+        Raw frames with a backend that finds the faces itself:
+
+        >>> import numpy as np
+        >>> metric = IdentitySimilarity(backend="dlib")  # doctest: +SKIP
+        >>> metric.update(np.zeros((9, 256, 256, 3)), photograph)  # doctest: +SKIP
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
+    settings = ("of", "backend")
+    kind = "all_frames"
 
-    total: Tensor
-    videos: Tensor
-    skipped: Tensor
-
-    def __init__(self, of: str = "all_frames", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, of: str | None = None, backend: str | FaceBackend | None = None, **kwargs: Any
+    ) -> None:
+        self.of = of or self.kind
         known = ("all_frames", "faces_only", "face_rate", "largest", "differs")
-        if of not in known:
+        if self.of not in known:
             raise MetricsError(f"of is {of!r}; use one of {', '.join(known)}.")
-        self.of = of
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("videos", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("skipped", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        super().__init__(backend, **kwargs)
 
-    def update(self, frames: Sequence[Tensor], references: Tensor) -> None:
-        """Add one video: embeddings ``[n, D]`` a frame, and of its references ``[R, D]``."""
-        value = getattr(identity_scores(frames, references), self.of)
+    def measure(self, video: Video) -> Result:
+        people = [self.reference(video, number) for number in range(len(video.references) or 1)]
+        references = torch.stack([person.embedding for person in people])
+        scores = identity_scores(video[self.embeddings], references)
+        frames = len(scores.per_frame)
+        detail: dict[str, Any] = {
+            "frames": frames,
+            "frames_with_face": round(scores.face_rate * frames),
+            "references": len(people),
+            "faces_only": scores.faces_only,
+        }
+        if scores.largest is not None:
+            detail |= {"largest": scores.largest, "differs": scores.differs}
+        value = getattr(scores, self.of)
         if value is None:
-            self.skipped += 1
-        else:
-            self.total += value
-            self.videos += 1
+            several = len(people) > 1 and self.of != "faces_only"
+            why = "there are several references" if several else "no sampled frame has a face"
+            return Result(None, detail, f"has no value, since {why}")
+        faceless = "" if scores.face_rate else "no sampled frame has a face"
+        return Result(
+            value, detail, remarks(*(p.remark for p in people), self.short(video), faceless)
+        )
 
-    def compute(self) -> Tensor:
-        """The mean over videos."""
-        if self.videos == 0:
-            raise MetricsError(
-                "IdentitySimilarity has seen no video with a value; update it first."
-            )
-        return self.total / self.videos
+
+@register(
+    "identity.{backend}.faces_only",
+    label="Identity where there is a face",
+    formula="mean over matched faces of cos(face, reference)",
+    quirks="rewards hiding the face in hard frames; read beside the share of frames with one",
+    diagnostic=True,
+    **_FACE,
+)
+class IdentityFacesOnly(IdentitySimilarity):
+    """:class:`IdentitySimilarity` over the frames that have a face."""
+
+    kind = "faces_only"
+
+
+@register(
+    "identity.{backend}.largest",
+    label="Identity of the largest face",
+    formula="mean over sampled frames of cos(largest face, reference), 0 without a face",
+    quirks="a bystander near the camera is taken for the subject; one reference only",
+    diagnostic=True,
+    **_FACE,
+)
+class IdentityLargest(IdentitySimilarity):
+    """:class:`IdentitySimilarity` of each frame's largest face."""
+
+    kind = "largest"
+
+
+@register(
+    "identity.{backend}.differs",
+    label="Best match isn't the largest face",
+    formula="frames in which the best-matching face isn't the largest / frames with a face",
+    quirks="one reference only",
+    higher_is_better=False,
+    diagnostic=True,
+    **{**_FACE, "range": (0.0, 1.0)},
+)
+class IdentityDiffers(IdentitySimilarity):
+    """Share of the frames with a face in which somebody else is nearer to the camera."""
+
+    kind = "differs"

@@ -9,20 +9,24 @@ reference scores high on identity and is found out here.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from abc import abstractmethod
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from metrics.errors import MetricsError
+from metrics.faces import FaceBackend, aligners, recognisers
+from metrics.facts import register
+from metrics.features.models import Models, Picture
+from metrics.identity import OURS, FaceMetric, Reference, best_faces
+from metrics.metric import Result, Video, remarks
 
 __all__ = [
-    "METRICS",
     "BackgroundSimilarity",
     "CopyPaste",
     "CropDistance",
@@ -38,34 +42,6 @@ __all__ = [
     "head_rotation",
     "pose_difference",
 ]
-
-METRICS = {
-    "leakage.copy_paste": {
-        "label": "Copy-paste",
-        "higher_is_better": False,
-        "range": (-1.0, 1.0),
-    },
-    "leakage.crop_ssim": {
-        "label": "SSIM to the reference's face crop",
-        "higher_is_better": False,
-        "range": (-1.0, 1.0),
-    },
-    "leakage.crop_lpips": {
-        "label": "LPIPS to the reference's face crop",
-        "higher_is_better": True,
-        "range": (0.0, None),
-    },
-    "leakage.pose_difference": {
-        "label": "Head pose against the reference's (degrees)",
-        "higher_is_better": True,
-        "range": (0.0, 180.0),
-    },
-    "leakage.background": {
-        "label": "Background colours of the reference",
-        "higher_is_better": False,
-        "range": (0.0, 1.0),
-    },
-}
 
 Image = NDArray[np.uint8]
 
@@ -407,32 +383,26 @@ def background_similarity(
 # --- metrics -------------------------------------------------------------------------------------
 
 
-class _MeanMetric(Metric):
-    """Mean of one value a video."""
-
-    is_differentiable = False
-    full_state_update = False
-
-    score_sum: Tensor
-    videos: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("score_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("videos", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def _add(self, value: float) -> None:
-        self.score_sum += value
-        self.videos += 1
-
-    def compute(self) -> Tensor:
-        if self.videos == 0:
-            raise MetricsError(f"{type(self).__name__} has seen no video; update it first.")
-        return self.score_sum / self.videos
-
-
-class CopyPaste(_MeanMetric):
+@register(
+    "copy_paste.{backend}",
+    label="Copy-paste",
+    formula="mean of (theta(g, t) - theta(g, r)) / theta(t, r), angles between embeddings",
+    source="MultiID-Bench, arXiv 2510.14975",
+    family="copying",
+    quirks="+1 copies the reference, -1 is the target; frames without a face are left out",
+    needs=("reference", "target"),
+    range=(-1.0, 1.0),
+    higher_is_better=False,
+    backends=recognisers,
+)
+class CopyPaste(FaceMetric):
     """Mean :func:`copy_paste` over videos.
+
+    In the frames and in the target, the face that is most like the reference is taken; the
+    target's embedding is the mean over its frames.
+
+    Args:
+        backend: a face backend or its name; None where `update` is given embeddings.
 
     Example:
         >>> import torch
@@ -444,15 +414,86 @@ class CopyPaste(_MeanMetric):
         0.0
     """
 
-    higher_is_better = False
+    def update(  # type: ignore[override]
+        self, frames: Any, target: Any, reference: Any
+    ) -> None:
+        """Add one video or a batch, each with its target and its reference.
 
-    def update(self, generated: Tensor, target: Tensor, reference: Tensor) -> None:
-        """Add one video's frame embeddings ``[T, D]`` with its target and reference ``[D]``."""
-        self._add(copy_paste(generated, target, reference))
+        Args:
+            frames: raw frames as in :class:`metrics.VideoMetric`, or embeddings ``[T, D]``.
+            target: the true video, raw frames or embeddings ``[D]`` or ``[T, D]``.
+            reference: an image of the person, or its embedding ``[D]``.
+        """
+        for video in self.videos_of(frames, reference, target=target):
+            self.add(self.measure(video))
+
+    def measure(self, video: Video) -> Result:
+        if video.target is None:
+            raise MetricsError("copy-paste needs a target; pass a true video of the person.")
+        reference = self.reference(video)
+        frames: list[Tensor] = video[self.embeddings]
+        places = best_faces(frames, reference.embedding)
+        generated = [f[k] for f, k in zip(frames, places) if k is not None]
+        if not generated:
+            return Result(None, {"frames": len(frames)}, "no sampled frame has a face")
+        target = self._target(video.target, reference.embedding)
+        value = copy_paste(torch.stack(generated), target, reference.embedding)
+        detail = {"frames": len(frames), "frames_with_face": len(generated)}
+        return Result(value, detail, remarks(reference.remark, self.short(video)))
+
+    def _target(self, target: Video, reference: Tensor) -> Tensor:
+        frames: list[Tensor] = target[self.embeddings]
+        places = best_faces(frames, reference)
+        rows = [f[k] for f, k in zip(frames, places) if k is not None]
+        if not rows:
+            raise MetricsError(f"no face was found in {target.label}.")
+        mean = torch.stack(rows).mean(0)
+        return mean / mean.norm()
 
 
-class CropSimilarity(_MeanMetric):
+class _Leakage(FaceMetric):
+    """Base of ``leakage.*``: the reference's face against the face most like it in each frame."""
+
+    def measure(self, video: Video) -> Result:
+        reference = self.reference(video)
+        places = best_faces(video[self.embeddings], reference.embedding)
+        chosen = [(i, k) for i, k in enumerate(places) if k is not None]
+        if not chosen:
+            return Result(None, {"frames": len(places)}, "no sampled frame has a face")
+        value = self.compare(video, video.references[0], reference, chosen)
+        detail = {"frames": len(places), "frames_with_face": len(chosen)}
+        return Result(value, detail, remarks(reference.remark, self.short(video)))
+
+    @abstractmethod
+    def compare(
+        self, video: Video, picture: Picture, reference: Reference, chosen: list[tuple[int, int]]
+    ) -> float:
+        """The value from the frames that have a face: ``(frame, place of the face)`` each."""
+
+
+_LEAKAGE: dict[str, Any] = {
+    "family": "copying",
+    "needs": ("reference",),
+    "diagnostic": True,
+    "backends": aligners,
+}
+
+
+@register(
+    "leakage.crop_ssim.{backend}",
+    label="SSIM to the reference's crop",
+    formula="mean over frames with a face of SSIM(aligned crop, the reference's aligned crop)",
+    source="SSIM, Wang et al. 2004",
+    quirks="the same person in the same light raises it as copying does",
+    range=(-1.0, 1.0),
+    higher_is_better=False,
+    **_LEAKAGE,
+)
+class CropSimilarity(_Leakage):
     """Mean :func:`crop_ssim` over videos.
+
+    Args:
+        backend: a face backend or its name; None where `update` is given aligned crops.
 
     Example:
         >>> import numpy as np
@@ -463,15 +504,43 @@ class CropSimilarity(_MeanMetric):
         1.0
     """
 
-    higher_is_better = False
+    kinds: ClassVar[tuple[str, ...]] = ("embeddings", "crops")
 
-    def update(self, generated: Image, reference: Image) -> None:
-        """Add one video's aligned crops ``[T, S, S, 3]`` and its reference's ``[S, S, 3]``."""
-        self._add(crop_ssim(generated, reference))
+    def update(self, frames: Any, reference: Any) -> None:  # type: ignore[override]
+        """Add one video: raw frames and an image with a backend, else crops uint8
+        ``[T, S, S, 3]`` and the reference's ``[S, S, 3]``."""
+        if self.backend is None:
+            self.add(self.difference(frames, reference))
+        else:
+            super().update(frames, reference)
+
+    def difference(self, crops: Image, reference: Image) -> float:
+        """The value of aligned crops."""
+        return crop_ssim(crops, reference)
+
+    def compare(
+        self, video: Video, picture: Picture, reference: Reference, chosen: list[tuple[int, int]]
+    ) -> float:
+        crops = video[f"crops.{self.backend}"]
+        face = picture.feature(f"crops.{self.backend}")[reference.place]
+        return self.difference(np.stack([crops[i][k] for i, k in chosen]), face)
 
 
-class CropDistance(_MeanMetric):
-    """Mean :func:`crop_lpips` over videos; ``model`` is the learned distance.
+@register(
+    "leakage.crop_lpips.{backend}",
+    label="LPIPS to the reference's crop",
+    formula="mean over frames with a face of LPIPS(aligned crop, the reference's aligned crop)",
+    source="LPIPS, arXiv 1801.03924",
+    range=(0.0, None),
+    weights=("lpips.alexnet",),
+    **_LEAKAGE,
+)
+class CropDistance(CropSimilarity):
+    """Mean :func:`crop_lpips` over videos.
+
+    Args:
+        model: the learned distance; by default LPIPS on AlexNet.
+        backend: as in :class:`CropSimilarity`.
 
     Example:
         >>> import numpy as np, torch
@@ -487,19 +556,53 @@ class CropDistance(_MeanMetric):
         0.2
     """
 
-    higher_is_better = True
+    settings = ("backend", "model_version")
 
-    def __init__(self, model: PerceptualDistance, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.model = model
+    def __init__(
+        self,
+        model: PerceptualDistance | None = None,
+        backend: str | FaceBackend | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._model: Any = model or "lpips"
+        super().__init__(backend, **kwargs)
 
-    def update(self, generated: Image, reference: Image) -> None:
-        """Add one video's aligned crops ``[T, S, S, 3]`` and its reference's ``[S, S, 3]``."""
-        self._add(crop_lpips(generated, reference, self.model))
+    def prepare(self) -> None:
+        super().prepare()
+        if not isinstance(self._model, str):
+            self._model = self.models.add(self._model.name, self._model)
+        self.model_version = str(self.model.version)
+
+    @property
+    def model(self) -> PerceptualDistance:
+        """The learned distance."""
+        models = self.models
+        return models.own(self._model) or models.shared("lpips", lambda: _lpips(models))
+
+    def difference(self, crops: Image, reference: Image) -> float:
+        return crop_lpips(crops, reference, self.model)
 
 
-class PoseDifference(_MeanMetric):
+def _lpips(models: Models) -> PerceptualDistance:
+    from metrics.extractors.lpips import LPIPS
+
+    return LPIPS(models.weight("lpips.alexnet"), device=models.device)
+
+
+@register(
+    "leakage.pose_difference.{backend}",
+    label="Head pose against the reference's, degrees",
+    formula="mean over frames with a face of the angle between head rotations",
+    source=OURS,
+    quirks="poses from five landmarks are coarse; 0 is the reference's pose throughout",
+    range=(0.0, 180.0),
+    **_LEAKAGE,
+)
+class PoseDifference(_Leakage):
     """Mean :func:`pose_difference` over videos, in degrees.
+
+    Args:
+        backend: a face backend or its name; None where `update` is given landmarks.
 
     Example:
         >>> import torch
@@ -510,15 +613,39 @@ class PoseDifference(_MeanMetric):
         0.0
     """
 
-    higher_is_better = True
+    kinds: ClassVar[tuple[str, ...]] = ("embeddings", "faces")
 
-    def update(self, generated: Tensor, reference: Tensor) -> None:
-        """Add one video's landmarks ``[T, 5, 2]`` and its reference's ``[5, 2]``."""
-        self._add(pose_difference(generated, reference))
+    def update(self, frames: Any, reference: Any) -> None:  # type: ignore[override]
+        """Add one video: raw frames and an image with a backend, else landmarks ``[T, 5, 2]`` and
+        the reference's ``[5, 2]``."""
+        if self.backend is None:
+            self.add(pose_difference(frames, reference))
+        else:
+            super().update(frames, reference)
+
+    def compare(
+        self, video: Video, picture: Picture, reference: Reference, chosen: list[tuple[int, int]]
+    ) -> float:
+        faces = video[f"faces.{self.backend}"]
+        face = picture.feature(f"faces.{self.backend}").landmarks[reference.place]
+        return pose_difference(torch.stack([faces[i].landmarks[k] for i, k in chosen]), face)
 
 
-class BackgroundSimilarity(_MeanMetric):
+@register(
+    "leakage.background.{backend}",
+    label="Background colours of the reference",
+    formula="mean over frames with a face of the intersection of RGB histograms around faces",
+    source="Swain and Ballard 1991",
+    quirks="a prompt that asks for the reference's setting raises it",
+    higher_is_better=False,
+    **_LEAKAGE,
+)
+class BackgroundSimilarity(_Leakage):
     """Mean :func:`background_similarity` over the frames of a video, then over videos.
+
+    Args:
+        backend: a face backend or its name, whose boxes are left out; None where `update` is
+            given masks.
 
     Example:
         >>> import numpy as np
@@ -531,28 +658,50 @@ class BackgroundSimilarity(_MeanMetric):
         0.875
     """
 
-    higher_is_better = False
+    kinds: ClassVar[tuple[str, ...]] = ("embeddings", "faces", "pixels")
 
-    def update(
+    def update(  # type: ignore[override]
         self,
         frames: Any,
-        reference: Image,
+        reference: Any,
         frame_masks: Any = None,
         reference_mask: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Add one video: uint8 frames ``[T, H, W, 3]``, its reference, and masks of background."""
+        """Add one video and its reference; without a backend, with masks of the background."""
+        if self.backend is not None:
+            if frame_masks is not None or reference_mask is not None:
+                raise MetricsError("the backend's faces make the masks; leave them out.")
+            super().update(frames, reference)
+            return
         masks = [None] * len(frames) if frame_masks is None else list(frame_masks)
         if not len(frames) or len(masks) != len(frames):
             raise MetricsError(
-                f"there are {len(frames)} frames and {len(masks)} masks; pass one mask a frame."
+                f"there are {len(frames)} frames and {len(masks)} masks; pass one mask per frame."
             )
-        self._add(
-            float(
-                np.mean(
-                    [
-                        background_similarity(frame, reference, mask, reference_mask)
-                        for frame, mask in zip(frames, masks, strict=True)
-                    ]
-                )
-            )
-        )
+        self.add(self._mean(frames, masks, reference, reference_mask))
+
+    def compare(
+        self, video: Video, picture: Picture, reference: Reference, chosen: list[tuple[int, int]]
+    ) -> float:
+        name = f"faces.{self.backend}"
+        image = picture.pixels
+        mask = background_mask(image.shape[0], image.shape[1], picture.feature(name).boxes)
+        if not mask.any() or picture.needed_border(name):
+            raise MetricsError(f"the face fills {picture.label}; it shows no background.")
+        faces, pixels = video[name], video["pixels"]
+        around = {
+            i: background_mask(pixels[i].shape[0], pixels[i].shape[1], faces[i].boxes)
+            for i, _ in chosen
+        }
+        seen = [i for i, shown in around.items() if shown.any()]
+        if not seen:
+            raise MetricsError("faces fill the sampled frames; they show no background.")
+        return self._mean([pixels[i] for i in seen], [around[i] for i in seen], image, mask)
+
+    @staticmethod
+    def _mean(frames: Any, masks: Any, reference: Image, reference_mask: Any) -> float:
+        values = [
+            background_similarity(frame, reference, mask, reference_mask)
+            for frame, mask in zip(frames, masks, strict=True)
+        ]
+        return float(np.mean(values))

@@ -1,4 +1,4 @@
-"""Published evaluation protocols to the letter, flaws included, so that their numbers reproduce.
+"""Published evaluation protocols as published, including their bugs, so that numbers reproduce.
 
 ConsisID's evaluation (arXiv 2411.17440; the challenge's Face-Cur, Face-Arc, FID and CLIPScore)
 and OpenS2V-Eval's FaceSim (arXiv 2505.20292). What they do that one would not expect:
@@ -11,32 +11,31 @@ and OpenS2V-Eval's FaceSim (arXiv 2505.20292). What they do that one would not e
 - OpenS2V-Eval drops frames that score exactly 0 from Face-Cur; for Face-Arc its test compares the
   list with 0 instead of the score, so that nothing is dropped there.
 
-The functions take what the models put out; the classes below them are the models.
+The functions take what the models put out (`metrics.features.protocol`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from metrics.faces.base import Faces, Frames, align_five_points, pad_grey
+from metrics.errors import MetricsError
+from metrics.facts import register
+from metrics.features.frames import text_model
+from metrics.metric import Result, Video, VideoMetric
 
 __all__ = [
-    "ConsisIDInception",
-    "CurricularEmbedder",
-    "FaceAnalyser",
-    "InsightFaceAnalyser",
-    "ProtocolFace",
-    "ProtocolFaces",
+    "ConsisIDArc",
+    "ConsisIDClip",
+    "ConsisIDCur",
+    "ConsisIDFid",
+    "OpenS2VArc",
+    "OpenS2VCur",
     "clip_frames",
     "clip_score_bgr",
     "consisid_fid",
@@ -147,144 +146,186 @@ def clip_score_bgr(image_features: Tensor, text_features: Tensor, scale: float =
     return float(scale * cosines.mean())
 
 
-# --- models ----------------------------------------------------------------------------------
+# --- metrics -----------------------------------------------------------------------------------
+
+_CONSISID = "ConsisID evaluation, arXiv 2411.17440"
+_OPENS2V = "OpenS2V-Eval, arXiv 2505.20292"
+_SKIPS = "frames without a face are skipped; without any face the value is 0"
+_EXIF = "the script ignores a photograph's EXIF orientation, which is applied here"
+_PACK = ("insightface.buffalo_l",)
+_COMMON: dict[str, Any] = {
+    "family": "identity",
+    "needs": ("reference",),
+    "modules": ("insightface", "onnxruntime"),
+    "cost": "a detection and an embedding per frame, shared by the protocols",
+}
+_OF_CONSISID = {"source": _CONSISID, "frames": "16, linspace", "backend": "consisid", **_COMMON}
+_OF_OPENS2V = {"source": _OPENS2V, "frames": "32, linspace", "backend": "opens2v", **_COMMON}
 
 
-class FaceAnalyser(Protocol):
-    """Detection and ArcFace recognition on BGR images: InsightFace's ``FaceAnalysis``."""
+class _FaceProtocol(VideoMetric):
+    """Base of the published protocols on the largest face of each frame."""
 
-    def detect(self, image_bgr: Frames) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Boxes ``[n, 4]`` and five landmarks ``[n, 5, 2]``, in pixels."""
-        ...
+    samples = False
+    feature: ClassVar[str] = "protocol.faces"
 
-    def embed(self, crops_bgr: Sequence[Frames]) -> NDArray[np.floating]:
-        """Embeddings ``[N, 512]`` of crops of 112 pixels, not normalised."""
-        ...
+    def prepare(self) -> None:
+        self.features = (self.feature,)
 
+    def indices(self, count: int) -> Indices:
+        return np.unique(consisid_frames(count))
 
-class InsightFaceAnalyser:
-    """A pack of InsightFace at ``det_size`` 320, the protocols' setting.
+    def frames(self, count: int) -> Indices:
+        """The frames as the script takes them, repeats and all, for a video of ``count``."""
+        return consisid_frames(count)
 
-    Raises:
-        MetricsError: the folder is no pack that can be loaded.
-    """
+    def vectors(self, values: Sequence[Any]) -> list[Tensor | None]:
+        """Embeddings of each frame's face, None without one."""
+        return list(values)
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
-        from metrics.faces.insightface import open_pack
+    def measure(self, video: Video) -> Result:
+        if not video.references:
+            raise MetricsError(f"{type(self).__name__} needs a reference; pass an image.")
+        picture = video.references[0]
+        reference = self.vectors([picture.feature(self.feature)])[0]
+        if reference is None:
+            raise MetricsError(
+                f"no face was found in {picture.label}; the script gives no number either."
+            )
+        taken = self.frames(video.count)
+        frames = self.vectors(video.get(self.feature, taken))
+        found = sum(f is not None for f in frames)
+        reason = "" if found else "no sampled frame has a face; the script writes 0 then"
+        detail = {"frames": len(frames), "frames_with_face": found}
+        return Result(self.value(frames, reference), detail, reason)
 
-        self._app = open_pack(folder, device, detect_size=320)
-
-    def detect(self, image_bgr: Frames) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        boxes, points = self._app.det_model.detect(image_bgr)
-        return np.asarray(boxes)[:, :4], np.asarray(points).reshape(-1, 5, 2)
-
-    def embed(self, crops_bgr: Sequence[Frames]) -> NDArray[np.floating]:
-        return np.asarray(self._app.models["recognition"].get_feat(list(crops_bgr)))
-
-
-@dataclass(frozen=True)
-class ProtocolFace:
-    """The largest face of an image as the protocols see it."""
-
-    arcface: Tensor  # [512], as the recognition model puts it out
-    aligned: Frames  # uint8 [224, 224, 3] RGB
-
-
-class ProtocolFaces:
-    """Largest face of each frame with its ArcFace embedding and aligned crop.
-
-    One detection a frame serves Face-Arc, Face-Cur and "FID", and ArcFace sees the faces of a
-    batch of frames at once.
-    """
-
-    def __init__(self, analyser: FaceAnalyser) -> None:
-        self.analyser = analyser
-
-    def __call__(self, frames: Sequence[Frames] | Frames) -> list[ProtocolFace | None]:
-        """The face of each frame, uint8 ``[H, W, 3]`` RGB; None without one."""
-        found = [self._largest(frame) for frame in frames]
-        present = [f for f in found if f is not None]
-        if not present:
-            return [None] * len(found)
-        arcface = torch.from_numpy(np.asarray(self.analyser.embed([f[0] for f in present])))
-        faces = iter(ProtocolFace(e, f[1]) for e, f in zip(arcface, present, strict=True))
-        return [None if f is None else next(faces) for f in found]
-
-    def _largest(self, frame: Frames) -> tuple[Frames, Frames] | None:
-        """The crops for ArcFace (112, BGR) and for the other networks (224, RGB)."""
-        image = np.ascontiguousarray(frame[..., ::-1])
-        source, left, top = image, 0, 0
-        boxes, points = self.analyser.detect(source)
-        if len(boxes) == 0:
-            source, left, top = pad_grey(image)
-            boxes, points = self.analyser.detect(source)
-            if len(boxes) == 0:
-                return None
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        # sorted(...)[-1]: of equally large faces the last
-        best = int(len(areas) - 1 - np.argmax(areas[::-1]))
-        landmarks = points[best].astype(np.float64)
-        # ArcFace's crop is cut from the padded image, the aligned face from the image itself.
-        arcface = _crop(source, landmarks, 112)
-        aligned = _crop(image, landmarks - np.array([left, top]), 224)
-        return arcface, np.ascontiguousarray(aligned[..., ::-1])
+    def value(self, frames: Sequence[Tensor | None], reference: Tensor) -> float:
+        """The script's formula."""
+        return consisid_similarity(frames, reference)
 
 
-class CurricularEmbedder:
-    """Face-Cur's embeddings: aligned faces are resized to 112 and scaled to -1..1.
+@register(
+    "consisid.face_arc",
+    label="Face-Arc (ConsisID)",
+    formula="mean over frames with a face of max(0, cos(ArcFace of the largest face, reference))",
+    quirks=f"{_SKIPS}; {_EXIF}",
+    weights=_PACK,
+    **_OF_CONSISID,
+)
+class ConsisIDArc(_FaceProtocol):
+    """ConsisID's Face-Arc: :func:`consisid_similarity` of ArcFace embeddings."""
 
-    Args:
-        network: of images ``[N, 3, 112, 112]``, IR-101.
-    """
-
-    def __init__(self, network: torch.nn.Module, device: str | torch.device = "cpu") -> None:
-        self.network = network
-        self.device = torch.device(device)
-
-    @torch.inference_mode()
-    def __call__(self, aligned: Frames) -> Tensor:
-        """Embeddings ``[N, 512]`` of unit length of uint8 ``[N, 224, 224, 3]`` RGB."""
-        small = np.stack([cv2.resize(crop, (112, 112)) for crop in aligned])
-        pixels = torch.from_numpy(small).to(self.device).permute(0, 3, 1, 2).float()
-        features = self.network(pixels.div(255).sub(0.5).div(0.5)).float().cpu()
-        return features / features.norm(dim=-1, keepdim=True)
+    def vectors(self, values: Sequence[Any]) -> list[Tensor | None]:
+        return [None if face is None else face.arcface for face in values]
 
 
-def _crop(image: Frames, landmarks: NDArray[np.floating], size: int) -> Frames:
-    points = torch.from_numpy(landmarks[None])
-    return align_five_points(image, Faces(torch.zeros(1, 4), points, torch.ones(1)), size)[0]
+@register(
+    "consisid.face_cur",
+    label="Face-Cur (ConsisID)",
+    formula="the same with CurricularFace on faces aligned at 224 and resized to 112",
+    quirks=f"{_SKIPS}; {_EXIF}",
+    weights=(*_PACK, "curricularface.ir101"),
+    **_OF_CONSISID,
+)
+class ConsisIDCur(_FaceProtocol):
+    """ConsisID's Face-Cur: :func:`consisid_similarity` of CurricularFace embeddings."""
+
+    feature = "protocol.curricular"
 
 
-class ConsisIDInception:
-    """torchvision's Inception-v3 as ConsisID's "FID" calls it.
+@register(
+    "consisid.fid",
+    label="FID (ConsisID)",
+    formula="mean over frames with a face of |Inception(aligned face) - Inception(reference)|^2",
+    quirks="no Frechet distance: single images have no covariance; pixels aren't normalised; "
+    f"a video without any face gets 0, the best value; {_EXIF}",
+    weights=(*_PACK, "inception.imagenet"),
+    range=(0.0, None),
+    higher_is_better=False,
+    **{**_OF_CONSISID, "family": "distribution"},
+)
+class ConsisIDFid(_FaceProtocol):
+    """ConsisID's "FID": :func:`consisid_fid`."""
 
-    Aligned faces are resized to 299 by Pillow and given as 0..1, although the network expects
-    ImageNet-normalised input; 2048 pooled features.
+    feature = "protocol.inception"
 
-    Args:
-        path: torchvision's ``inception_v3_google-0cc3c7bd.pth``.
+    def value(self, frames: Sequence[Tensor | None], reference: Tensor) -> float:
+        return consisid_fid(frames, reference)
 
-    Raises:
-        MetricsError: the file is damaged or of another network.
-    """
 
-    def __init__(self, path: Path, device: str | torch.device = "cpu") -> None:
-        from torchvision.models import inception_v3
+@register(
+    "opens2v.facesim_arc",
+    label="FaceSim-Arc (OpenS2V-Eval)",
+    formula="mean over frames with a face of max(0, cos(ArcFace of the largest face, reference))",
+    quirks=_SKIPS + "; frames that score 0 stay in the mean, since the script's test for them "
+    "compares the list",
+    weights=_PACK,
+    **_OF_OPENS2V,
+)
+class OpenS2VArc(ConsisIDArc):
+    """OpenS2V-Eval's FaceSim-Arc: :func:`opens2v_similarity` of ArcFace embeddings."""
 
-        from metrics.extractors.loading import load_tensors
+    drop_zeros: ClassVar[bool] = False
 
-        network = inception_v3(weights=None, init_weights=False, transform_input=True)
-        load_tensors(network, path)
-        network.fc = torch.nn.Identity()
-        self.network = network.eval().requires_grad_(False).to(device)
-        self.device = torch.device(device)
+    def indices(self, count: int) -> Indices:
+        return np.unique(opens2v_frames(count))
 
-    @torch.inference_mode()
-    def __call__(self, aligned: Frames) -> Tensor:
-        """Features ``[N, 2048]`` of uint8 ``[N, 224, 224, 3]`` RGB."""
-        resized = [
-            np.asarray(Image.fromarray(crop).resize((299, 299), Image.Resampling.BILINEAR))
-            for crop in aligned
-        ]
-        pixels = torch.from_numpy(np.stack(resized)).to(self.device).permute(0, 3, 1, 2)
-        return self.network(pixels.float() / 255).float().cpu()
+    def frames(self, count: int) -> Indices:
+        return opens2v_frames(count)
+
+    def value(self, frames: Sequence[Tensor | None], reference: Tensor) -> float:
+        return opens2v_similarity(frames, reference, drop_zeros=self.drop_zeros)
+
+
+@register(
+    "opens2v.facesim_cur",
+    label="FaceSim-Cur (OpenS2V-Eval)",
+    formula="the same with CurricularFace on faces aligned at 224 and resized to 112",
+    quirks=_SKIPS + "; frames that score exactly 0 are dropped as well",
+    weights=(*_PACK, "curricularface.ir101"),
+    **_OF_OPENS2V,
+)
+class OpenS2VCur(OpenS2VArc):
+    """OpenS2V-Eval's FaceSim-Cur: :func:`opens2v_similarity` of CurricularFace embeddings."""
+
+    feature = "protocol.curricular"
+    drop_zeros = True
+
+    def vectors(self, values: Sequence[Any]) -> list[Tensor | None]:
+        return list(values)
+
+
+@register(
+    "consisid.clip_score",
+    label="CLIPScore (ConsisID)",
+    formula="mean over frames of 100 cos(CLIP ViT-B/32 of the frame, of the prompt)",
+    source=_CONSISID,
+    family="text",
+    backend="consisid",
+    quirks="frames are given in BGR order and sampled at int(i n / 16), never the last; the "
+    "prompt is cut at 77 tokens",
+    range=(-100.0, 100.0),
+    frames="16, int(i n / 16)",
+    cost="a CLIP pass per frame",
+    needs=("prompt",),
+    weights=("clip.vit_b32",),
+)
+class ConsisIDClip(VideoMetric):
+    """ConsisID's CLIPScore: :func:`clip_score_bgr`."""
+
+    samples = False
+    features = ("clip.bgr",)
+
+    def indices(self, count: int) -> Indices:
+        return np.unique(clip_frames(count))
+
+    def measure(self, video: Video) -> Result:
+        if video.prompt is None:
+            raise MetricsError(f"{type(self).__name__} needs a prompt; pass the video's.")
+        text = text_model(self.models, "clip").encode_text([video.prompt])
+        rows = torch.stack(video.get("clip.bgr", clip_frames(video.count)))
+        value = clip_score_bgr(rows, text.features.float().cpu())
+        tokens, limit = text.tokens[0], text.limit
+        cut = f"the prompt has {tokens} tokens and the model reads {limit}; the rest was cut"
+        detail = {"tokens": tokens, "token_limit": limit}
+        return Result(value, detail, cut if tokens > limit else "")

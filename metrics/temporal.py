@@ -1,29 +1,33 @@
 """What happens between the frames of a video: flicker, consistency, warping error, motion.
 
 Every quantity is a function of a whole video and a :class:`torchmetrics.Metric` over many. The
-metrics take a video in chunks of frames and keep only what the next chunk needs, so memory does
-not grow with length: ``update(chunk)`` opens a video, ``update(chunk, start=False)`` goes on with
-it. The value is the mean over videos of each video's mean, whatever the chunks and the number of
-processes. Formulas are VBench's (arXiv 2311.17982) where it has one, so that numbers compare.
+metrics take a video in chunks of frames: ``update(chunk)`` opens a video, ``update(chunk,
+start=False)`` goes on with it. The value is the mean over videos of each video's mean, whatever
+the chunks and the number of processes. Formulas are VBench's (arXiv 2311.17982) where it has one,
+so that numbers compare.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 from metrics.errors import MetricsError
+from metrics.faces import FaceBackend, recognisers
+from metrics.facts import Backend, register
+from metrics.features.models import Models
+from metrics.frames import Frames, as_videos, dimensions
+from metrics.identity import OURS, FaceMetric, best_faces
+from metrics.metric import ChunkedMetric, Result, StreamedMetric, Video
 
 __all__ = [
-    "METRICS",
     "DynamicDegree",
     "FeatureConsistency",
     "FlowBackend",
@@ -40,41 +44,6 @@ __all__ = [
     "warp",
     "warping_error",
 ]
-
-METRICS = {
-    "temporal.flicker": {
-        "label": "Temporal flickering",
-        "higher_is_better": True,
-        "range": (0.0, 1.0),
-    },
-    "temporal.subject_consistency": {
-        "label": "Subject consistency",
-        "higher_is_better": True,
-        "range": (0.0, 1.0),
-    },
-    "temporal.background_consistency": {
-        "label": "Background consistency",
-        "higher_is_better": True,
-        "range": (0.0, 1.0),
-    },
-    "temporal.identity_consistency": {
-        "label": "Identity between neighbouring frames",
-        "higher_is_better": True,
-        "range": (-1.0, 1.0),
-    },
-    "temporal.warping_error": {
-        "label": "Warping error",
-        "higher_is_better": False,
-        "range": (0.0, 1.0),
-    },
-    "temporal.dynamic_degree": {
-        "label": "Dynamic degree",
-        "higher_is_better": True,
-        "range": (0.0, 1.0),
-    },
-}
-
-Frames = NDArray[np.uint8]
 
 
 @runtime_checkable
@@ -159,13 +128,6 @@ def temporal_flicker(frames: Frames | Tensor) -> float:
 # --- consistency of features ---------------------------------------------------------------------
 
 
-def _consistency_terms(features: Tensor, previous: Tensor, first: Tensor) -> Tensor:
-    before = torch.cat([previous[None], features[:-1]])
-    to_previous = F.cosine_similarity(before, features, dim=1).clamp(min=0)
-    to_first = F.cosine_similarity(first[None], features, dim=1).clamp(min=0)
-    return (to_previous + to_first) / 2
-
-
 def feature_consistency(features: Tensor) -> float:
     """VBench's subject (DINO features) and background (CLIP features) consistency.
 
@@ -188,7 +150,10 @@ def feature_consistency(features: Tensor) -> float:
     features = _check_vectors(features)
     if len(features) < 2:
         raise MetricsError("a video of one frame has no neighbouring frames; give it at least two.")
-    return float(_consistency_terms(features[1:], features[0], features[0]).double().mean())
+    now = features[1:]
+    to_previous = F.cosine_similarity(features[:-1], now, dim=1).clamp(min=0)
+    to_first = F.cosine_similarity(features[:1], now, dim=1).clamp(min=0)
+    return float(((to_previous + to_first) / 2).double().mean())
 
 
 class NeighbourConsistency(NamedTuple):
@@ -486,63 +451,21 @@ def dynamic_degree(
 
 # --- metrics over many videos --------------------------------------------------------------------
 
-
-class _MeanOverVideos(Metric):
-    """Mean over videos of a value that is known, and refined, while a video streams in.
-
-    The state always includes the open video at its value so far: nothing is to be closed, and
-    states of several processes add up at any moment.
-    """
-
-    is_differentiable = False
-    full_state_update = False
-
-    score_sum: Tensor
-    videos: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("score_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("videos", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self._open()
-
-    def _open(self) -> None:
-        """Forget the video at hand."""
-        self._score: float | None = None
-        self._sum, self._terms = 0.0, 0
-
-    def _set(self, score: float) -> None:
-        if self._score is None:
-            self.videos += 1
-        self.score_sum += score - (self._score or 0.0)
-        self._score = score
-
-    def _extend(self, terms: Tensor) -> None:
-        """Add to the terms of which the video's score is the mean."""
-        if len(terms):
-            self._sum += float(terms.double().sum())
-            self._terms += len(terms)
-            self._set(self._sum / self._terms)
-
-    def _begin(self, start: bool, previous: object) -> None:
-        if start:
-            self._open()
-        elif previous is None:
-            raise MetricsError("there is no open video to go on with; pass start=True first.")
-
-    def reset(self) -> None:
-        super().reset()
-        self._open()
-
-    def compute(self) -> Tensor:
-        if self.videos == 0:
-            raise MetricsError(
-                f"{type(self).__name__} has seen no video of two frames or more; update it first."
-            )
-        return self.score_sum / self.videos
+VBENCH = "VBench, arXiv 2311.17982"
 
 
-class TemporalFlicker(_MeanOverVideos):
+@register(
+    "temporal.flicker",
+    label="Temporal flickering",
+    formula="mean over neighbouring frames of (255 - mean |f_i - f_{i+1}|) / 255",
+    source=VBENCH,
+    family="temporal",
+    backend="pixels",
+    quirks="motion lowers it as well as flicker; a still video scores 1",
+    cost="decodes every frame",
+    frames="all",
+)
+class TemporalFlicker(StreamedMetric):
     """Mean :func:`temporal_flicker` over videos, each in one or more chunks.
 
     Example:
@@ -554,29 +477,45 @@ class TemporalFlicker(_MeanOverVideos):
         0.9
     """
 
-    higher_is_better = True
-
-    def _open(self) -> None:
-        super()._open()
-        self._previous: Frames | None = None
-
-    def update(self, frames: Frames | Tensor, start: bool = True) -> None:
-        """Add uint8 ``[T, H, W, 3]``; ``start=False`` goes on with the last video."""
-        array = _check_frames(frames)
-        self._begin(start, self._previous)
-        if self._previous is not None:
-            if self._previous.shape != array[0].shape:
-                raise MetricsError(
-                    f"the chunk's frames are {array.shape[1:]} and the video's are "
-                    f"{self._previous.shape}; pass start=True for another video."
-                )
-            self._extend(_flicker_terms(np.stack([self._previous, array[0]])))
-        self._extend(_flicker_terms(array))
-        self._previous = array[-1].copy()  # not a view, which would keep the chunk alive
+    def terms(self, frames: Frames) -> Tensor:
+        return _flicker_terms(frames)
 
 
-class FeatureConsistency(_MeanOverVideos):
+@register(
+    "temporal.subject_consistency",
+    label="Subject consistency",
+    formula="mean over i > 0 of (max(0, cos(f_i-1, f_i)) + max(0, cos(f_0, f_i))) / 2, DINO "
+    "ViT-B/16",
+    source=VBENCH,
+    family="temporal",
+    backend="dino",
+    quirks="a still video scores 1",
+    cost="a DINO ViT-B/16 pass for every frame",
+    frames="all",
+    weights=("dino.vitb16",),
+    model="dino.vitb16",
+)
+@register(
+    "temporal.background_consistency",
+    label="Background consistency",
+    formula="mean over i > 0 of (max(0, cos(f_i-1, f_i)) + max(0, cos(f_0, f_i))) / 2, CLIP "
+    "ViT-B/32",
+    source=VBENCH,
+    family="temporal",
+    backend="clip",
+    quirks="a still video scores 1; frames reach CLIP resized without antialiasing, as VBench's do",
+    cost="a CLIP ViT-B/32 pass for every frame",
+    frames="all",
+    weights=("clip.vit_b32",),
+    model="clip.vbench",
+)
+class FeatureConsistency(ChunkedMetric):
     """Mean :func:`feature_consistency` over videos, each in one or more chunks.
+
+    Args:
+        model: feature per frame, "dino.vitb16" or "clip.vbench"; None where `update` is given
+            features.
+        kwargs: of :class:`metrics.VideoMetric`.
 
     Example:
         >>> import torch
@@ -587,29 +526,60 @@ class FeatureConsistency(_MeanOverVideos):
         0.5
     """
 
-    higher_is_better = True
+    settings = ("model",)
+    samples = False
 
-    def _open(self) -> None:
-        super()._open()
-        self._first: Tensor | None = None
-        self._previous: Tensor | None = None
+    def __init__(self, model: str | None = None, **kwargs: Any) -> None:
+        self.model = model
+        super().__init__(**kwargs)
 
-    def update(self, features: Tensor, start: bool = True) -> None:
-        """Add features ``[T, D]``; ``start=False`` goes on with the last video."""
-        features = _check_vectors(features)
-        self._begin(start, self._previous)
-        if self._first is None or self._previous is None:
-            self._first = self._previous = features[0].clone()
-            features = features[1:]
-        if len(features):
-            self._extend(_consistency_terms(features, self._previous, self._first))
-            self._previous = features[-1].clone()
+    def prepare(self) -> None:
+        self.features = () if self.model is None else (self.model,)
+
+    def update(self, frames: Any, start: bool = True) -> None:  # type: ignore[override]
+        """Add raw frames, or features ``[T, D]``; ``start=False`` goes on with the last video."""
+        for number, rows in enumerate(self._rows(frames)):
+            self.begin(start or number > 0)
+            held = [] if self._previous is None else [self._previous]
+            self._previous = torch.cat([*held, rows])
+            if len(self._previous) > 1:
+                self.settle(feature_consistency(self._previous))
+
+    def _rows(self, frames: Any) -> Iterator[Tensor]:
+        if dimensions(frames) <= 2:
+            yield _check_vectors(frames)
+        elif self.model is None:
+            raise MetricsError(
+                "FeatureConsistency has no model for raw frames; construct it with "
+                "model='dino.vitb16' or 'clip.vbench', or pass features [T, D]."
+            )
+        else:
+            yield from (torch.stack(v[self.model]) for v in self.videos_of(frames))
+
+    def measure(self, video: Video) -> Result:
+        rows = torch.stack(video[self.features[0]])
+        return Result(feature_consistency(rows), {"frames": len(rows)})
 
 
-class IdentityConsistency(_MeanOverVideos):
+@register(
+    "identity.{backend}.consistency",
+    label="Identity between neighbouring frames",
+    formula="mean over neighbouring sampled frames of cos(face, face), 0 where one has no face",
+    source=OURS,
+    family="temporal",
+    quirks="follows the best match of a single reference, else the largest face",
+    range=(-1.0, 1.0),
+    uses=("reference",),
+    backends=recognisers,
+)
+class IdentityConsistency(ChunkedMetric, FaceMetric):
     """Mean :func:`neighbour_consistency` (its ``value``) over videos, each in one or more chunks.
 
-    ``share`` tells which part of the pairs had both faces.
+    ``share`` tells which part of the pairs had both faces, on average over videos.
+
+    Args:
+        backend: a face backend or its name; None where `update` is given embeddings.
+        kwargs: of :class:`metrics.VideoMetric`.
 
     Example:
         >>> import torch
@@ -620,122 +590,215 @@ class IdentityConsistency(_MeanOverVideos):
         (0.5, 0.5)
     """
 
-    higher_is_better = True
+    share_sum: Tensor
 
-    pairs: Tensor
-    pairs_present: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name in ("pairs", "pairs_present"):
-            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+    def __init__(self, backend: str | FaceBackend | None = None, **kwargs: Any) -> None:
+        super().__init__(backend=backend, **kwargs)
+        self.add_state("share_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def _open(self) -> None:
         super()._open()
-        self._previous: tuple[Tensor, Tensor] | None = None
+        self._share = 0.0
 
-    def update(self, embeddings: Tensor, present: Tensor | None = None, start: bool = True) -> None:
-        """Add embeddings ``[T, D]``; ``start=False`` goes on with the last video."""
-        embeddings, present = _check_embeddings(embeddings, present)
-        self._begin(start, self._previous)
-        if self._previous is not None:
-            embeddings = torch.cat([self._previous[0], embeddings])
-            present = torch.cat([self._previous[1], present])
-        cosines = F.cosine_similarity(embeddings[:-1], embeddings[1:], dim=1).cpu()
-        both = present[:-1] & present[1:]
-        self._extend(cosines * both)
-        self.pairs += len(both)
-        self.pairs_present += int(both.sum())
-        self._previous = embeddings[-1:].clone(), present[-1:].clone()
+    def update(  # type: ignore[override]
+        self,
+        frames: Any,
+        present: Tensor | None = None,
+        reference: Any = None,
+        start: bool = True,
+    ) -> None:
+        """Add a video or a batch; ``start=False`` goes on with the last video.
+
+        Args:
+            frames: raw frames with a backend, or embeddings ``[T, D]``.
+            present: bool ``[T]``, which of the embeddings are of a frame with a face.
+            reference: an image of the person to follow; without one it is the largest face.
+            start: open a video.
+        """
+        if self._are_embeddings(frames):
+            chosen = iter([_check_embeddings(torch.atleast_2d(torch.as_tensor(frames)), present)])
+        elif present is not None:
+            raise MetricsError("a backend finds the faces of raw frames itself; leave out present.")
+        else:
+            chosen = (self._follow(video) for video in self.videos_of(frames, reference))
+        for number, (rows, there) in enumerate(chosen):
+            self.begin(start or number > 0)
+            if self._previous is not None:
+                rows = torch.cat([self._previous[0], rows])
+                there = torch.cat([self._previous[1], there])
+            self._previous = rows, there
+            if len(rows) > 1:
+                found = neighbour_consistency(rows, there)
+                self.share_sum += found.share - self._share
+                self._share = found.share
+                self.settle(found.value)
+
+    def _follow(self, video: Video) -> tuple[Tensor, Tensor]:
+        """The followed face's embedding in each frame, and where there is one."""
+        frames: list[Tensor] = video[self.embeddings]
+        one = len(video.references) == 1
+        places = best_faces(frames, self.reference(video).embedding if one else None)
+        width = next((f.shape[1] for f in frames if len(f)), 1)
+        rows = [torch.zeros(width) if k is None else f[k] for f, k in zip(frames, places)]
+        return torch.stack(rows), torch.tensor([k is not None for k in places])
+
+    def measure(self, video: Video) -> Result:
+        rows, present = self._follow(video)
+        found = neighbour_consistency(rows, present)
+        detail = {
+            "frames": len(rows),
+            "faces_only": found.where_present,
+            "share_of_pairs": found.share,
+        }
+        return Result(found.value, detail, self.short(video))
 
     @property
     def share(self) -> Tensor:
         """Share of neighbouring pairs in which both frames have a face, 0 to 1."""
-        return self.pairs_present / self.pairs
+        return self.share_sum / self.videos
 
 
-class WarpingError(_MeanOverVideos):
+# --- metrics on optical flow ---------------------------------------------------------------------
+
+_FLOWS = (Backend("dis"), Backend("raft", ("raft.large",)))
+
+
+def _load_flow(models: Models, name: str) -> FlowBackend:
+    from metrics.extractors.flow import DISFlow, RAFTFlow
+
+    if name == "dis":
+        return models.shared("flow.dis", DISFlow)
+    if name == "raft":
+        path = models.weight("raft.large")
+        return models.shared("flow.raft", lambda: RAFTFlow(path, device=models.device))
+    raise MetricsError(f"no optical flow is called {name!r}; choose 'dis' or 'raft'.")
+
+
+class _FlowMetric(StreamedMetric):
+    """Base of the metrics that follow motion between frames.
+
+    Args:
+        flow: "dis", "raft", or a backend of one's own.
+        short_side: frames are reduced to this short side first; None leaves them.
+        batch: pairs handed to the backend at once.
+        kwargs: of :class:`metrics.VideoMetric`.
+    """
+
+    settings = ("flow_version", "short_side")
+
+    def __init__(
+        self,
+        flow: str | FlowBackend = "dis",
+        short_side: int | None = 256,
+        batch: int = 8,
+        **kwargs: Any,
+    ) -> None:
+        self._flow: Any = flow
+        self.short_side, self.batch = short_side, batch
+        super().__init__(**kwargs)
+
+    def prepare(self) -> None:
+        if not isinstance(self._flow, str):
+            self._flow = self.models.add(f"flow.{self._flow.name}", self._flow)
+        self.flow_version = str(self.flow.version)
+
+    @property
+    def flow(self) -> FlowBackend:
+        """What follows the motion."""
+        return self.models.own(self._flow) or _load_flow(self.models, self._flow)
+
+    def prepared(self, frames: Frames) -> Frames:
+        return _shrink(frames, self.short_side)
+
+
+@register(
+    "temporal.warping_error.{flow}",
+    label="Warping error",
+    formula="mean squared difference of each frame to its warped neighbour, unoccluded pixels",
+    source="Lai et al. 2018, arXiv 1808.00449",
+    family="temporal",
+    backend_quirks={
+        "dis": "by OpenCV's DIS flow, short side 256; errors of two flows don't compare",
+        "raft": "by RAFT, short side 256; errors of two flows don't compare",
+    },
+    higher_is_better=False,
+    cost="flow both ways between all neighbouring frames",
+    frames="all",
+    backends=_FLOWS,
+)
+class WarpingError(_FlowMetric):
     """Mean :func:`warping_error` over videos, each in one or more chunks.
+
+    Args: as :func:`warping_error`.
 
     Example:
         >>> import numpy as np
-        >>> from metrics.extractors.flow import DISFlow
         >>> still = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-        >>> metric = WarpingError(DISFlow())
+        >>> metric = WarpingError(flow="dis")
         >>> metric.update(still.repeat(2, axis=0))
         >>> metric.update(still, start=False)
         >>> float(metric.compute())
         0.0
     """
 
-    higher_is_better = False
-
-    def __init__(
-        self, flow: FlowBackend, short_side: int | None = 256, batch: int = 8, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.flow, self.short_side, self.batch = flow, short_side, batch
-
-    def _open(self) -> None:
-        super()._open()
-        self._previous: Frames | None = None
-
-    def update(self, frames: Frames | Tensor, start: bool = True) -> None:
-        """Add uint8 ``[T, H, W, 3]``; ``start=False`` goes on with the last video."""
-        array = _shrink(_check_frames(frames), self.short_side)
-        self._begin(start, self._previous)
-        if self._previous is not None:
-            array = np.concatenate([self._previous, array])
-        if len(array) > 1:
-            self._extend(_warping_terms(array, self.flow, self.batch))
-        self._previous = array[-1:].copy()
+    def terms(self, frames: Frames) -> Tensor:
+        return _warping_terms(frames, self.flow, self.batch)
 
 
-class DynamicDegree(_MeanOverVideos):
+@register(
+    "temporal.dynamic_degree.{flow}",
+    label="Dynamic degree",
+    formula="1 if a quarter of the pairs, an eighth of a second apart, move beyond a threshold",
+    source=VBENCH,
+    family="motion",
+    backend_quirks={
+        "dis": "by OpenCV's DIS flow at short side 256; VBench has RAFT at full size",
+        "raft": "by RAFT at short side 256; VBench has RAFT at full size",
+    },
+    cost="flow between frames an eighth of a second apart",
+    diagnostic=True,
+    frames="all",
+    backends=_FLOWS,
+)
+class DynamicDegree(_FlowMetric):
     """Share of videos that move by :func:`dynamic_degree`, each in one or more chunks.
+
+    Args: as :func:`dynamic_degree`.
 
     Example:
         >>> import numpy as np
-        >>> from metrics.extractors.flow import DISFlow
         >>> still = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-        >>> metric = DynamicDegree(DISFlow())
+        >>> metric = DynamicDegree(flow="dis")
         >>> metric.update(still.repeat(5, axis=0), fps=8.0)
         >>> metric.update(still.repeat(4, axis=0), fps=8.0, start=False)
         >>> float(metric.compute())
         0.0
     """
 
-    higher_is_better = True
-
-    def __init__(
-        self, flow: FlowBackend, short_side: int | None = 256, batch: int = 8, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.flow, self.short_side, self.batch = flow, short_side, batch
+    needs_fps: ClassVar[bool] = True
 
     def _open(self) -> None:
         super()._open()
-        self._previous: Frames | None = None
         self._seen, self._pairs, self._moving = 0, 0, 0
 
-    def update(self, frames: Frames | Tensor, fps: float, start: bool = True) -> None:
-        """Add uint8 ``[T, H, W, 3]``; ``start=False`` goes on with the last video."""
-        array = _check_frames(frames)
+    def update(self, frames: Any, fps: float, start: bool = True) -> None:  # type: ignore[override]
+        """Add a video or a batch at ``fps`` frames per second; ``start=False`` goes on."""
+        for number, video in enumerate(as_videos(frames)):
+            self.begin(start or number > 0)
+            self.chunk(video, fps)
+
+    def chunk(self, frames: Frames, fps: float = 8.0) -> None:
         step = _check_fps(fps)
-        self._begin(start, self._previous)
-        taken = array[-self._seen % step :: step]  # every step-th of the video, across chunks
-        self._seen += len(array)
+        taken = frames[-self._seen % step :: step]  # every step-th of the video, across chunks
+        self._seen += len(frames)
         if not len(taken):
             return
-        taken = _shrink(taken, self.short_side)
-        if self._previous is not None:
-            taken = np.concatenate([self._previous, taken])
+        taken = self.join(self.prepared(taken))
         threshold = _motion_threshold(taken, fps)
         for begin in range(0, len(taken) - 1, self.batch):
-            chunk = taken[begin : begin + self.batch + 1]
-            magnitudes = _magnitudes(chunk[:-1], chunk[1:], self.flow) / threshold
+            part = taken[begin : begin + self.batch + 1]
+            magnitudes = _magnitudes(part[:-1], part[1:], self.flow) / threshold
             self._pairs += len(magnitudes)
             self._moving += int((magnitudes > 1).sum())
         if self._pairs:
-            self._set(_moves(self._moving, self._pairs + 1))
-        self._previous = taken[-1:].copy()
+            self.settle(_moves(self._moving, self._pairs + 1))

@@ -8,20 +8,22 @@ tokens and the limit come with every value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections import OrderedDict
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 from metrics.errors import MetricsError
+from metrics.facts import Backend, register
+from metrics.features.frames import FrameFeature, text_model
+from metrics.features.text import ImageTextModel, TextAlignment, TextFeatures, VideoTextModel
+from metrics.metric import Result, Video, VideoMetric, remarks
 
 __all__ = [
-    "METRICS",
     "CLIPScore",
     "ImageTextModel",
     "TextAlignment",
@@ -31,84 +33,6 @@ __all__ = [
     "text_alignment",
     "video_clip_score",
 ]
-
-METRICS = {
-    "text.clip_score": {
-        "label": "CLIP score",
-        "higher_is_better": True,
-        "range": (0.0, 100.0),
-    },
-    "text.clip_score_video": {
-        "label": "CLIP score of the mean frame",
-        "higher_is_better": True,
-        "range": (0.0, 100.0),
-    },
-    "text.xclip_score": {
-        "label": "X-CLIP score",
-        "higher_is_better": True,
-        "range": (0.0, 100.0),
-    },
-}
-
-
-@dataclass(frozen=True)
-class TextFeatures:
-    """Embedded prompts, with what the tokenizer made of them."""
-
-    features: Tensor
-    """``[B, D]``"""
-    tokens: tuple[int, ...]
-    """tokens of each whole prompt, start and end included"""
-    limit: int
-    """tokens that the model reads; the rest was cut"""
-
-    @property
-    def truncated(self) -> tuple[bool, ...]:
-        return tuple(count > self.limit for count in self.tokens)
-
-
-@dataclass(frozen=True)
-class TextAlignment:
-    """The score of one video against its prompt."""
-
-    frames: float | None
-    """:func:`clip_score`, None where the model has no frame embeddings"""
-    video: float
-    """:func:`video_clip_score`, or the video-text model's own"""
-    tokens: int
-    limit: int
-
-    @property
-    def truncated(self) -> bool:
-        return self.tokens > self.limit
-
-
-@runtime_checkable
-class ImageTextModel(Protocol):
-    """Embeds frames and prompts in one space: CLIP."""
-
-    name: str
-    version: str
-
-    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Features ``[N, D]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
-        ...
-
-    def encode_text(self, prompts: list[str]) -> TextFeatures:
-        """Features ``[B, D]`` of prompts."""
-        ...
-
-
-@runtime_checkable
-class VideoTextModel(Protocol):
-    """Compares whole videos with prompts: X-CLIP."""
-
-    name: str
-    version: str
-
-    def align(self, videos: NDArray[np.uint8], prompts: list[str]) -> list[TextAlignment]:
-        """One alignment a video, uint8 ``[B, T, H, W, 3]``, with its own prompt."""
-        ...
 
 
 def _check(frame_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,28 +131,74 @@ def text_alignment(
     """
     if isinstance(model, VideoTextModel):
         return model.align(frames[None], [prompt])[0]
-    features = model.encode(frames)
-    text = model.encode_text([prompt])
+    return _alignment(model.encode(frames), model.encode_text([prompt]))
+
+
+def _alignment(frames: Tensor, text: TextFeatures) -> TextAlignment:
     return TextAlignment(
-        clip_score(features, text.features),
-        video_clip_score(features, text.features),
+        clip_score(frames, text.features),
+        video_clip_score(frames, text.features),
         text.tokens[0],
         text.limit,
     )
 
 
-class CLIPScore(Metric):
+_CLIPS = (
+    Backend("clip", ("clip.vit_b32",), cost="a CLIP pass per frame"),
+    Backend("open_clip", ("open_clip.vit_b32",), cost="a CLIP pass per frame"),
+)
+_CLIP: dict[str, Any] = {
+    "source": "CLIPScore, arXiv 2104.08718, without its factor 2.5",
+    "family": "text",
+    "quirks": "prompts beyond 77 tokens are cut, and said to be",
+    "range": (0.0, 100.0),
+    "needs": ("prompt",),
+    "backends": _CLIPS,
+}
+
+
+@register(
+    "text.{model}_score",
+    label="CLIP score",
+    formula="mean over frames of 100 cos(CLIP ViT-B/32 of the frame, of the prompt), at least 0",
+    **_CLIP,
+)
+@register(
+    "text.{model}_score_video",
+    label="CLIP score of the mean frame",
+    formula="of the mean frame embedding: 100 cos(CLIP ViT-B/32 of the frame, of the prompt), at "
+    "least 0",
+    of="video",
+    **_CLIP,
+)
+@register(
+    "text.xclip_score",
+    label="X-CLIP score",
+    formula="100 cos of video and prompt embeddings, the text conditioned on the video",
+    source="X-CLIP, arXiv 2208.02816",
+    family="text",
+    backend="xclip",
+    range=(0.0, 100.0),
+    cost="an X-CLIP pass per video",
+    needs=("prompt",),
+    weights=("xclip.base",),
+    model="xclip",
+    of="video",
+)
+class CLIPScore(VideoMetric):
     """Mean of :func:`text_alignment` over videos, each with its prompt.
 
     ``truncated`` counts the prompts that were cut.
 
     Args:
-        model: CLIP or a video-text model.
+        model: "clip", "open_clip", "xclip", or a model of one of the protocols of
+            `metrics.features.text`.
         of: ``"frames"`` for the mean over frames, ``"video"`` for the mean frame or the video-text
             model's score.
+        kwargs: of :class:`metrics.VideoMetric`.
 
     Raises:
-        MetricsError: ``"frames"`` asked of a model without frame embeddings, at ``update``.
+        MetricsError: ``"frames"`` asked of a model without frame embeddings.
 
     Example:
         >>> import numpy as np, torch
@@ -248,41 +218,85 @@ class CLIPScore(Metric):
         50.0
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
+    settings = ("model_name", "of")
 
-    score_sum: Tensor
-    videos: Tensor
     truncated: Tensor
 
     def __init__(
         self,
-        model: ImageTextModel | VideoTextModel,
+        model: str | ImageTextModel | VideoTextModel | None = "clip",
         of: Literal["frames", "video"] = "frames",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         if of not in ("frames", "video"):
             raise MetricsError(f"of is {of!r}; use 'frames' or 'video'.")
-        self.model, self.of = model, of
-        self.add_state("score_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("videos", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self._given: Any = model
+        self.of = of
+        self._texts: OrderedDict[str, TextFeatures] = OrderedDict()
+        super().__init__(**kwargs)
         self.add_state("truncated", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, frames: NDArray[np.uint8], prompt: str) -> None:
-        """Add one video, RGB uint8 ``[T, H, W, 3]``, and its prompt."""
-        alignment = text_alignment(self.model, frames, prompt)
-        score = alignment.frames if self.of == "frames" else alignment.video
-        if score is None:
-            raise MetricsError(
-                f"{self.model.name} has no score for single frames; use CLIPScore(..., of='video')."
-            )
-        self.score_sum += score
-        self.videos += 1
-        self.truncated += int(alignment.truncated)
+    def load(self) -> Any:
+        """The model that was named."""
+        return text_model(self.models, self._given)
 
-    def compute(self) -> Tensor:
-        if self.videos == 0:
-            raise MetricsError("CLIPScore has seen no video; update it first.")
-        return self.score_sum / self.videos
+    @property
+    def model(self) -> Any:
+        """What embeds frames or videos, and prompts."""
+        return self.models.own(self._given) or self.load()
+
+    def prepare(self) -> None:
+        if self._given is None:
+            self.model_name = "none"  # to merge what other processes have seen
+            return
+        named = isinstance(self._given, str)
+        if not named:
+            self._given = self.models.add(self._given.name, self._given)
+        self.model_name = f"{self.model.name}-{self.model.version}"
+        if isinstance(self.model, VideoTextModel):
+            if self.of == "frames":
+                raise MetricsError(
+                    f"{self.model.name} has no score for single frames; use CLIPScore(..., "
+                    "of='video')."
+                )
+            self.features = ("pixels",)
+            return
+        self.features = (f"{self._given}.rgb",)
+        if not named:
+            self.models.add_feature(FrameFeature(self.features[0], self.model))
+
+    def update(self, frames: Any, prompt: Any) -> None:  # type: ignore[override]
+        """Add one video and its prompt, or a batch with a list of prompts.
+
+        Args:
+            frames: as in :class:`metrics.VideoMetric`.
+            prompt: the whole text, or one per video.
+        """
+        for video in self.videos_of(frames, prompt=prompt):
+            result = self.measure(video)
+            self.add(result)
+            self.truncated += int(result.detail["tokens"] > result.detail["token_limit"])
+
+    def measure(self, video: Video) -> Result:
+        if self._given is None:
+            raise MetricsError("CLIPScore has no model; construct it with one.")
+        if video.prompt is None:
+            raise MetricsError(f"{type(self).__name__} needs a prompt; pass the video's.")
+        found = self._alignment(video[self.features[0]], video.prompt)
+        detail = {"tokens": found.tokens, "token_limit": found.limit}
+        cut = (
+            f"the prompt has {found.tokens} tokens and the model reads {found.limit}; the rest was "
+            "cut"
+        )
+        value = found.frames if self.of == "frames" else found.video
+        return Result(value, detail, remarks(cut if found.truncated else "", self.short(video)))
+
+    def _alignment(self, values: list[Any], prompt: str) -> TextAlignment:
+        model = self.model
+        if isinstance(model, VideoTextModel):
+            return model.align(np.stack(values)[None], [prompt])[0]
+        if prompt not in self._texts:
+            if len(self._texts) > 4096:
+                self._texts.popitem(last=False)
+            self._texts[prompt] = model.encode_text([prompt])
+        return _alignment(torch.stack(values), self._texts[prompt])

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from media.files import file_sha256, tree_sha256
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, MissingWeightsError
 
-__all__ = ["WEIGHTS", "DoctorRow", "Weights", "doctor", "find", "require", "short_hash"]
+__all__ = ["WEIGHTS", "Weights", "declare_weights", "find", "missing", "require", "short_hash"]
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ WEIGHTS: dict[str, Weights] = {
         ),
         Weights(
             "videomae.base",
-            "VideoMAE features (fvd.videomae, kvd.videomae)",
+            "VideoMAE-base features (fvd.videomae_base, kvd.videomae_base)",
             "videomae-base-finetuned-kinetics/",
             "CC-BY-NC-4.0",
             _hub("MCG-NJU/videomae-base-finetuned-kinetics"),
@@ -215,25 +214,13 @@ WEIGHTS: dict[str, Weights] = {
             places=("~/.cache/torch/hub/checkpoints/alexnet-owt-7be5be79.pth",),
             sha256="7be5be79",
         ),
-        *(
-            Weights(
-                f"miniature.{part}",
-                f"{purpose} of the drawn world, shipped with this package",
-                f"{part}.safetensors",
-                "Apache-2.0",
-                "install this package again: its weights ship with it",
-                package="miniature.judges",
-                package_file=f"weights/{part}.safetensors",
-            )
-            for part, purpose in (
-                ("detector", "face detector"),
-                ("embedder", "face embeddings"),
-                ("text", "text-video similarity"),
-                ("video", "video features and attributes"),
-            )
-        ),
     )
 }
+
+
+def declare_weights(*rows: Weights) -> None:
+    """Add rows to :data:`WEIGHTS`, as a plug-in does for the weights that it ships."""
+    WEIGHTS.update({row.name: row for row in rows})
 
 
 def _exists(path: Path, folder: bool) -> bool:
@@ -313,7 +300,7 @@ def require(name: str, path: str | Path | None = None) -> Path:
     """
     found = find(name, path)
     if found is None:
-        raise MetricsError(missing(name))
+        raise MissingWeightsError(missing(name))
     return found
 
 
@@ -330,36 +317,3 @@ def short_hash(path: Path) -> str:
     if path.is_dir():
         return tree_sha256(path, sorted(p for p in path.rglob("*") if p.is_file()))[:12]
     return file_sha256(path)[:12]
-
-
-@dataclass(frozen=True)
-class DoctorRow:
-    """Whether a metric can run on this machine."""
-
-    metric: str
-    runs: bool
-    reason: str  # empty when it runs
-    enable: str  # the one command or file that would enable it
-    weights: tuple[str, ...]  # the weights that it uses
-
-
-def doctor(
-    metrics: Iterable[str] | None = None, paths: Mapping[str, str | Path] | None = None
-) -> list[DoctorRow]:
-    """Which metrics can run here and, for each that can't, what would enable it.
-
-    Args:
-        metrics: names; every metric of the registry by default.
-        paths: explicit places of weights, by their name in :data:`WEIGHTS`.
-
-    Returns:
-        One row a metric, in the registry's order. Nothing is loaded and nothing downloaded.
-    """
-    from metrics.registry import METRICS, availability, metric_info
-
-    rows = []
-    for name in METRICS if metrics is None else metrics:
-        info = metric_info(name)
-        reason, enable = availability(info, paths or {})
-        rows.append(DoctorRow(info.name, not reason, reason, enable, info.weights))
-    return rows

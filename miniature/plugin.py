@@ -11,5 +11,11 @@ CHECKPOINTS = {
 VARIANTS = {"miniature": "miniature:variants"}
 REMARKS = {"miniature": "miniature.remarks:remarks"}
 FACE_BACKENDS = {"miniature": "miniature.judges.faces:MiniatureFaces"}
+METRICS = (
+    "miniature.judges.metrics:load_video",
+    "miniature.judges.metrics:MiniatureTextScore",
+    "miniature.judges.metrics:WorldBackground",
+    "miniature.judges.metrics:WorldMotion",
+)
 FACE_ENCODERS = {"miniature": "miniature.identity_encoder:load_identity_encoder"}
 CONFIGS = "miniature.configs"

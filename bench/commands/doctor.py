@@ -66,7 +66,7 @@ def examine() -> dict[str, Any]:
 
     from bench.checkpoints import shipped_variants
     from media.plugins import declared
-    from metrics.weights import doctor
+    from metrics.catalogue import doctor
 
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)

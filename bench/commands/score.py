@@ -43,9 +43,14 @@ def command(
         typer.Option(
             "--metrics",
             "-m",
-            help="Names with commas between them, or 'all'; default: those that can run here and "
-            "fit what is given. 'stdrc doctor' lists them.",
+            help="Names, patterns such as 'temporal.*', or families such as 'identity', with "
+            "commas between them, or 'all'; default: those that can run here and fit what is "
+            "given. 'stdrc doctor' lists them.",
         ),
+    ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(help="A metric of your own, module:Class (repeat it for several)."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for scores.csv, scores.json and scores.parquet.")
@@ -76,8 +81,10 @@ def command(
     items = _from_samples(videos, samples) if samples else _from_files(videos, reference, prompt)
     truths = _video_files(real) if real is not None else []
 
+    from metrics.catalogue import load_plugins
     from metrics.suite import MetricSuite
 
+    load_plugins(plugin or ())
     suite = MetricSuite(
         _names(metrics, items, bool(truths)),
         device=device,
@@ -183,7 +190,7 @@ def _samples_config(samples: Path) -> Any:
 
 def _names(asked: str | None, items: list[VideoItem], real: bool) -> list[str]:
     """Metrics to run; by default all that can run here and whose needs some video meets."""
-    from metrics.registry import METRICS, availability
+    from metrics.catalogue import availability, metric_info, metric_names
 
     if asked is not None and asked.strip() != "all":
         from bench.errors import BenchError
@@ -193,7 +200,7 @@ def _names(asked: str | None, items: list[VideoItem], real: bool) -> list[str]:
             raise BenchError("--metrics names no metric; leave it out, or name some.")
         return names
     if asked is not None:
-        return list(METRICS)
+        return list(metric_names())
     given = {
         "reference": any(item.references for item in items),
         "prompt": any(item.prompt for item in items),
@@ -201,8 +208,8 @@ def _names(asked: str | None, items: list[VideoItem], real: bool) -> list[str]:
     }
     return [
         name
-        for name, info in METRICS.items()
-        if info.backend != "miniature"  # those judges know drawn faces only, and are asked for
+        for name, info in ((name, metric_info(name)) for name in metric_names())
+        if info.by_default
         and all(given[need] for need in info.needs)
         and (info.level == "video" or len(items) > 1)
         and not availability(info, {})[0]
@@ -314,7 +321,7 @@ def _show(
     from rich.console import Console
     from rich.table import Table
 
-    from metrics.registry import metric_info
+    from metrics.catalogue import metric_info
     from metrics.scores import Score
 
     console = Console(width=None if Console().is_terminal else 80, highlight=False)

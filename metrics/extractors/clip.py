@@ -17,6 +17,8 @@ from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
@@ -25,7 +27,14 @@ from transformers import (
 )
 
 from metrics.errors import MetricsError
-from metrics.extractors.arrays import batches, check_frames, check_videos, evenly
+from metrics.extractors.arrays import (
+    batches,
+    check_frames,
+    check_videos,
+    evenly,
+    normalise,
+    to_tensor,
+)
 from metrics.extractors.loading import (
     freeze,
     load_pretrained,
@@ -33,9 +42,9 @@ from metrics.extractors.loading import (
     model_hash,
     require_file,
 )
-from metrics.text import TextAlignment, TextFeatures
+from metrics.features.text import TextAlignment, TextFeatures
 
-__all__ = ["XCLIP", "OpenCLIP", "TransformersCLIP"]
+__all__ = ["XCLIP", "OpenCLIP", "TransformersCLIP", "VBenchCLIP"]
 
 
 def _find_open_clip_weights(model: str, pretrained: str) -> dict[str, Any]:
@@ -192,22 +201,27 @@ class TransformersCLIP:
         folder = Path(source)
         self.name = f"clip:{folder.name if folder.is_dir() else source}"
         self.version = model_hash(network)
+        self.size: int = network.config.vision_config.image_size
         self._model = freeze(network, device)
-        self._device = torch.device(device)
-        self._batch_size = batch_size
+        self.device = torch.device(device)
+        self.batch_size = batch_size
 
     @torch.no_grad()
     def encode(self, frames: NDArray[np.uint8]) -> Tensor:
         """Image features ``[N, D]``, not normalised, of RGB frames, uint8 ``[N, H, W, 3]``."""
         parts = []
-        for part in batches(check_frames(frames), self._batch_size):
+        for part in batches(check_frames(frames), self.batch_size):
             # The channel axis is named: a frame of three rows would be taken for planes.
             inputs = self._processor(
                 list(part), input_data_format="channels_last", return_tensors="pt"
             )
-            output = self._model.get_image_features(inputs["pixel_values"].to(self._device))
-            parts.append(output.pooler_output)
+            parts.append(self.encode_pixels(inputs["pixel_values"].to(self.device)))
         return torch.cat(parts)
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Image features ``[N, D]`` of prepared pixels ``[N, 3, size, size]``."""
+        return self._model.get_image_features(pixels).pooler_output
 
     @torch.no_grad()
     def encode_text(self, prompts: list[str]) -> TextFeatures:
@@ -218,8 +232,35 @@ class TransformersCLIP:
         """
         limit = self._model.config.text_config.max_position_embeddings
         inputs, counts = _tokenise(self._tokenizer, prompts, limit)
-        output = self._model.get_text_features(**inputs.to(self._device))
+        output = self._model.get_text_features(**inputs.to(self.device))
         return TextFeatures(output.pooler_output, counts, limit)
+
+
+class VBenchCLIP:
+    """CLIP's image features as VBench's background consistency takes them.
+
+    Frames are resized to the network's side bicubically *without* antialiasing, in bytes, and
+    cropped to the square in the middle.
+
+    Args:
+        clip: the model itself.
+    """
+
+    def __init__(self, clip: TransformersCLIP) -> None:
+        self._clip = clip
+        self.name, self.version = clip.name, f"{clip.version}-vbench"
+
+    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Image features ``[N, D]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
+        size = self._clip.size
+        parts = []
+        for part in batches(check_frames(frames), self._clip.batch_size):
+            planes = to_tensor(part, self._clip.device)
+            planes = TF.resize(planes, [size], InterpolationMode.BICUBIC, antialias=False)
+            planes = TF.center_crop(planes, [size, size]).float() / 255
+            statistics = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+            parts.append(self._clip.encode_pixels(normalise(planes, statistics)))
+        return torch.cat(parts)
 
 
 class XCLIP:

@@ -2,15 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from media.plugins import declared, load
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceBackend, Faces
+from metrics.faces.base import FaceBackend, FaceFacts, Faces
+from metrics.facts import Backend
 
-__all__ = ["FACE_BACKENDS", "FaceBackend", "Faces", "load_face_backend"]
+__all__ = [
+    "FACE_BACKENDS",
+    "FaceBackend",
+    "FaceFacts",
+    "Faces",
+    "aligners",
+    "detectors",
+    "load_face_backend",
+    "recognisers",
+]
 
-FACE_BACKENDS = ("dlib", "facenet", "insightface", "curricularface", "miniature")
+FACE_BACKENDS = {
+    "dlib": "metrics.faces.dlib:DlibFaces",
+    "facenet": "metrics.faces.facenet:FacenetFaces",
+    "insightface": "metrics.faces.insightface:InsightFaces",
+    "curricularface": "metrics.faces.curricularface:CurricularFaces",
+}
+"""This package's own backends; plug-ins add theirs under the same name, `FACE_BACKENDS`."""
+
+
+def _known() -> dict[str, str]:
+    theirs = declared("FACE_BACKENDS")
+    if taken := sorted(FACE_BACKENDS.keys() & theirs.keys()):
+        raise MetricsError(f"A plug-in declares the face backend {taken[0]!r} again; rename it.")
+    return FACE_BACKENDS | theirs
+
+
+def _facts(embeds: bool, own_detector: bool) -> Iterator[Backend]:
+    for name, target in _known().items():
+        facts: FaceFacts = load(target).facts
+        if facts.detects or not own_detector:
+            weights = (*facts.detect, *(facts.embed if embeds else ()))
+            said: dict[str, Any] = {"quirks": facts.quirks, "by_default": facts.by_default}
+            yield Backend(name, weights, facts.modules, facts.cost, **said)
+
+
+def detectors() -> Iterator[Backend]:
+    """Backends with a detector of their own, as metrics that only detect need them."""
+    return _facts(embeds=False, own_detector=True)
+
+
+def aligners() -> Iterator[Backend]:
+    """Backends with a detector of their own, as metrics of matched faces' crops need them."""
+    return _facts(embeds=True, own_detector=True)
+
+
+def recognisers() -> Iterator[Backend]:
+    """Backends as metrics of identity need them."""
+    return _facts(embeds=True, own_detector=False)
 
 
 def load_face_backend(
@@ -19,35 +68,14 @@ def load_face_backend(
     """Load a face backend.
 
     Args:
-        name: one of :data:`FACE_BACKENDS`.
+        name: of :data:`FACE_BACKENDS`, or of a plug-in's.
         device: where its networks run.
         weights: explicit places of weights, by their name in ``metrics.weights.WEIGHTS``.
 
     Raises:
         MetricsError: an unknown name, or weights that aren't on this machine.
     """
-    paths = weights or {}
-    if name == "facenet":
-        from metrics.faces.facenet import FacenetFaces
-
-        return FacenetFaces(device, weights=paths.get("facenet.vggface2"))
-    if name == "dlib":
-        from metrics.faces.dlib import DlibFaces
-
-        return DlibFaces(weights=paths)
-    if name == "insightface":
-        from metrics.faces.insightface import InsightFaces
-
-        return InsightFaces(device, weights=paths.get("insightface.buffalo_l"))
-    if name == "curricularface":
-        from metrics.faces.curricularface import CurricularFaces
-
-        detector = load_face_backend("insightface", device, paths)
-        return CurricularFaces(detector, device, paths.get("curricularface.ir101"))
-    if name == "miniature":
-        from miniature.judges.faces import MiniatureFaces
-
-        return MiniatureFaces(device)
-    raise MetricsError(
-        f"no face backend is called {name!r}; there are: {', '.join(FACE_BACKENDS)}."
-    )
+    known = _known()
+    if name not in known:
+        raise MetricsError(f"no face backend is called {name!r}; choose one of {', '.join(known)}.")
+    return load(known[name]).load(device, weights or {})

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metrics.errors import MetricsError
+from metrics.frames import Frames
 
 __all__ = [
     "ARCFACE_POINTS",
     "FaceBackend",
+    "FaceFacts",
     "Faces",
     "align_five_points",
     "box_iou",
@@ -25,8 +27,6 @@ __all__ = [
     "similarity_transform",
     "unit_length",
 ]
-
-Frames = NDArray[np.uint8]
 
 ARCFACE_POINTS = np.array(
     [
@@ -99,9 +99,37 @@ class Faces:
         return faces.select(faces.areas.argsort(descending=True, stable=True))
 
 
+@dataclass(frozen=True)
+class FaceFacts:
+    """What a face backend says of itself before it is loaded.
+
+    Attributes:
+        detect: weights that detection needs, by their name in ``metrics.weights.WEIGHTS``.
+        embed: weights that embeddings need beyond those.
+        modules: Python modules beyond the package's dependencies.
+        cost: per video, in words.
+        quirks: for every metric that stands on it.
+        detects: it has a detector of its own; where not, metrics of detection and of crops are
+            those of the backend whose detector it takes.
+        by_default: see :class:`metrics.facts.MetricInfo`.
+    """
+
+    detect: tuple[str, ...] = ()
+    embed: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    cost: str = ""
+    quirks: str = ""
+    detects: bool = True
+    by_default: bool = True
+
+
 @runtime_checkable
 class FaceBackend(Protocol):
-    """Finds faces, aligns them and turns them into identity embeddings."""
+    """Finds faces, aligns them and turns them into identity embeddings.
+
+    A class that is declared as a backend also has ``facts``, a :class:`FaceFacts`, and a class
+    method ``load(device, weights)`` that constructs it.
+    """
 
     name: str
     """"dlib", "facenet", "insightface", "curricularface" or "miniature"; the score's column."""

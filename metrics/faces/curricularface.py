@@ -7,7 +7,7 @@ Detection and landmarks are InsightFace's, as in the protocols that use it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceBackend, Faces, Frames, check_frames, unit_length
+from metrics.faces.base import FaceBackend, FaceFacts, Faces, Frames, check_frames, unit_length
+from metrics.faces.insightface import InsightFaces
 from metrics.weights import require, short_hash
 
 __all__ = ["IR101_UNITS", "CurricularFaces", "ImprovedResNet", "load_ir101"]
@@ -118,6 +119,13 @@ class CurricularFaces:
 
     name = "curricularface"
     crop_size = 112
+    facts = FaceFacts(
+        detect=("insightface.buffalo_l",),
+        embed=("curricularface.ir101",),
+        modules=("insightface", "onnxruntime"),
+        cost="an SCRFD pass per frame, an IR-101 pass per face",
+        detects=False,
+    )
 
     def __init__(
         self,
@@ -135,6 +143,11 @@ class CurricularFaces:
         self.detector = detector
         self.network = load_ir101(path, self.device)
         self.version = f"{short_hash(path)}-{detector.version}"
+
+    @classmethod
+    def load(cls, device: str, weights: Mapping[str, str | Path]) -> CurricularFaces:
+        """Construct it with explicit places of weights, by name."""
+        return cls(InsightFaces.load(device, weights), device, weights.get("curricularface.ir101"))
 
     def detect(self, frames: Frames) -> list[Faces]:
         """Faces as the detector finds them."""

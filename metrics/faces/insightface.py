@@ -6,6 +6,7 @@ The library's own models (SCRFD arXiv 2105.04714, ArcFace arXiv 1801.07698) from
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,14 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces.base import Faces, Frames, align_five_points, check_frames, unit_length
+from metrics.faces.base import (
+    FaceFacts,
+    Faces,
+    Frames,
+    align_five_points,
+    check_frames,
+    unit_length,
+)
 from metrics.weights import require, short_hash
 
 __all__ = ["InsightFaces", "onnx_providers", "open_pack"]
@@ -79,6 +87,11 @@ class InsightFaces:
 
     name = "insightface"
     crop_size = 112
+    facts = FaceFacts(
+        detect=("insightface.buffalo_l",),
+        modules=("insightface", "onnxruntime"),
+        cost="an SCRFD pass per frame, a ResNet-50 pass per face",
+    )
 
     def __init__(
         self,
@@ -91,6 +104,11 @@ class InsightFaces:
         self._app = open_pack(folder, device, detect_size)
         package = package_version("insightface")
         self.version = f"{package}-{pack}-d{detect_size}-{short_hash(folder)}"
+
+    @classmethod
+    def load(cls, device: str, weights: Mapping[str, str | Path]) -> InsightFaces:
+        """Construct it with explicit places of weights, by name."""
+        return cls(device, weights=weights.get("insightface.buffalo_l"))
 
     def detect(self, frames: Frames) -> list[Faces]:
         """Faces of each frame, uint8 ``[T, H, W, 3]`` RGB, largest first."""

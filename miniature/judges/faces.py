@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces.base import Faces, Frames, check_frames
+from metrics.faces.base import FaceFacts, Faces, Frames, check_frames
 from miniature.judges.alignment import align_face
 from miniature.judges.networks import (
     CROP,
@@ -44,6 +47,12 @@ class MiniatureFaces:
 
     name = "miniature"
     crop_size = CROP
+    facts = FaceFacts(
+        detect=("miniature.detector", "miniature.embedder"),
+        cost="two small networks; drawn faces only",
+        quirks="knows drawn faces only",
+        by_default=False,
+    )
 
     def __init__(self, device: str | torch.device = "cpu", threshold: float = 0.5) -> None:
         if not 0 <= threshold <= 1:
@@ -52,6 +61,11 @@ class MiniatureFaces:
         self.version = weights_version("detector", "embedder")
         self._detector = load_weights(Detector(), "detector", device)
         self._embedder = load_weights(Embedder(), "embedder", device)
+
+    @classmethod
+    def load(cls, device: str, weights: Mapping[str, str | Path]) -> MiniatureFaces:
+        """Construct it with explicit places of weights, by name."""
+        return cls(device)
 
     @torch.inference_mode()
     def detect(self, frames: Frames) -> list[Faces]:

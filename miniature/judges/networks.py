@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from metrics.errors import MetricsError
+from metrics.weights import Weights, declare_weights
 from miniature import words
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -36,6 +37,27 @@ HEADS: dict[str, tuple[str, ...]] = {
     "lighting": words.LIGHTINGS,
     "hat": words.HATS,
 }
+
+
+declare_weights(
+    *(
+        Weights(
+            f"miniature.{part}",
+            f"{purpose} of the drawn world, shipped with this package",
+            f"{part}.safetensors",
+            "Apache-2.0",
+            "install this package again: its weights ship with it",
+            package="miniature.judges",
+            package_file=f"weights/{part}.safetensors",
+        )
+        for part, purpose in (
+            ("detector", "face detector"),
+            ("embedder", "face embeddings"),
+            ("text", "text-video similarity"),
+            ("video", "video features and attributes"),
+        )
+    )
+)
 
 
 def scale_pixels(pixels: Tensor) -> Tensor:

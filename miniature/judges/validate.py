@@ -183,11 +183,11 @@ def measure_attributes(cache: Path) -> dict[str, Any]:
 def measure_faults(cache: Path) -> dict[str, Any]:
     """Frechet distance of faulty clips to other, intact ones, over five strengths of each fault."""
     judge = MiniatureVideo()
-    truth = judge.features(np.array(rendered.clips(cache, "judges_val", 1024, 3).frames[:512]))
+    truth = judge.encode(np.array(rendered.clips(cache, "judges_val", 1024, 3).frames[:512]))
     clips, others = np.array(rendered.swapped_clips(cache, "judges_val", 512, 7, 2000))
 
     def distance(faulty: np.ndarray) -> float:
-        return float(frechet_distance(truth, judge.features(faulty)))
+        return float(frechet_distance(truth, judge.encode(faulty)))
 
     plant: dict[str, Callable[[float], np.ndarray]] = {
         "blur": lambda level: blur(clips, level),

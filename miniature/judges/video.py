@@ -33,7 +33,7 @@ class MiniatureVideo:
         self.net = load_weights(VideoNet(), "video", device)
 
     @torch.inference_mode()
-    def features(self, clips: np.ndarray) -> Tensor:
+    def encode(self, clips: np.ndarray) -> Tensor:
         """Features of clips uint8 [B, T, H, W, 3]: float [B, 256] on the CPU.
 
         Clips of other than nine frames are sampled at ``linspace(0, T - 1, 9)``.

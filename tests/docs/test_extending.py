@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -17,7 +18,7 @@ from bench.cli import main
 from bench.evalsets import Sample
 from bench.generators import Settings, make_generator
 from media.writing import write_video
-from metrics.registry import METRICS
+from metrics.facts import unregister
 
 from .pages import ROOT, Block, blocks
 
@@ -63,8 +64,12 @@ def test_the_page_on_extending(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         for block in blocks(ROOT / "docs" / "extending.md"):
             run(block, names)
     finally:
-        METRICS.pop("exposure.drift", None)
+        unregister("exposure.drift")
+    assert len((folder / "exposure.py").read_text().splitlines()) <= 25
     assert names["suite"].absent == {}
+    drifts = pd.read_csv(folder / "scores/scores.csv").set_index(["key", "metric"])["value"]
+    assert drifts["clip-2.mp4", "exposure.drift"] == pytest.approx(0.25, abs=0.02)
+    assert "exposure.drift" in (folder / "runs/drift/leaderboard/leaderboard.csv").read_text()
     # The brightness rises evenly from 0.4 to 0.9: half of that on average.
     assert names["values"]["clip-2", "exposure.drift"] == pytest.approx(0.25, abs=0.02)
     table = (folder / "runs/theirs/leaderboard/leaderboard.csv").read_text()

@@ -10,10 +10,8 @@ from torchvision import transforms
 from torchvision.models import inception_v3
 
 from metrics.faces.curricularface import ImprovedResNet
+from metrics.features.protocol import ConsisIDInception, CurricularEmbedder, ProtocolFaces
 from metrics.protocols import (
-    ConsisIDInception,
-    CurricularEmbedder,
-    ProtocolFaces,
     clip_frames,
     clip_score_bgr,
     consisid_fid,

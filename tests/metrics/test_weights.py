@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from metrics import weights
+from metrics.catalogue import availability, doctor, metric_info, metric_names
 from metrics.errors import MetricsError
-from metrics.registry import METRICS, availability, metric_info
-from metrics.weights import WEIGHTS, doctor, find, require, short_hash
+from metrics.facts import FAMILIES
+from metrics.weights import WEIGHTS, find, require, short_hash
 
 
 @pytest.fixture(autouse=True)
@@ -71,21 +72,23 @@ def test_every_row_is_complete_and_every_metric_names_known_weights():
     for row in WEIGHTS.values():
         assert all((row.name, row.purpose, row.file, row.license, row.enable)), row.name
         assert row.hub or row.package or row.places or "STDRC_WEIGHTS" in row.enable, row.name
-    for name, info in METRICS.items():
+    infos = {name: metric_info(name) for name in metric_names()}
+    for name, info in infos.items():
         assert info.name == name
+        assert info.family in FAMILIES, name
         assert set(info.weights) <= set(WEIGHTS), name
         assert all((info.label, info.formula, info.source, info.cost, info.backend)), name
         assert set(info.needs) <= {"reference", "prompt", "target"}, name
         assert info.level in ("video", "set"), name
         low, high = info.range
         assert low is None or high is None or low < high, name
-    used = {w for info in METRICS.values() for w in info.weights}
+    used = {w for info in infos.values() for w in info.weights}
     assert used == set(WEIGHTS) - {"insightface.antelopev2"}
 
 
 def test_doctor_says_what_runs_and_what_would_enable_the_rest():
     rows = {row.metric: row for row in doctor()}
-    assert set(rows) == set(METRICS)
+    assert set(rows) == set(metric_names())
     assert rows["temporal.flicker"].runs
     assert rows["faces.rate.facenet"].runs
     absent = rows["consisid.face_cur"]

@@ -210,11 +210,11 @@ def test_the_frechet_distance_rises_with_damage(sample: Sample):
     differ by (about 60) would drown the weakest faults. `validate_judges` measures strangers, 512
     against 512, where every fault rises at each of five levels."""
     judge = MiniatureVideo()
-    truth = judge.features(sample.frames)
+    truth = judge.encode(sample.frames)
     assert truth.shape == (len(sample.frames), judge.dimensions)
 
     def distance(clips: np.ndarray) -> float:
-        return float(frechet_distance(truth, judge.features(clips)))
+        return float(frechet_distance(truth, judge.encode(clips)))
 
     rng = np.random.default_rng(0)
     assert distance(sample.frames) == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,1 @@
+"""Networks by name, and what they give of frames, faces and clips."""
