@@ -15,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from media.files import whole_file
+from media.video import DECODER
 
 __all__ = ["FeatureCache", "MemoryCache", "size_of"]
 
 
 class FeatureCache:
-    """Features on disk, by the video's hash and the feature's name and version.
+    """Features on disk, by the video's hash, its decoder, and the feature's name and version.
 
     Args:
         folder: made when the first feature is written; safe to share between processes, since a
@@ -31,7 +32,7 @@ class FeatureCache:
         self.folder = Path(folder)
 
     def _path(self, sha256: str, name: str, version: str) -> Path:
-        key = hashlib.sha256(f"{name}\0{version}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{name}\0{version}\0{DECODER}".encode()).hexdigest()[:16]
         return self.folder / sha256[:2] / sha256 / f"{name}-{key}.safetensors"
 
     def load(self, sha256: str, name: str, version: str) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ import metrics.features.faces
 import metrics.features.frames
 import metrics.features.protocol  # noqa: F401  (all of them register themselves)
 from media.images import read_image
-from media.video import DECODER, VideoReader, video_sha256
+from media.video import VideoReader, video_sha256
 from metrics.errors import MetricsError
 from metrics.faces import load_face_backend
 from metrics.faces.base import FaceBackend, pad_grey
@@ -193,12 +193,12 @@ class Models:
 
     def load(self, sha256: str, name: str, version: str) -> dict[str, torch.Tensor]:
         """What the cache on disk has of a video under that name and version, or nothing."""
-        return self.cache.load(sha256, name, f"{DECODER}-{version}") if self.cache else {}
+        return self.cache.load(sha256, name, version) if self.cache else {}
 
     def store(self, sha256: str, name: str, version: str, tensors: dict[str, torch.Tensor]) -> None:
         """Keep features of a video on disk, where there is a cache."""
         if self.cache is not None:
-            self.cache.store(sha256, name, f"{DECODER}-{version}", tensors)
+            self.cache.store(sha256, name, version, tensors)
 
 
 def _stamp(path: Path) -> tuple[Any, ...]:

@@ -65,6 +65,8 @@ def test_the_page_on_extending(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             run(block, names)
     finally:
         unregister("exposure.drift")
+        for module in ("grey_model", "exposure"):
+            sys.modules.pop(module, None)
     assert len((folder / "exposure.py").read_text().splitlines()) <= 25
     assert names["suite"].absent == {}
     drifts = pd.read_csv(folder / "scores/scores.csv").set_index(["key", "metric"])["value"]

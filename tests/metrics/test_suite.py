@@ -225,7 +225,7 @@ def test_the_cache_knows_how_a_frame_was_decoded(folder, tmp_path, monkeypatch):
     items = [VideoItem(folder / "two.mp4", "two")]
     kept = [path for _ in suite.score(items) for path in tmp_path.rglob("*.safetensors")]
     assert kept
-    monkeypatch.setattr("metrics.features.DECODER", "another reader")
+    monkeypatch.setattr("metrics.features.cache.DECODER", "another reader")
     list(MetricSuite(["temporal.flicker"], cache=tmp_path).score(items))
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2 * len(kept)
 
