@@ -102,7 +102,7 @@ def runnable(command: Command, folder: Path) -> tuple[list[str], int, str] | Non
         case ("train",) if parsed.params["dry_run"]:
             # The configs of the repository need data or weights that a checkout has not.
             return arguments, 2, "stdrc: "
-        case ("score",) if not parsed.params["samples"]:
+        case ("score",) if not parsed.params["samples"] and not parsed.params["plugin"]:
             return [*arguments, "-m", "temporal.flicker"], 0, "temporal.flicker"
     return None
 
