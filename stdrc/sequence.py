@@ -75,7 +75,7 @@ class TokenSequence:
         if placement.phase:
             phase = torch.zeros(tokens, dtype=torch.float64, device=device)
             turned = [
-                phase.new_full((p.shape[2],), placement.phase * (k + 1))
+                phase.new_full((p.shape[2],), placement.phase * (placement.source_id + k))
                 for k, p in enumerate(parts)
             ]
             phase = torch.cat([phase, *turned])

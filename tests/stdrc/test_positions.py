@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from stdrc.errors import STDRCError
 from stdrc.positions import (
     NAMED_PLACEMENTS,
+    PLACEMENTS,
     ReferencePlacement,
     rotate_by_phase,
     source_phases,
@@ -107,7 +108,7 @@ def test_patches_larger_than_one_latent():
     assert coords[0, 1, 0].tolist() == [128.0, 192.0]
 
 
-@pytest.mark.parametrize("name", sorted(NAMED_PLACEMENTS))
+@pytest.mark.parametrize("name", sorted(PLACEMENTS))
 def test_parse_round_trips(name):
     placement = ReferencePlacement.parse(name)
     assert ReferencePlacement.parse(placement.to_dict()) == placement
@@ -120,7 +121,13 @@ def test_parse_round_trips(name):
         ("tas", "Did you mean 'tass'"),
         ({"where": "after"}, "Unknown key 'where'"),
         ({"when": "later"}, "'after', 'start' or 'before'"),
-        ({"gap": -1}, "0 or more"),
+        ({"gap": "1"}, "number"),
+        ({"anchor": "middle"}, "'extent' or 'corner', not 'middle'"),
+        ({"slot": -1}, "0 or more seconds"),
+        ({"slot": math.inf}, "finite"),
+        ({"downscale": 0}, "1, 2, 3"),
+        ({"downscale": 1.5}, "1, 2, 3"),
+        ({"source_id": math.nan}, "finite"),
         ({"gap": math.nan}, "finite"),
         ({"shift": [1, math.inf]}, "finite"),
         ({"shift": 1}, "two numbers"),
@@ -131,6 +138,87 @@ def test_parse_round_trips(name):
 def test_bad_placements_say_what_is_wrong(value, words):
     with pytest.raises(STDRCError, match=words):
         ReferencePlacement.parse(value)
+
+
+def at_real_size(placement, index=0):
+    """Where the first reference token starts (s, row, column) at 512 x 768 x 121 and 24 fps."""
+    size = {"frames": 16, "height": 16, "width": 24, "fps": 24.0}
+    return placement.coords(make_rope(), **size, index=index)[0, :, 0, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "corner"),
+    [
+        ("tass", 0, [5.042, 512, 768]), ("strata", 0, [5.042, 0, 0]), ("strata", 1, [5.375, 0, 0]),
+        ("bfs_st_drc", 0, [4.708, 480, 736]), ("bfs_st_drc", 1, [4.708, 480, 736]),
+        ("bfs_strata", 0, [6.208, 0, 0]), ("bfs_strata", 1, [7.708, 0, 0]),
+    ],
+)  # fmt: skip
+def test_community_geometry_at_its_real_size(name, index, corner):
+    found = at_real_size(ReferencePlacement.parse(name), index)
+    assert found == pytest.approx(corner, abs=5e-4)
+
+
+@given(t=st.integers(2, 6), h=st.integers(2, 6), w=st.integers(2, 6))
+def test_the_corners_reference_is_one_cell_nearer_than_tass(t, h, w):
+    tass = ReferencePlacement.tass().grid(t, h, w)
+    corner = ReferencePlacement.bfs_st_drc().grid(t, h, w)
+    assert (tass - corner == 1).all()
+    size = {"frames": t, "height": h, "width": w, "fps": 24.0}
+    moved = ReferencePlacement.tass().coords(make_rope(), **size) - ReferencePlacement(
+        anchor="corner"
+    ).coords(make_rope(), **size)
+    assert moved[0, 1:].unique().tolist() == [32.0]
+
+
+@given(t=sizes, gap=st.integers(0, 6))
+def test_a_negative_gap_goes_down_to_the_first_frame(t, gap):
+    placement = ReferencePlacement("after", -gap, (1.0, 1.0))
+    size = {"frames": t, "height": 2, "width": 2, "fps": 8.0}
+    if gap > t:
+        with pytest.raises(STDRCError, match=f"gap of -{gap} is further than the video's {t} "):
+            placement.grid(t, 2, 2)
+        with pytest.raises(STDRCError, match=f"use -{t} or more"):
+            placement.coords(make_rope(), **size)
+        return
+    assert placement.grid(t, 2, 2)[0].tolist() == [t - gap, 2, 2]
+    if gap == t:
+        spatial = ReferencePlacement.spatial()
+        assert torch.equal(
+            placement.coords(make_rope(), **size), spatial.coords(make_rope(), **size)
+        )
+
+
+@given(t=sizes, h=sizes, w=sizes, d=st.integers(1, 3), shift=st.sampled_from([0.0, 1.0]))
+def test_a_smaller_reference_is_spread_over_the_same_extent(t, h, w, d, shift):
+    placement = ReferencePlacement("after", 0, (shift, shift), downscale=d)
+    rope = make_rope()
+    size = {"frames": t, "height": h * d, "width": w * d, "fps": 24.0}
+    coords = placement.coords(rope, **size)
+    whole = ReferencePlacement("after", 0, (shift, shift)).coords(rope, **size)
+    assert coords.shape == (1, 3, h * w, 2)
+    for axis in range(3):
+        assert coords[0, axis].min() == whole[0, axis].min()
+        assert coords[0, axis].max() == whole[0, axis].max()
+    # IC-LoRA: the small reference's own coordinates times the factor (at the start, unshifted).
+    own = rope.prepare_video_coords(1, 1, h, w, torch.device("cpu"), fps=24.0)
+    unshifted = ReferencePlacement("start", 0, (0, 0), downscale=d).coords(rope, **size)
+    assert torch.equal(unshifted[:, 1:], own[:, 1:] * d)
+    assert placement.grid(t, h * d, w * d).shape == (h * w, 3)
+
+
+def test_a_downscale_that_does_not_divide_is_refused():
+    with pytest.raises(STDRCError, match="latents that 2 divides, not 3 x 4"):
+        ReferencePlacement(downscale=2).coords(make_rope(), frames=1, height=3, width=4, fps=24.0)
+
+
+def test_what_is_default_is_not_written_down():
+    assert set(ReferencePlacement.far().to_dict()) == {"when", "gap", "shift", "phase"}
+    placement = ReferencePlacement(phase=1.0, source_id=2, downscale=2)
+    assert placement.to_dict()["source_id"] == 2
+    assert ReferencePlacement.parse(placement.to_dict()) == placement
+    assert str(placement) == "after, gap 0, shift (1, 1), phase 1, source_id 2, downscale 2"
+    assert "anchor corner" in str(ReferencePlacement(anchor="corner"))
 
 
 @pytest.mark.parametrize("rope_type", ["split", "interleaved"])
