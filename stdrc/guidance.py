@@ -1,7 +1,8 @@
 """Three-stream guidance: separate weights for the text and for the reference.
 
-The model is asked up to four questions a step, v(text, reference) with either left out; guidance is
-a linear combination of the answers whose coefficients sum to 1. ST-DRC (arXiv 2606.02441) names two
+The model is asked up to four questions a step, v(text, reference) with either left out, and a fifth
+with self-attention perturbed in some blocks (STG); guidance is a linear combination of the answers
+whose coefficients sum to 1. ST-DRC (arXiv 2606.02441) names two
 weights without printing the decomposition, so the three in use stand side by side as `order`.
 """
 
@@ -23,12 +24,14 @@ Order = Literal["text_first", "reference_first", "joint"]
 
 
 class Stream(Enum):
-    """One question to the model: which of (text, reference) it is given."""
+    """One question to the model: which of (text, reference) it is given, and whether perturbed."""
 
-    NONE = (False, False)
-    TEXT = (True, False)
-    REFERENCE = (False, True)
-    BOTH = (True, True)
+    NONE = (False, False, False)
+    TEXT = (True, False, False)
+    REFERENCE = (False, True, False)
+    BOTH = (True, True, False)
+    PERTURBED_TEXT = (True, False, True)
+    PERTURBED = (True, True, True)
 
     @property
     def has_text(self) -> bool:
@@ -37,6 +40,11 @@ class Stream(Enum):
     @property
     def has_reference(self) -> bool:
         return self.value[1]
+
+    @property
+    def perturbed(self) -> bool:
+        """Whether the self-attention of some blocks is skipped."""
+        return self.value[2]
 
 
 def _two_levels(value: Any) -> Any:
@@ -65,6 +73,9 @@ class ThreeStreamGuidance:
     - `"text_first"`: v(0,0) + w [v(T,0) - v(0,0)] + r [v(T,R) - v(T,0)]
     - `"reference_first"`: v(0,0) + r [v(0,R) - v(0,0)] + w [v(T,R) - v(0,R)] (InstructPix2Pix)
     - `"joint"`: v(0,R) + w [v(T,R) - v(0,R)] + (r - 1) [v(T,R) - v(T,0)] (ComfyUI BFS nodes)
+
+    and with s = stg each of them plus s [v(T,R) - v_perturbed(T,R)] (spatio-temporal skip guidance,
+    Hyung et al., arXiv 2411.18664), before `parallel` and `rescale`.
 
     The fields carry their ranges and descriptions: whatever offers guidance as a setting (a sweep,
     a command line) reads them from `__pydantic_fields__` and does not state them again.
@@ -107,6 +118,26 @@ class ThreeStreamGuidance:
             "(Sadat et al., arXiv 2410.02416, its eta), 1 plain guidance"
         ),
     ] = 1.0
+    stg: Annotated[
+        Weight,
+        Field(
+            description="weight of v(T,R) minus the same pass with the self-attention of "
+            "`stg_blocks` skipped; 0 doesn't run it"
+        ),
+    ] = 0.0
+    stg_blocks: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Field(min_length=1, description="the transformer's blocks that `stg` perturbs, from 0"),
+    ] = (28,)
+
+    @classmethod
+    def ltx23(cls) -> ThreeStreamGuidance:
+        """Lightricks' settings for LTX-2.3: guidance 3, STG 1 on block 28, rescale 0.7.
+
+        The reference, where there is one, is in every stream, as IC-LoRA's pipelines have it. Their
+        long negative prompt goes with it (`preset="ltx23"` of the pipeline takes both).
+        """
+        return cls(3.0, 1.0, "joint", rescale=0.7, stg=1.0, stg_blocks=(28,))
 
     @classmethod
     def parse(cls, value: Mapping[str, Any] | ThreeStreamGuidance) -> ThreeStreamGuidance:
@@ -117,7 +148,7 @@ class ThreeStreamGuidance:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse` turns back into the same guidance."""
-        return {**asdict(self), "interval": list(self.interval)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @property
     def linear(self) -> bool:
@@ -157,10 +188,13 @@ class ThreeStreamGuidance:
                 Stream.REFERENCE: 1.0 - self.text,
                 Stream.BOTH: self.text + self.reference - 1.0,
             }
+        if self.stg and (sigma is None or self.active(sigma)):
+            weights[Stream.BOTH] = weights.get(Stream.BOTH, 0.0) + self.stg
+            weights[Stream.PERTURBED] = -self.stg
         if not has_reference:
             merged: dict[Stream, float] = {}
             for stream, weight in weights.items():
-                bare = Stream((stream.has_text, False))
+                bare = Stream((stream.has_text, False, stream.perturbed))
                 merged[bare] = merged.get(bare, 0.0) + weight
             weights = merged
         return {stream: float(weight) for stream, weight in weights.items() if weight != 0.0}
@@ -202,7 +236,9 @@ class ThreeStreamGuidance:
         assert isinstance(guided, Tensor)
         if self.linear:
             return guided
-        richest = max(weights, key=lambda s: (s.has_text + s.has_reference, s.has_text))
+        richest = max(
+            weights, key=lambda s: (not s.perturbed, s.has_text + s.has_reference, s.has_text)
+        )
         conditional, axes = predictions[richest], tuple(range(1, guided.ndim))
         if self.parallel != 1.0:
             along = _projection(guided - conditional, conditional)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +21,11 @@ from media.images import WHITE, read_image
 ReferenceImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 #: uint8 [H, W, 3] -> face boxes [n, 4] as x0, y0, x1, y1 in pixels.
 FaceDetector: TypeAlias = Callable[[np.ndarray], Any]
+
+#: What a reference is cut to before it is encoded.
+Crop = Literal["none", "face", "head"]
+#: Added on every side of a box, in its larger sides.
+CROPS: dict[Crop, float] = {"face": 0.5, "head": 0.15}
 
 
 def open_image(image: ReferenceImage) -> Image.Image:
@@ -35,30 +40,49 @@ def open_image(image: ReferenceImage) -> Image.Image:
     return Image.fromarray(read_image(image))
 
 
-def crop_to_face(image: Image.Image, detector: FaceDetector, *, margin: float = 0.5) -> Image.Image:
-    """A square around the largest face, `margin` of the face's larger side added on every side.
+def crop_to_face(
+    image: Image.Image, boxes: FaceDetector | Any, *, margin: float = CROPS["face"]
+) -> Image.Image:
+    """A square around the largest box, `margin` of its larger side added on every side.
+
+    Args:
+        boxes: [n, 4] x0, y0, x1, y1 in pixels, or what finds them in the image.
 
     Raises:
-        NoFaceError: if the detector finds no face.
+        NoFaceError: if there is no box.
     """
-    boxes = np.asarray(detector(np.asarray(image)), dtype=np.float64).reshape(-1, 4)
-    if len(boxes) == 0:
+    found = boxes(np.asarray(image)) if callable(boxes) else boxes
+    found = np.asarray(found, dtype=np.float64).reshape(-1, 4)
+    if len(found) == 0:
         raise NoFaceError(
             "No face was found in the reference image; give one with a visible face, "
             "or leave the crop off."
         )
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    x0, y0, x1, y1 = boxes[areas.argmax()]
+    areas = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
+    return crop_square(np.asarray(image), found[areas.argmax()], margin)
+
+
+def crop_square(frame: np.ndarray, box: Any, margin: float) -> Image.Image:
+    """A square around a box, `margin` of its larger side added on every side.
+
+    Args:
+        frame: uint8 [H, W, 3].
+        box: x0, y0, x1, y1 in pixels.
+        margin: >= 0.
+    """
+    x0, y0, x1, y1 = box
     half = max(x1 - x0, y1 - y0) * (0.5 + margin)
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    height, width = frame.shape[:2]
     # Inside the photograph as far as it goes; letterboxing fills the rest.
-    box = (
-        max(0, round(x - half)),
-        max(0, round(y - half)),
-        min(image.width, round(x + half)),
-        min(image.height, round(y + half)),
+    return Image.fromarray(frame).crop(
+        (
+            max(0, round(x - half)),
+            max(0, round(y - half)),
+            min(width, round(x + half)),
+            min(height, round(y + half)),
+        )
     )
-    return image.crop(box)
 
 
 def letterbox(
@@ -75,12 +99,23 @@ def reference_pixels(
     height: int,
     width: int,
     *,
-    detector: FaceDetector | None = None,
-    margin: float = 0.5,
+    crop: Crop = "none",
+    boxes: FaceDetector | Any = None,
 ) -> Tensor:
-    """The reference as a one-frame video for the autoencoder: float32 [3, 1, H, W] in -1..1."""
+    """The reference as a one-frame video for the autoencoder: float32 [3, 1, H, W] in -1..1.
+
+    The model's input of training and of sampling is made here.
+
+    Args:
+        crop: the whole picture, or what of it is cut out around the largest of `boxes`.
+        boxes: of faces or of heads, as `crop` says; see `crop_to_face`.
+    """
     opened = open_image(image)
-    if detector is not None:
-        opened = crop_to_face(opened, detector, margin=margin)
-    array = np.asarray(letterbox(opened, height, width))
-    return torch.from_numpy(array.copy()).permute(2, 0, 1)[:, None].float() / 127.5 - 1.0
+    if crop != "none":
+        opened = crop_to_face(opened, boxes, margin=CROPS[crop])
+    return image_tensor(letterbox(opened, height, width))
+
+
+def image_tensor(image: Image.Image) -> Tensor:
+    """An RGB image as float32 [3, 1, H, W] in -1..1."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[:, None].float() / 127.5 - 1.0

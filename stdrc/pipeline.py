@@ -15,26 +15,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, LTX2Pipeline
-from diffusers.pipelines.ltx2.pipeline_ltx2 import calculate_shift, retrieve_timesteps
 from diffusers.pipelines.ltx2.pipeline_output import LTX2PipelineOutput
 from diffusers.utils import logging
 from torch import Tensor
 
 from stdrc.conditions import EncodedReference, EncodedText
+from stdrc.encoders import ConditionEncoders
 from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
-from stdrc.images import FaceDetector, ReferenceImage, reference_pixels
+from stdrc.images import Crop, FaceDetector
 from stdrc.loading import check_checkpoint, saved_dtype
-from stdrc.lora import read_lora
 from stdrc.positions import ReferencePlacement
-from stdrc.sampling import GuidedVelocity, Sampler, check_sigmas, sample_euler
+from stdrc.presets import resolve_guidance
+from stdrc.sampling import GuidedVelocity, Sampler, noise_levels, sample_euler
 from stdrc.sequence import TokenSequence
 
 logger = logging.get_logger(__name__)
-
-#: LoRAs whose silence about their placement was remarked on; once is enough.
-_SILENT: set[str] = set()
 
 
 class _Interrupted(Exception):
@@ -57,7 +53,20 @@ class STDRCOutput(LTX2PipelineOutput):
     remarks: list[list[str]] = field(default_factory=list)
 
 
-class STDRCPipeline(LTX2Pipeline):
+@dataclass(frozen=True)
+class _VideoSize:
+    """In pixels, and what of it is left in the latents."""
+
+    height: int
+    width: int
+    num_frames: int
+    frame_rate: float
+    frames: int
+    rows: int
+    columns: int
+
+
+class STDRCPipeline(ConditionEncoders):
     """Identity-preserving text-to-video: a face image and a prompt in, a video of that person out.
 
     Load any LTX-2.x repository in diffusers format with `from_pretrained`, then an ST-DRC LoRA with
@@ -65,6 +74,7 @@ class STDRCPipeline(LTX2Pipeline):
 
     Args:
         placement: the placement this checkpoint was trained with, as `ReferencePlacement.to_dict`.
+        crop: what its references were cut to in training: "none", "face", "head" or not stated.
         default_size: {"height", "width", "num_frames", "frame_rate"} used where a call names none.
         (others): as in `diffusers.LTX2Pipeline`.
 
@@ -90,6 +100,7 @@ class STDRCPipeline(LTX2Pipeline):
         prompt_enhancer=None,
         duration_head=None,
         placement=None,
+        crop=None,
         default_size=None,
     ):
         super().__init__(
@@ -107,10 +118,11 @@ class STDRCPipeline(LTX2Pipeline):
         )
         self.register_to_config(
             placement=dict(placement) if placement else None,
+            crop=crop,
             default_size=dict(default_size) if default_size else None,
         )
-        self._adapter_placements: dict[str, ReferencePlacement | None] = {}
-        self._before_fusing: list[dict[str, Any] | None] = []
+        self._about: dict[str, dict[str, Any]] = {}
+        self._before_fusing: dict[str, Any] | None = None
 
     # Loading
 
@@ -145,241 +157,6 @@ class STDRCPipeline(LTX2Pipeline):
             reason = str(error).strip().splitlines()[0]
             raise STDRCError(f"The checkpoint {name} cannot be loaded: {reason}") from error
 
-    def load_lora_weights(
-        self, pretrained_model_name_or_path_or_dict, adapter_name=None, hotswap=False, **kwargs
-    ):
-        """Load a LoRA of any maker beside those already loaded, and its placement with it.
-
-        Files of diffusers, ltx-trainer, ComfyUI, PEFT and Kohya are read with the scale that they
-        state. Unlike in diffusers, adapters loaded before stay active.
-
-        Args:
-            pretrained_model_name_or_path_or_dict: a safetensors file, a folder, a hub id, or
-                tensors by name.
-            adapter_name: none: diffusers numbers them.
-            hotswap, kwargs: as in diffusers (`weight_name`, `revision`, `cache_dir`, ...).
-
-        Raises:
-            STDRCError: if not all of the file fits (see `stdrc.lora.read_lora`), or if it was
-                trained with another placement than a LoRA that is active. Nothing is loaded then.
-        """
-        peft = {k: kwargs.pop(k) for k in ("low_cpu_mem_usage",) if k in kwargs}
-        modules = {"transformer": self.transformer, "connectors": self.connectors}
-        modules = {name: module for name, module in modules.items() if module is not None}
-        kwargs.pop("use_safetensors", None)  # always
-        lora = read_lora(pretrained_model_name_or_path_or_dict, modules, **kwargs)
-        active = [] if hotswap else self.get_active_adapters()
-        stated = lora.about.get("placement")
-        placement = ReferencePlacement.parse(stated) if stated else None
-        known = self._placement_of(active)
-        if placement is not None and known is not None and placement != known:
-            raise STDRCError(
-                f"{lora.name} was trained with the reference placed as '{placement}' and "
-                f"{', '.join(active)} as '{known}'; one reference can't stand in both places."
-            )
-        before = set(self._adapters())
-        super().load_lora_weights(lora.tensors, adapter_name=adapter_name, hotswap=hotswap, **peft)
-        for name in set(self._adapters()) - before or {adapter_name}:
-            self._adapter_placements[name] = placement
-        for module in modules.values():
-            here = [n for n in self._adapters() if n in getattr(module, "peft_config", {})]
-            if keep := [n for n in here if n in active or n not in before]:
-                module.set_adapter(keep)
-        if not lora.about and lora.name not in _SILENT:
-            _SILENT.add(lora.name)
-            logger.warning(
-                "%s doesn't say which reference placement it was trained with; the reference is "
-                "placed as '%s' unless a call says otherwise.",
-                lora.name,
-                self.trained_placement or ReferencePlacement.tass(),
-            )
-
-    def _adapters(self) -> list[str]:
-        return sorted({name for names in self.get_list_adapters().values() for name in names})
-
-    def _placement_of(self, adapters: Sequence[str]) -> ReferencePlacement | None:
-        """The placement that these LoRAs were trained with; None where none of them says."""
-        stated = {name: self._adapter_placements.get(name) for name in adapters}
-        different = {str(p): name for name, p in stated.items() if p is not None}
-        if len(different) > 1:
-            raise STDRCError(
-                "These LoRAs were trained with different placements of the reference: "
-                + ", ".join(f"{name} as '{p}'" for p, name in different.items())
-                + "; activate one."
-            )
-        return next((p for p in stated.values() if p is not None), None)
-
-    def set_adapters(self, adapter_names, adapter_weights=None):
-        """As diffusers'.
-
-        Raises:
-            STDRCError: if two of them were trained with different placements.
-        """
-        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
-        self._placement_of(names)
-        super().set_adapters(adapter_names, adapter_weights)
-
-    def delete_adapters(self, adapter_names):
-        """As diffusers', and forgets their placements."""
-        super().delete_adapters(adapter_names)
-        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
-            self._adapter_placements.pop(name, None)
-
-    def unload_lora_weights(self):
-        """As diffusers', and forgets the LoRAs' placements; a fused one's stays."""
-        super().unload_lora_weights()
-        self._adapter_placements.clear()
-
-    def fuse_lora(self, components=("transformer",), lora_scale=1.0, adapter_names=None, **kwargs):
-        """As diffusers'; the checkpoint is from now on one of the LoRA's placement."""
-        names = self.get_active_adapters() if adapter_names is None else adapter_names
-        placement = self._placement_of(names)
-        super().fuse_lora(
-            components=list(components),
-            lora_scale=lora_scale,
-            adapter_names=adapter_names,
-            **kwargs,
-        )
-        if placement is not None:
-            self._before_fusing.append(self.config.get("placement"))
-            self.register_to_config(placement=placement.to_dict())
-
-    def unfuse_lora(self, components=("transformer",), **kwargs):
-        """As diffusers', and the checkpoint is again what it was."""
-        super().unfuse_lora(components=list(components), **kwargs)
-        if self._before_fusing:
-            self.register_to_config(placement=self._before_fusing[0])
-            self._before_fusing.clear()
-
-    @property
-    def trained_placement(self) -> ReferencePlacement | None:
-        """The placement the active LoRAs, or else the checkpoint, say they were trained with."""
-        placement = self._placement_of(self.get_active_adapters())
-        if placement is not None:
-            return placement
-        stated = self.config.get("placement")
-        return ReferencePlacement.parse(stated) if stated else None
-
-    # Encoding
-
-    @torch.no_grad()
-    def encode_text(self, prompts: str | Sequence[str], *, strict: bool = False) -> EncodedText:
-        """Prompts to what the transformer reads, each unique one encoded once.
-
-        One prompt a pass, so that an embedding never depends on what else is in the batch.
-
-        Args:
-            prompts: one or B of them. Of one that is longer than the tokenizer's limit the rest is
-                not read; that is warned about and kept in `remarks`.
-            strict: such a prompt is refused instead.
-
-        Raises:
-            STDRCError: if `strict` and a prompt is too long.
-        """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        device = self._execution_device
-        encoded: dict[str, EncodedText] = {}
-        for prompt in dict.fromkeys(prompts):
-            remark = self._cut(prompt)
-            if remark and strict:
-                raise STDRCError(f"{remark[:1].upper()}{remark[1:]}; shorten it.")
-            if remark:
-                logger.warning("%s.", remark)
-            embeds, mask, _, _ = self.encode_prompt(
-                [prompt],
-                do_classifier_free_guidance=False,
-                max_sequence_length=self.prompt_limit,
-                device=device,
-            )
-            video, audio, mask = self.connectors(
-                embeds, mask, padding_side=self.tokenizer.padding_side
-            )
-            encoded[prompt] = EncodedText(video, audio, mask, (remark,))
-        return EncodedText.cat([encoded[prompt] for prompt in prompts])
-
-    @property
-    def prompt_limit(self) -> int:
-        """Tokens of a prompt that the model reads."""
-        return min(self.tokenizer_max_length, 1024)
-
-    def _cut(self, prompt: str) -> str:
-        """What is lost of a prompt, in words; "" where nothing is."""
-        tokens = self.tokenizer(prompt.strip(), truncation=False).input_ids
-        if len(tokens) <= self.prompt_limit:
-            return ""
-        lost = self.tokenizer.decode(tokens[self.prompt_limit :][:8], skip_special_tokens=True)
-        return (
-            f"the prompt has {len(tokens)} tokens and the model reads {self.prompt_limit}; what "
-            f"follows from {lost.strip()!r} on is not read"
-        )
-
-    @torch.no_grad()
-    def encode_reference(
-        self,
-        references: Sequence[ReferenceImage | Sequence[ReferenceImage]],
-        height: int,
-        width: int,
-        *,
-        detector: FaceDetector | None = None,
-        margin: float = 0.5,
-    ) -> EncodedReference:
-        """Reference images to clean latent tokens.
-
-        Args:
-            references: one entry a sample, an image or several of them; the same number everywhere.
-            height, width: the video's size in pixels.
-            detector: crops every image around its largest face first.
-            margin: of that crop, in face sizes.
-        """
-        self._check_size(height, width)
-        samples = [list(r) if isinstance(r, list | tuple) else [r] for r in references]
-        counts = {len(sample) for sample in samples}
-        if len(counts) != 1 or 0 in counts:
-            raise STDRCError(
-                "Every sample of a batch takes the same number of references, at least one; "
-                f"given are {sorted(counts)}."
-            )
-        tokens = [
-            torch.cat(
-                [
-                    self._encode_image(
-                        reference_pixels(image, height, width, detector=detector, margin=margin)
-                    )
-                    for image in sample
-                ]
-            )
-            for sample in samples
-        ]
-        scale = self.vae_spatial_compression_ratio
-        return EncodedReference(torch.stack(tokens), height // scale, width // scale)
-
-    def _encode_image(self, pixels: Tensor) -> Tensor:
-        """[3, 1, H, W] in -1..1 -> [1, h*w, C], the mode of the posterior, normalised."""
-        pixels = pixels[None].to(device=self._execution_device, dtype=self.vae.dtype)
-        latents = self.vae.encode(pixels).latent_dist.mode().float()
-        latents = self._normalize_latents(
-            latents, self.vae.latents_mean, self.vae.latents_std, self.vae.config.scaling_factor
-        )
-        return self._pack_latents(
-            latents, self.transformer_spatial_patch_size, self.transformer_temporal_patch_size
-        )
-
-    def _check_size(self, height: int, width: int, num_frames: int | None = None) -> None:
-        unit = self.vae_spatial_compression_ratio * self.transformer_spatial_patch_size
-        for name, value in (("height", height), ("width", width)):
-            if value <= 0 or value % unit:
-                near = max(unit, round(value / unit) * unit)
-                raise STDRCError(
-                    f"The {name} must be a multiple of {unit} pixels, not {value}; use {near}."
-                )
-        if num_frames is not None:
-            unit = self.vae_temporal_compression_ratio
-            if num_frames < 1 or (num_frames - 1) % unit:
-                near = max(0, round((num_frames - 1) / unit)) * unit + 1
-                raise STDRCError(
-                    f"The number of frames must be {unit}k+1, not {num_frames}; use {near}."
-                )
-
     # Sampling
 
     @torch.no_grad()
@@ -390,27 +167,31 @@ class STDRCPipeline(LTX2Pipeline):
         reference: Any = None,
         *,
         placement: str | Mapping[str, Any] | ReferencePlacement | None = None,
+        crop: Crop | None = None,
+        reference_boxes: Any = None,
+        face_detector: FaceDetector | None = None,
         guidance: ThreeStreamGuidance | Mapping[str, Any] | None = None,
+        preset: str | None = None,
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
         frame_rate: float | None = None,
-        num_inference_steps: int = 30,
+        schedule: str = "dev",
+        num_inference_steps: int | None = None,
         sigmas: Sequence[float] | None = None,
+        sampler: Sampler = sample_euler,
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         prompt_embeds: EncodedText | None = None,
         negative_prompt_embeds: EncodedText | None = None,
         reference_latents: EncodedReference | None = None,
-        face_detector: FaceDetector | None = None,
         audio: bool = False,
         audio_latents: Tensor | None = None,
         decode_timestep: float = 0.0,
         decode_noise_scale: float | None = None,
-        sampler: Sampler = sample_euler,
         attention_kwargs: dict[str, Any] | None = None,
-        callback_on_step_end: Callable[..., dict[str, Tensor]] | None = None,
+        callback_on_step_end: Callable[..., dict[str, Tensor] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         strict: bool = False,
         output_type: str = "np",
@@ -420,26 +201,35 @@ class STDRCPipeline(LTX2Pipeline):
 
         Args:
             prompt: one prompt or B of them; or `prompt_embeds` from `encode_text`.
-            negative_prompt: what "no text" means; one for all or one each; none: the empty one.
+            negative_prompt: what "no text" means; one for all or one each; none: the preset's, else
+                the empty one.
             reference: with one prompt, an image or a list of images of the person; with B prompts,
                 one image for all or a list of B, each an image or a list of the same length. An
                 image is a path, a PIL image, an array or a tensor. Or `reference_latents` from
                 `encode_reference`. None runs plain text-to-video.
             placement: name, mapping or `ReferencePlacement`; None takes the one the checkpoint was
                 trained with, else TASS. Another one than the checkpoint's is warned about.
+            crop, reference_boxes, face_detector: what of the references is shown to the model, and
+                where that is: boxes nested as the references are, or what finds them. As
+                `encode_reference` takes them; by default as the checkpoint was trained.
             guidance: `ThreeStreamGuidance` or a mapping of its arguments.
+            preset: "ltx23" for Lightricks' own guidance and negative prompt (see `presets`).
             height, width: pixels, multiples of the autoencoder's factor (32 for LTX-2.3).
             num_frames: 8k+1 for LTX-2.3; 4k+1 for the miniature.
-            frame_rate: frames a second; it sets the temporal coordinates.
-            num_inference_steps: denoising steps; `sigmas` overrides them, values in 0..1.
-            seeds: one a sample, so that a sample's video does not depend on the batch; or
+            frame_rate: frames per second; it sets the temporal coordinates.
+            schedule: "dev", the scheduler's noise levels, shifted by the number of video tokens; or
+                "distilled", the eight levels of the distilled model and LoRA as they are, by
+                default without guidance.
+            num_inference_steps: denoising steps; none: 30, or the distilled schedule's.
+            sigmas: noise levels in 0..1, descending, in place of evenly spaced ones ("dev") or of
+                the eight ("distilled"); the step to 0 is added.
+            sampler: walks from noise to video along the guided velocity; see `stdrc.sampling`.
+            seeds: one for each sample, so that a sample's video does not depend on the batch; or
                 `generator` as in diffusers.
             latents: starting noise [B, tokens, C], packed.
-            face_detector: crops references around the largest face.
             audio: also generate sound; otherwise the two modalities are isolated and one silent
                 token stands for the sound.
             decode_timestep, decode_noise_scale: for autoencoders conditioned on a timestep.
-            sampler: walks from noise to video along the guided velocity; see `stdrc.sampling`.
             callback_on_step_end: called as callback(pipeline, step, timestep, {"latents": ...}).
             strict: refuse a prompt that is too long for the model, instead of warning.
             output_type: "np" float [B, T, H, W, 3] in 0..1, "pt" [B, T, 3, H, W], "pil", "latent".
@@ -450,202 +240,254 @@ class STDRCPipeline(LTX2Pipeline):
         Raises:
             STDRCError: for sizes, frames, images, placements or weights that cannot be used.
         """
-        size = self.config.get("default_size") or {}
-        height = int(size.get("height", 512) if height is None else height)
-        width = int(size.get("width", 768) if width is None else width)
-        num_frames = int(size.get("num_frames", 121) if num_frames is None else num_frames)
-        frame_rate = float(size.get("frame_rate", 24.0) if frame_rate is None else frame_rate)
-        self._check_size(height, width, num_frames)
-        if not 0 < frame_rate < float("inf"):
-            raise STDRCError(f"The frame rate must be a positive number, not {frame_rate}.")
-        if num_inference_steps < 1:
-            raise STDRCError(f"At least one step is needed, not {num_inference_steps}.")
-        guidance = ThreeStreamGuidance.parse(guidance or ThreeStreamGuidance())
+        size = self._resolve_size(height, width, num_frames, frame_rate)
+        guidance, negative_prompt = resolve_guidance(guidance, negative_prompt, preset, schedule)
         placement = self._resolve_placement(placement)
 
         # 1. Text: every stream's embeddings
-        if prompt_embeds is None:
-            if prompt is None:
-                raise STDRCError("Give a prompt, or prompt_embeds from encode_text.")
-            prompt_embeds = self.encode_text(prompt, strict=strict)
-        batch_size = len(prompt_embeds)
-        if negative_prompt_embeds is None:
-            negative_prompt = "" if negative_prompt is None else negative_prompt
-            negatives = (
-                [negative_prompt] * batch_size
-                if isinstance(negative_prompt, str)
-                else list(negative_prompt)
-            )
-            if any(not s.has_text for s in self._all_streams(guidance)):
-                negative_prompt_embeds = self.encode_text(negatives, strict=strict)
-            else:  # never read; neither is what was cut off it
-                negative_prompt_embeds = replace(prompt_embeds, remarks=())
-        if len(negative_prompt_embeds) == 1:
-            negative_prompt_embeds = negative_prompt_embeds[[0] * batch_size]
-        if len(negative_prompt_embeds) != batch_size:
-            raise STDRCError(
-                f"{batch_size} prompts need one negative prompt or {batch_size}, "
-                f"not {len(negative_prompt_embeds)}."
-            )
+        text, negative = self._texts(
+            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, guidance, strict
+        )
 
         # 2. Reference: clean tokens and where they stand
-        if reference_latents is None and reference is not None:
-            reference_latents = self.encode_reference(
-                self._split_references(reference, batch_size),
-                height,
-                width,
-                detector=face_detector,
-            )
-        if reference_latents is not None and len(reference_latents) == 1:
-            reference_latents = reference_latents[[0] * batch_size]
-        if reference_latents is not None and len(reference_latents) != batch_size:
-            raise STDRCError(
-                f"{batch_size} prompts need one reference or {batch_size}, "
-                f"not {len(reference_latents)}."
-            )
-        # 3. Noise
-        device = self._execution_device
-        generator = self._make_generators(seeds, generator, batch_size)
-        frames = (num_frames - 1) // self.vae_temporal_compression_ratio + 1
-        rows = height // self.vae_spatial_compression_ratio
-        columns = width // self.vae_spatial_compression_ratio
-        latents = self.prepare_latents(
-            batch_size,
-            self.transformer.config.in_channels,
-            height,
-            width,
-            num_frames,
-            dtype=torch.float32,
-            device=device,
-            generator=generator,
-            latents=latents,
+        references = self._references(
+            reference,
+            reference_latents,
+            len(text),
+            size,
+            placement,
+            {"crop": crop, "reference_boxes": reference_boxes, "face_detector": face_detector},
         )
-        sound, audio_frames = None, 1
-        if audio:
-            rate = self.audio_sampling_rate / self.audio_hop_length
-            rate /= self.audio_vae_temporal_compression_ratio
-            audio_frames = round(num_frames / frame_rate * rate)
-            sound = self.prepare_audio_latents(
-                batch_size,
-                num_channels_latents=self.audio_vae.config.latent_channels,
-                audio_latent_length=audio_frames,
-                num_mel_bins=self.audio_vae.config.mel_bins,
-                dtype=torch.float32,
-                device=device,
-                generator=generator,
-                latents=audio_latents,
-            )
 
-        # 4. Noise schedule: its shift depends on the video's tokens only
-        config = self.scheduler.config
-        if not isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler) or config.get(
-            "stochastic_sampling"
-        ):
-            raise STDRCError(
-                "The noise levels come from a FlowMatchEulerDiscreteScheduler without "
-                f"stochastic_sampling, not from {type(self.scheduler).__name__}; to sample in "
-                "another way, pass sampler= a function such as stdrc.sampling.sample_euler."
-            )
-        mu = calculate_shift(
-            latents.shape[1],
-            config.get("base_image_seq_len", 1024),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.95),
-            config.get("max_shift", 2.05),
+        # 3. Noise
+        generator = self._make_generators(seeds, generator, len(text))
+        latents, sound = self._noise(len(text), size, generator, latents, audio, audio_latents)
+        levels, timesteps = noise_levels(
+            self.scheduler,
+            schedule,
+            num_inference_steps,
+            sigmas,
+            tokens=latents.shape[1],
+            device=latents.device,
         )
-        steps = num_inference_steps
-        levels = np.linspace(1.0, 1 / steps, steps) if sigmas is None else check_sigmas(sigmas)
-        timesteps, steps = retrieve_timesteps(self.scheduler, steps, device, sigmas=levels, mu=mu)
-        if not torch.isfinite(self.scheduler.sigmas).all():
-            # The stretch to `shift_terminal` divides by the distance between first and last level.
-            raise STDRCError(
-                f"This checkpoint's noise schedule is not defined for {len(levels)} step(s); "
-                "take at least 2."
-            )
-        if not guidance.linear and float(self.scheduler.sigmas[-2]) <= 0:
+        if not guidance.linear and float(levels[-2]) <= 0:
             raise STDRCError(
                 "The last of sigmas is 0, where rescale and parallel are not defined; leave it "
                 "out, the step to 0 is added."
             )
         self._num_timesteps = len(timesteps)
-        self._interrupt = False
 
-        # 5. Positions
-        memory, references = None, 0
-        if reference_latents is not None:
-            if (reference_latents.height, reference_latents.width) != (rows, columns):
-                raise STDRCError(
-                    "The encoded references belong to another video size: "
-                    f"{reference_latents.height} x {reference_latents.width} latents "
-                    f"instead of {rows} x {columns}."
-                )
-            references = reference_latents.tokens.shape[1]
-            memory = reference_latents.tokens.flatten(1, 2).to(device)  # [B, K*h*w, C]
+        # 4. The guided velocity
         sequence = TokenSequence.of(
             self.transformer.rope,
-            placement if references else None,
-            references=references,
-            frames=frames,
-            height=rows,
-            width=columns,
-            fps=frame_rate,
-            device=device,
+            placement if references is not None else None,
+            references=0 if references is None else references.tokens.shape[1],
+            frames=size.frames,
+            height=size.rows,
+            width=size.columns,
+            fps=size.frame_rate,
+            device=latents.device,
         )
-
-        # 6. Denoise
         velocity = GuidedVelocity(
             self.transformer,
             sequence,
             guidance,
-            prompt_embeds,
-            negative_prompt_embeds,
-            reference=memory,
+            text,
+            negative,
+            # [B, K*h*w, C]
+            reference=None if references is None else references.tokens.flatten(1, 2),
             audio=None if sound is None else (sound.shape[1], sound.shape[2]),
             attention_kwargs=attention_kwargs,
         )
-        with self.progress_bar(total=steps) as progress:
 
-            def after(i: int, x: Tensor) -> Tensor:
-                self._current_timestep = timesteps[i]
-                if callback_on_step_end is not None:
-                    video, heard = velocity.split(x)
-                    state = {"latents": video}
-                    wanted = {k: state[k] for k in callback_on_step_end_tensor_inputs}
-                    changed = callback_on_step_end(self, i, timesteps[i], wanted) or {}
-                    x = velocity.join(changed.get("latents", video), heard)
-                progress.update()
-                if self._interrupt:
-                    raise _Interrupted(x)
-                return x
-
-            sigmas = self.scheduler.sigmas.to(device)
+        # 5. Denoise
+        with self.progress_bar(total=len(timesteps)) as progress:
+            after = self._after_step(
+                velocity,
+                timesteps,
+                progress,
+                callback_on_step_end,
+                callback_on_step_end_tensor_inputs,
+            )
             try:
-                x = sampler(velocity, velocity.join(latents, sound), sigmas, after)
+                x = sampler(velocity, velocity.join(latents, sound), levels, after)
             except _Interrupted as stopped:
                 x = stopped.x
         latents, sound = velocity.split(x)
 
-        # 7. Decode the video; the reference never was part of `latents`
-        latents = self._unpack_latents(
-            latents,
-            frames,
-            rows,
-            columns,
-            self.transformer_spatial_patch_size,
-            self.transformer_temporal_patch_size,
+        # 6. Decode the video; the reference never was part of `latents`
+        video = self._decode(
+            latents, size, generator, decode_timestep, decode_noise_scale, output_type
         )
-        video = self._decode(latents, generator, decode_timestep, decode_noise_scale, output_type)
-        waveform = None
-        if sound is not None:
-            waveform = self._decode_audio(sound, audio_frames, output_type)
+        waveform = None if sound is None else self._decode_audio(sound, output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return video, waveform
         remarks = [
             [text for text in (given, f"negative: {against}" if against else "") if text]
-            for given, against in zip(prompt_embeds.remarks, negative_prompt_embeds.remarks)
+            for given, against in zip(text.remarks, negative.remarks)
         ]
         return STDRCOutput(frames=video, audio=waveform, remarks=remarks)
+
+    def _resolve_size(
+        self,
+        height: int | None,
+        width: int | None,
+        num_frames: int | None,
+        frame_rate: float | None,
+    ) -> _VideoSize:
+        stated = self.config.get("default_size") or {}
+        height = int(stated.get("height", 512) if height is None else height)
+        width = int(stated.get("width", 768) if width is None else width)
+        num_frames = int(stated.get("num_frames", 121) if num_frames is None else num_frames)
+        frame_rate = float(stated.get("frame_rate", 24.0) if frame_rate is None else frame_rate)
+        self._check_size(height, width, num_frames)
+        if not 0 < frame_rate < float("inf"):
+            raise STDRCError(f"The frame rate must be a positive number, not {frame_rate}.")
+        return _VideoSize(
+            height,
+            width,
+            num_frames,
+            frame_rate,
+            frames=(num_frames - 1) // self.vae_temporal_compression_ratio + 1,
+            rows=height // self.vae_spatial_compression_ratio,
+            columns=width // self.vae_spatial_compression_ratio,
+        )
+
+    def _texts(
+        self,
+        prompt: str | Sequence[str] | None,
+        negative_prompt: str | Sequence[str],
+        text: EncodedText | None,
+        negative: EncodedText | None,
+        guidance: ThreeStreamGuidance,
+        strict: bool,
+    ) -> tuple[EncodedText, EncodedText]:
+        """The prompts, and as many of what "no text" means."""
+        if text is None:
+            if prompt is None:
+                raise STDRCError("Give a prompt, or prompt_embeds from encode_text.")
+            text = self.encode_text(prompt, strict=strict)
+        count = len(text)
+        if negative is None:
+            against = negative_prompt
+            against = [against] * count if isinstance(against, str) else list(against)
+            if any(not s.has_text for s in self._all_streams(guidance)):
+                negative = self.encode_text(against, strict=strict)
+            else:  # never read; neither is what was cut off it
+                negative = replace(text, remarks=())
+        if len(negative) == 1:
+            negative = negative[[0] * count]
+        if len(negative) != count:
+            raise STDRCError(
+                f"{count} prompts need one negative prompt or {count}, not {len(negative)}."
+            )
+        return text, negative
+
+    def _references(
+        self,
+        reference: Any,
+        encoded: EncodedReference | None,
+        count: int,
+        size: _VideoSize,
+        placement: ReferencePlacement,
+        cut: Mapping[str, Any],
+    ) -> EncodedReference | None:
+        """References for each of `count` samples, or None."""
+        boxes, detector = cut["reference_boxes"], cut["face_detector"]
+        idle = [name for name, value in cut.items() if value is not None]
+        if idle and (reference is None or encoded is not None):
+            raise STDRCError(
+                f"{idle[0]} would do nothing: "
+                + ("the references are encoded already." if encoded else "there is no reference.")
+            )
+        if boxes is not None and detector is not None:
+            raise STDRCError("Give reference_boxes or a face_detector, not both.")
+        d = placement.downscale
+        if encoded is None:
+            if reference is None:
+                return None
+            samples = self._split_references(reference, count)
+            encoded = self.encode_reference(
+                samples,
+                size.height,
+                size.width,
+                crop=cut["crop"],
+                boxes=detector if boxes is None else boxes,
+                downscale=d,
+            )
+        if len(encoded) == 1:
+            encoded = encoded[[0] * count]
+        if len(encoded) != count:
+            raise STDRCError(f"{count} prompts need one reference or {count}, not {len(encoded)}.")
+        if (encoded.height * d, encoded.width * d) != (size.rows, size.columns):
+            raise STDRCError(
+                "The encoded references belong to another video size: "
+                f"{encoded.height} x {encoded.width} latents "
+                f"instead of {size.rows / d:g} x {size.columns / d:g}."
+            )
+        return replace(encoded, tokens=encoded.tokens.to(self._execution_device))
+
+    def _noise(
+        self,
+        count: int,
+        size: _VideoSize,
+        generator: Any,
+        latents: Tensor | None,
+        audio: bool,
+        audio_latents: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Starting points [B, N, C] of the video and, with `audio`, [B, M, A] of the sound."""
+        shared = {"dtype": torch.float32, "device": self._execution_device, "generator": generator}
+        latents = self.prepare_latents(
+            count,
+            self.transformer.config.in_channels,
+            size.height,
+            size.width,
+            size.num_frames,
+            latents=latents,
+            **shared,
+        )
+        if not audio:
+            if audio_latents is not None:
+                raise STDRCError("audio_latents would do nothing: audio is off; set audio=True.")
+            return latents, None
+        rate = self.audio_sampling_rate / self.audio_hop_length
+        rate /= self.audio_vae_temporal_compression_ratio
+        sound = self.prepare_audio_latents(
+            count,
+            num_channels_latents=self.audio_vae.config.latent_channels,
+            audio_latent_length=round(size.num_frames / size.frame_rate * rate),
+            num_mel_bins=self.audio_vae.config.mel_bins,
+            latents=audio_latents,
+            **shared,
+        )
+        return latents, sound
+
+    def _after_step(
+        self,
+        velocity: GuidedVelocity,
+        timesteps: Tensor,
+        progress: Any,
+        callback: Callable[..., dict[str, Tensor] | None] | None,
+        inputs: Sequence[str],
+    ) -> Callable[[int, Tensor], Tensor]:
+        """What the sampler calls after each step: the caller's callback, in diffusers' form."""
+        self._interrupt = False
+
+        def after(i: int, x: Tensor) -> Tensor:
+            self._current_timestep = timesteps[i]
+            if callback is not None:
+                video, sound = velocity.split(x)
+                state = {"latents": video}
+                changed = callback(self, i, timesteps[i], {k: state[k] for k in inputs}) or {}
+                x = velocity.join(changed.get("latents", video), sound)
+            progress.update()
+            if self._interrupt:
+                raise _Interrupted(x)
+            return x
+
+        return after
 
     @staticmethod
     def _all_streams(guidance: ThreeStreamGuidance) -> set[Stream]:
@@ -704,12 +546,21 @@ class STDRCPipeline(LTX2Pipeline):
     def _decode(
         self,
         latents: Tensor,
+        size: _VideoSize,
         generator: Any,
         decode_timestep: float,
         decode_noise_scale: float | None,
         output_type: str,
     ) -> Any:
-        """[B, C, t, h, w] normalised latents to frames, one sample a pass."""
+        """[B, N, C] normalised latents to frames, one sample a pass."""
+        latents = self._unpack_latents(
+            latents,
+            size.frames,
+            size.rows,
+            size.columns,
+            self.transformer_spatial_patch_size,
+            self.transformer_temporal_patch_size,
+        )
         mean, std = self.vae.latents_mean, self.vae.latents_std
         factor = self.vae.config.scaling_factor
         if output_type == "latent":
@@ -729,11 +580,12 @@ class STDRCPipeline(LTX2Pipeline):
             videos.append(self.vae.decode(sample, timestep, return_dict=False)[0])
         return self.video_processor.postprocess_video(torch.cat(videos), output_type=output_type)
 
-    def _decode_audio(self, sound: Tensor, audio_frames: int, output_type: str) -> Tensor:
+    def _decode_audio(self, sound: Tensor, output_type: str) -> Tensor:
+        """[B, M, A] normalised latents to a waveform [B, channels, samples]."""
         vae = self.audio_vae
         sound = self._denormalize_audio_latents(sound, vae.latents_mean, vae.latents_std)
         mel_bins = vae.config.mel_bins // self.audio_vae_mel_compression_ratio
-        sound = self._unpack_audio_latents(sound, audio_frames, num_mel_bins=mel_bins)
+        sound = self._unpack_audio_latents(sound, sound.shape[1], num_mel_bins=mel_bins)
         if output_type == "latent":
             return sound
         return self.vocoder(vae.decode(sound.to(vae.dtype), return_dict=False)[0])

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.pipelines.ltx2.pipeline_ltx2 import calculate_shift, retrieve_timesteps
+from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
 from torch import Tensor
 
 from stdrc.conditions import EncodedText
@@ -93,6 +96,71 @@ def check_sigmas(sigmas: Sequence[float] | Tensor | np.ndarray) -> np.ndarray:
     return levels
 
 
+def noise_levels(
+    scheduler: Any,
+    schedule: str,
+    steps: int | None,
+    sigmas: Sequence[float] | None,
+    *,
+    tokens: int,
+    device: torch.device | str,
+) -> tuple[Tensor, Tensor]:
+    """The noise levels of a sampling, and the timesteps that callbacks are told.
+
+    Args:
+        scheduler: the checkpoint's `FlowMatchEulerDiscreteScheduler`.
+        schedule: "dev" or "distilled"; see `STDRCPipeline.__call__`.
+        steps: how many; None: the schedule's own number.
+        sigmas: in place of the schedule's levels.
+        tokens: of the video, which the "dev" schedule is shifted by; the reference's don't count.
+
+    Returns:
+        [S + 1] descending, the last 0, and [S].
+
+    Raises:
+        STDRCError: another scheduler, a number of steps that the schedule hasn't got, or bad
+            sigmas.
+    """
+    if steps is not None and steps < 1:
+        raise STDRCError(f"At least one step is needed, not {steps}.")
+    config = scheduler.config
+    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or config.get(
+        "stochastic_sampling"
+    ):
+        raise STDRCError(
+            "The noise levels come from a FlowMatchEulerDiscreteScheduler without "
+            f"stochastic_sampling, not from {type(scheduler).__name__}; to sample in another way, "
+            "pass sampler= a function such as stdrc.sampling.sample_euler."
+        )
+    if schedule == "distilled":
+        given = check_sigmas(DISTILLED_SIGMA_VALUES if sigmas is None else sigmas)
+        if steps not in (None, len(given)):
+            raise STDRCError(
+                f"The distilled schedule has {len(given)} steps, not {steps}; leave "
+                "num_inference_steps out."
+            )
+        # As they are: the model was distilled at these levels, not at shifted ones.
+        levels = torch.tensor([*given, 0.0], dtype=torch.float32, device=device)
+        return levels, levels[:-1] * config.num_train_timesteps
+    steps = 30 if steps is None else steps
+    given = np.linspace(1.0, 1 / steps, steps) if sigmas is None else check_sigmas(sigmas)
+    mu = calculate_shift(
+        tokens,
+        config.get("base_image_seq_len", 1024),
+        config.get("max_image_seq_len", 4096),
+        config.get("base_shift", 0.95),
+        config.get("max_shift", 2.05),
+    )
+    timesteps, _ = retrieve_timesteps(scheduler, steps, device, sigmas=given, mu=mu)
+    if not torch.isfinite(scheduler.sigmas).all():
+        # The stretch to `shift_terminal` divides by the distance between first and last level.
+        raise STDRCError(
+            f"This checkpoint's noise schedule is not defined for {len(given)} step(s); "
+            "take at least 2."
+        )
+    return scheduler.sigmas.to(device), timesteps
+
+
 @dataclass
 class GuidedVelocity:
     """v(x, sigma) under three-stream guidance, with all that stays the same from step to step.
@@ -109,6 +177,10 @@ class GuidedVelocity:
         audio: (M, A), how many audio tokens of which width are sampled along; None: the video
             alone, both modalities isolated, one silent token standing for the sound.
         attention_kwargs: as diffusers' transformer takes them.
+
+    Raises:
+        STDRCError: if the guidance perturbs blocks that this transformer hasn't got, or if it is
+            an LTX-2.0, which can't be perturbed.
     """
 
     transformer: Any
@@ -120,6 +192,20 @@ class GuidedVelocity:
     audio: tuple[int, int] | None = None
     attention_kwargs: dict[str, Any] | None = None
     _texts: dict[tuple[Stream, ...], EncodedText] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if not self.guidance.stg:
+            return
+        blocks = len(self.transformer.transformer_blocks)
+        if wrong := [b for b in self.guidance.stg_blocks if b >= blocks]:
+            raise STDRCError(
+                f"Guidance 'stg_blocks' names block {wrong[0]}; this transformer has 0 to "
+                f"{blocks - 1}."
+            )
+        if not self.transformer.config.perturbed_attn:
+            raise STDRCError(
+                "This checkpoint's attention can't be perturbed (it is an LTX-2.0); set stg to 0."
+            )
 
     def join(self, video: Tensor, audio: Tensor | None = None) -> Tensor:
         """The state that a sampler walks: video tokens, or both modalities [B, N*C + M*A]."""
@@ -156,8 +242,8 @@ class GuidedVelocity:
             audio = video.new_zeros(len(video), 1, width)
         of_video: dict[Stream, Tensor] = {}
         of_audio: dict[Stream, Tensor] = {}
-        for with_reference in (False, True):
-            group = tuple(s for s in streams if s.has_reference == with_reference)
+        for kind in ((False, False), (True, False), (False, True), (True, True)):
+            group = tuple(s for s in streams if (s.has_reference, s.perturbed) == kind)
             if group:
                 found = self._run(group, video, audio, sigma)
                 of_video.update(zip(group, found[0], strict=True))
@@ -167,7 +253,7 @@ class GuidedVelocity:
     def _run(
         self, group: tuple[Stream, ...], video: Tensor, audio: Tensor, sigma: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The streams of a group, which all have the reference or all lack it, in one pass."""
+        """The streams of a group, which agree in reference and perturbation, in one pass."""
         if group not in self._texts:
             self._texts[group] = EncodedText.cat(
                 [self.text if s.has_text else self.negative for s in group]
@@ -182,7 +268,8 @@ class GuidedVelocity:
         batch, frames = copies * len(video), audio.shape[1]
         coords = self.transformer.audio_rope.prepare_audio_coords(batch, frames, audio.device)
         name = "plain" if memory is None else "reference"
-        with self.transformer.cache_context(name):
+        perturbed = list(self.guidance.stg_blocks) if group[0].perturbed else None
+        with self.transformer.cache_context(f"{name} perturbed" if perturbed else name):
             of_video, of_audio = sequence.velocities(
                 self.transformer,
                 torch.cat([video] * copies).to(dtype),
@@ -195,6 +282,7 @@ class GuidedVelocity:
                 audio_encoder_attention_mask=text.mask,
                 audio_coords=coords,
                 isolate_modalities=self.audio is None,
+                spatio_temporal_guidance_blocks=perturbed,
                 attention_kwargs=self.attention_kwargs,
             )
         return of_video.float().chunk(copies), of_audio.float().chunk(copies)

@@ -24,11 +24,10 @@ from miniature.world.attributes import ClipAttributes
 from miniature.world.layouts import head_box
 from miniature.world.render import render_portrait
 from stdrc.augmentation import ReferenceAugmentation
-from stdrc.images import letterbox
+from stdrc.images import crop_square, letterbox
 from stdrc.pipeline import STDRCPipeline
 from stdrc.training.checkpoint import save_tensors, whole_file
 from stdrc.training.data import TrainingData, seeded
-from stdrc.training.encoding import crop_square
 from stdrc.training.objectives import face_coverage, face_crops
 
 #: Clips a file.

@@ -29,7 +29,7 @@ from media.files import file_sha256
 from media.video import DECODER, VideoReader
 from stdrc.augmentation import ReferenceAugmentation
 from stdrc.errors import STDRCError
-from stdrc.images import letterbox, open_image
+from stdrc.images import crop_square, letterbox, open_image
 from stdrc.pipeline import STDRCPipeline
 from stdrc.training.checkpoint import save_tensors, whole_file
 from stdrc.training.config import TrainConfig
@@ -600,27 +600,6 @@ class _RecentImages:
                 self.image = crop_square(frame, box, margin=0.15 if is_head else 0.5)
             self.source = source
         return self.image
-
-
-def crop_square(frame: np.ndarray, box: Box, margin: float) -> Image.Image:
-    """A square around a box, `margin` of its larger side added on every side, within the frame.
-
-    Args:
-        frame: uint8 [H, W, 3].
-        box: x0 y0 x1 y1 in pixels.
-        margin: >= 0.
-    """
-    half = max(box[2] - box[0], box[3] - box[1]) * (0.5 + margin)
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    height, width = frame.shape[:2]
-    return Image.fromarray(frame).crop(
-        (
-            max(0, round(x - half)),
-            max(0, round(y - half)),
-            min(width, round(x + half)),
-            min(height, round(y + half)),
-        )
-    )
 
 
 def _at(boxes: Sequence[Box | None] | None, number: int) -> Box | None:

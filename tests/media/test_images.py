@@ -100,7 +100,7 @@ def test_mtcnn_crops_a_real_face():
     assert 60 < crop.width < photograph.shape[1] / 3
     assert len(detector(np.asarray(crop))) == 1
     with pytest.raises(NoFaceError, match="No face was found"):
-        reference_pixels(np.full((200, 200, 3), 90, np.uint8), 64, 64, detector=detector)
+        reference_pixels(np.full((200, 200, 3), 90, np.uint8), 64, 64, crop="face", boxes=detector)
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,35 @@ def test_half_precision_is_projected_in_single():
     torch.testing.assert_close(half.double(), guidance.combine(wide), atol=2.0, rtol=1e-2)
 
 
+@given(w=weights, r=weights, s=weights, order=orders)
+def test_stg_adds_what_the_perturbation_takes_away(w, r, s, order):
+    v = predictions()
+    plain = ThreeStreamGuidance(w, r, order)
+    guidance = ThreeStreamGuidance(w, r, order, stg=s, stg_blocks=(0,))
+    expected = plain.combine(v) + s * (v[Stream.BOTH] - v[Stream.PERTURBED])
+    torch.testing.assert_close(guidance.combine(v), expected, atol=1e-9, rtol=1e-9)
+    alone = plain.combine(v, has_reference=False)
+    expected = alone + s * (v[Stream.TEXT] - v[Stream.PERTURBED_TEXT])
+    found = guidance.combine(v, has_reference=False)
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
+    for has_reference in (True, False):
+        coefficients = guidance.coefficients(has_reference=has_reference)
+        assert math.isclose(sum(coefficients.values()), 1.0, abs_tol=1e-9)
+        perturbed = [stream for stream in coefficients if stream.perturbed]
+        assert len(perturbed) == (1 if s else 0)
+    if not s:
+        assert guidance.coefficients() == plain.coefficients()
+    assert guidance.coefficients(1.0) == guidance.coefficients()
+
+
+def test_stg_acts_within_the_interval_and_before_rescaling():
+    v = predictions()
+    guidance = ThreeStreamGuidance(1, 1, interval=(0.2, 0.8), rescale=1.0, stg=2, stg_blocks=(0,))
+    assert guidance.coefficients(0.9) == {Stream.BOTH: 1.0}
+    spread, expected = (p.std((1, 2)) for p in (guidance.combine(v, 0.5), v[Stream.BOTH]))
+    torch.testing.assert_close(spread, expected)
+
+
 def test_outside_the_interval_only_the_conditional_stream_runs():
     guidance = ThreeStreamGuidance(3, 2, interval=(0.2, 0.8))
     assert guidance.coefficients(0.9) == {Stream.BOTH: 1.0}

@@ -4,8 +4,10 @@ import json
 import logging
 import re
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from stdrc.errors import STDRCError
@@ -243,14 +245,18 @@ def test_each_adapter_keeps_its_placement(pipe, tmp_path, caplog):
     assert len(re.findall(r"doesn't say which reference placement", caplog.text)) == 1
     assert pipe.get_active_adapters() == ["first", "second", "third"]
     assert str(pipe.trained_placement) == "strata"
-    with pytest.raises(STDRCError, match=r"placed as 'tass' and .* as 'strata'"):
+    with pytest.raises(
+        STDRCError, match=r"different placements .* 'strata', .*tass.safetensors with 'tass'"
+    ):
         pipe.load_lora_weights(tass, adapter_name="fourth")
     assert "fourth" not in str(pipe.get_list_adapters())
     pipe.set_adapters("second")
     assert pipe.trained_placement is None
     pipe.load_lora_weights(tass, adapter_name="fourth")
     assert str(pipe.trained_placement) == "tass"
-    with pytest.raises(STDRCError, match=r"different placements .*first as 'strata'"):
+    with pytest.raises(
+        STDRCError, match=r"different placements .*first with 'strata', fourth with 'tass'"
+    ):
         pipe.set_adapters(["first", "fourth"])
     pipe.set_adapters(["first", "third"], [0.5, 1.0])
     assert str(pipe.trained_placement) == "strata"
@@ -299,3 +305,114 @@ def test_hub_ids_are_asked_too(pipe, tmp_path, name):
     assert str(pipe.trained_placement) == "strata"
     with pytest.raises(STDRCError, match="hf download someone/another"):
         pipe.load_lora_weights("someone/another", cache_dir=tmp_path)
+
+
+def test_several_loras_at_their_strengths(pipe, tmp_path):
+    identity = lora(pipe, tmp_path / "identity.safetensors", "strata")
+    (tmp_path / "distilled").mkdir()
+    lora(pipe, tmp_path / "distilled" / "a.safetensors")
+    lora(pipe, tmp_path / "distilled" / "b.safetensors")
+    pipe.load_loras(
+        [
+            {"path": identity, "strength": 0.5},
+            {"path": tmp_path / "distilled", "file": "b.safetensors", "strength": 2},
+        ]
+    )
+    layer = pipe.transformer.get_submodule("proj_in")
+    a, b = factors(pipe)["proj_in"]
+    x = torch.randn(3, a.shape[1], generator=torch.Generator().manual_seed(1))
+    delta = SCALE * 1e-4 * b @ a
+    torch.testing.assert_close(layer(x), layer.base_layer(x) + 2.5 * x @ delta.T)
+    assert str(pipe.trained_placement) == "strata"
+    pipe.load_loras([str(identity)])
+    layer = pipe.transformer.get_submodule("proj_in")
+    torch.testing.assert_close(layer(x), layer.base_layer(x) + x @ delta.T)
+    for wrong, words in (
+        ({"file": "a"}, "needs its path"),
+        ({"path": identity, "weight": 1}, "Unknown key 'weight' in a LoRA; known are path, file"),
+        ({"path": identity, "strength": "1"}, "strength is a number, not '1'"),
+    ):
+        with pytest.raises(STDRCError, match=words):
+            pipe.load_loras([wrong])
+
+
+# Crops --------------------------------------------------------------------------------------------
+
+
+def face_at(box):
+    """A picture with a pattern in one place, and a detector that knows it."""
+    pixels = np.full((96, 128, 3), 200, np.uint8)
+    x0, y0, x1, y1 = box
+    pattern = np.random.default_rng(0).integers(0, 256, (y1 - y0, x1 - x0, 3), dtype=np.uint8)
+    pixels[y0:y1, x0:x1] = pattern
+    return Image.fromarray(pixels), lambda _: [box]
+
+
+def test_the_crop_is_the_trainings_by_default(pipe, tmp_path, caplog):
+    logging.getLogger("diffusers").propagate = True
+    image, detector = face_at((40, 30, 60, 60))
+    whole, face, head = (
+        pipe.encode_reference([image], 64, 64, crop=crop, boxes=boxes).tokens
+        for crop, boxes in (("none", None), ("face", detector), ("head", detector))
+    )
+    assert not torch.equal(whole, face)
+    assert not torch.equal(face, head)
+    assert torch.equal(whole, pipe.encode_reference([image], 64, 64).tokens)
+    assert torch.equal(face, pipe.encode_reference([image], 64, 64, boxes=detector).tokens)
+    assert torch.equal(
+        head, pipe.encode_reference([image], 64, 64, crop="head", boxes=[(40, 30, 60, 60)]).tokens
+    )
+    pipe.load_lora_weights(lora(pipe, tmp_path / "head.safetensors", "tass", crop="head"))
+    assert pipe.trained_crop == "head"
+    assert torch.equal(head, pipe.encode_reference([image], 64, 64, boxes=detector).tokens)
+    with pytest.raises(STDRCError, match="cut to the head, as the checkpoint was trained, and"):
+        pipe.encode_reference([image], 64, 64)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(whole, pipe.encode_reference([image], 64, 64, crop="none").tokens)
+    assert "references cut to 'head'; 'none' is another picture" in caplog.text
+    with pytest.raises(STDRCError, match=r"different crops .* 'head', .* with 'none'"):
+        pipe.load_lora_weights(lora(pipe, tmp_path / "none.safetensors", "tass", crop="none"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"crop": "none", "face_detector": list}, "would do nothing: the crop is 'none'"),
+        ({"crop": "face"}, "nothing says where that is"),
+        ({"crop": "nose", "face_detector": list}, "'none', 'face' or 'head', not 'nose'"),
+        ({"crop": "face", "reference_boxes": [[1, 2, 3, 4], [1, 2, 3, 4]]}, "1 references and"),
+        ({"face_detector": list, "reference_boxes": [[1, 2, 3, 4]]}, "not both"),
+        ({"reference": None, "crop": "none"}, "crop would do nothing: there is no reference"),
+        ({"audio_latents": torch.zeros(1)}, "audio_latents would do nothing"),
+    ],
+)
+def test_an_argument_that_would_be_overruled_is_refused(pipe, arguments, words):
+    image, _ = face_at((40, 30, 60, 60))
+    call = {"reference": image, "height": 64, "width": 64, "num_frames": 9, **arguments}
+    with pytest.raises(STDRCError, match=words):
+        pipe("a person", seeds=0, num_inference_steps=2, **call)
+
+
+def test_boxes_of_encoded_references_are_refused(pipe):
+    image, detector = face_at((40, 30, 60, 60))
+    encoded = pipe.encode_reference([image], 64, 64)
+    with pytest.raises(STDRCError, match="face_detector would do nothing: the references are enc"):
+        pipe("a person", reference_latents=encoded, face_detector=detector)
+
+
+def test_boxes_are_nested_as_references(pipe):
+    image, _ = face_at((40, 30, 60, 60))
+    box, other = (40, 30, 60, 60), (0, 0, 40, 40)
+    one = pipe.encode_reference([image], 64, 64, boxes=[box]).tokens
+    another = pipe.encode_reference([image], 64, 64, boxes=[other]).tokens
+    both = pipe.encode_reference([[image, image]], 64, 64, boxes=[[box, other]]).tokens
+    assert torch.equal(both[:, 0], one[:, 0])
+    assert torch.equal(both[:, 1], another[:, 0])
+    batch = pipe.encode_reference([image, image], 64, 64, boxes=[box, other]).tokens
+    assert torch.equal(batch, torch.cat([one, another]))
+
+
+def test_a_checkpoint_keeps_its_crop(pipe, tmp_path):
+    pipe.register_to_config(crop="face")
+    pipe.save_pretrained(tmp_path / "saved")
+    assert STDRCPipeline.from_pretrained(tmp_path / "saved").trained_crop == "face"

@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from media.errors import UserError
 from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.pipeline import EncodedReference, STDRCPipeline
+from stdrc.presets import PRESETS
 from stdrc.sampling import guide
 
 SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
@@ -78,6 +80,120 @@ def test_guidance_rescale_is_diffusers(pipe):
     expected = theirs(PROMPT, generator=seeded(), guidance_scale=3.0, **settings, **CALL)
     guidance = ThreeStreamGuidance(3.0, 0.0, rescale=0.7)
     ours = pipe(PROMPT, generator=seeded(), guidance=guidance, audio=True, **CALL)
+    assert largest(expected.frames, ours.frames) < 1e-4
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_stg_is_diffusers(pipe, scale, rescale):
+    theirs = LTX2Pipeline(**pipe.components)
+    theirs.set_progress_bar_config(disable=True)
+    settings = {
+        **PLAIN, "stg_scale": 1.5, "audio_stg_scale": 1.5, "spatio_temporal_guidance_blocks": [1],
+        "guidance_rescale": rescale, "audio_guidance_rescale": rescale,
+        "audio_guidance_scale": scale,
+    }  # fmt: skip
+    expected = theirs(PROMPT, generator=seeded(), guidance_scale=scale, **settings, **CALL)
+    guidance = ThreeStreamGuidance(scale, 0.0, rescale=rescale, stg=1.5, stg_blocks=(1,))
+    ours = pipe(PROMPT, generator=seeded(), guidance=guidance, audio=True, **CALL)
+    assert largest(expected.frames, ours.frames) < 1e-4
+    assert largest(expected.audio, ours.audio) < 1e-4
+    plain = replace(guidance, stg=0.0)
+    without = pipe(PROMPT, generator=seeded(), guidance=plain, audio=True, **CALL)
+    assert largest(expected.frames, without.frames) > 1e-3
+
+
+def test_stg_is_one_more_pass_and_none_at_0(pipe, monkeypatch):
+    calls = count_calls(monkeypatch, pipe.transformer)
+    twice = {**CALL, "num_inference_steps": 2, "reference": picture(), "seeds": 0}
+    pipe(PROMPT, guidance=ThreeStreamGuidance(1, 1, stg=1, stg_blocks=(0,)), **twice)
+    assert calls == [(1, 256, 8)] * 4
+    calls.clear()
+    pipe(PROMPT, guidance=ThreeStreamGuidance(1, 1, stg=0, stg_blocks=(0,)), **twice)
+    assert calls == [(1, 256, 8)] * 2
+
+
+def test_the_preset_is_lightricks_settings(pipe, monkeypatch):
+    from diffusers.pipelines.ltx2.utils import DEFAULT_NEGATIVE_PROMPT
+
+    guidance = ThreeStreamGuidance.ltx23()
+    assert (guidance.text, guidance.stg, guidance.stg_blocks) == (3.0, 1.0, (28,))
+    assert guidance.rescale == 0.7
+    here = replace(guidance, stg_blocks=(1,))  # the tiny model has no block 28
+    monkeypatch.setitem(PRESETS, "ltx23", (here, PRESETS["ltx23"][1]))
+    call = {**CALL, "reference": picture(), "seeds": 0}
+    ours = pipe(PROMPT, preset="ltx23", **call).frames
+    by_hand = pipe(PROMPT, DEFAULT_NEGATIVE_PROMPT, guidance=here, **call).frames
+    assert torch.equal(ours, by_hand)
+    theirs = LTX2Pipeline(**pipe.components)
+    theirs.set_progress_bar_config(disable=True)
+    settings = {
+        **PLAIN, "stg_scale": 1.0, "audio_stg_scale": 1.0, "spatio_temporal_guidance_blocks": [1],
+        "guidance_rescale": 0.7, "audio_guidance_rescale": 0.7, "audio_guidance_scale": 3.0,
+        "negative_prompt": DEFAULT_NEGATIVE_PROMPT,
+    }  # fmt: skip
+    expected = theirs(PROMPT, generator=seeded(), guidance_scale=3.0, **settings, **CALL)
+    alone = pipe(PROMPT, preset="ltx23", generator=seeded(), audio=True, **CALL)
+    assert largest(expected.frames, alone.frames) < 1e-4
+
+
+def test_the_distilled_schedule_is_not_shifted(pipe):
+    levels = []
+
+    def peek(velocity, x, sigmas, callback):
+        levels.append(sigmas.tolist())
+        return x
+
+    call = {**SIZE, "output_type": "latent", "reference": picture(), "seeds": 0, "sampler": peek}
+    eight = [1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0]
+    pipe(PROMPT, schedule="distilled", **call)
+    pipe(PROMPT, schedule="distilled", sigmas=[0.909375, 0.725, 0.421875], **call)
+    assert levels[0] == pytest.approx(eight)
+    assert levels[1] == pytest.approx([*eight[5:8], 0.0])
+
+
+def test_the_distilled_schedule_is_without_guidance_and_diffusers_own(pipe, monkeypatch):
+    from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
+
+    calls = count_calls(monkeypatch, pipe.transformer)
+    ours = pipe(PROMPT, schedule="distilled", generator=seeded(), audio=True, **{
+        **CALL, "num_inference_steps": None
+    })  # fmt: skip
+    assert [shape[0] for shape in calls] == [1] * 8
+    theirs = LTX2Pipeline(**pipe.components)
+    theirs.set_progress_bar_config(disable=True)
+    theirs.scheduler = FlowMatchEulerDiscreteScheduler.from_config(
+        pipe.scheduler.config, use_dynamic_shifting=False, shift_terminal=None
+    )
+    settings = {**PLAIN, "audio_guidance_scale": 1.0}
+    expected = theirs(
+        PROMPT, generator=seeded(), guidance_scale=1.0, sigmas=DISTILLED_SIGMA_VALUES, **settings,
+        **{**CALL, "num_inference_steps": 8},
+    )  # fmt: skip
+    assert largest(expected.frames, ours.frames) < 1e-4
+
+
+@pytest.mark.parametrize("downscale", [1, 2])
+def test_a_smaller_reference_is_diffusers_in_context_pipeline(pipe, downscale):
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=2.0)
+    components = {k: v for k, v in pipe.components.items() if k != "duration_head"}
+    theirs = LTX2InContextPipeline(**components)
+    theirs.set_progress_bar_config(disable=True)
+    small = picture().resize((64 // downscale, 64 // downscale))
+    noise = torch.randn(1, 8, 3, 8, 8, generator=seeded(1))
+    sound = torch.randn(1, 2, 28, 4, generator=seeded(2))
+    expected = theirs(
+        PROMPT, reference_conditions=[LTX2ReferenceCondition(small)], latents=noise,
+        reference_downscale_factor=downscale, audio_latents=sound, noise_scale=0.0,
+        guidance_scale=3.0, **PLAIN, **CALL,
+    )  # fmt: skip
+    ours = pipe(
+        PROMPT, reference=small, placement={
+            "when": "start", "shift": [0, 0], "downscale": downscale
+        },
+        guidance=ThreeStreamGuidance(3.0, 1.0, "joint"), latents=pipe._pack_latents(noise),
+        audio_latents=sound, audio=True, **CALL,
+    )  # fmt: skip
     assert largest(expected.frames, ours.frames) < 1e-4
 
 
@@ -328,6 +444,13 @@ def test_a_checkpoint_brings_its_placement_and_size(random_checkpoint, tmp_path)
         ({"seeds": 1, "generator": torch.Generator()}, "not both"),
         ({"prompt": None}, "Give a prompt"),
         ({"seeds": 1.5}, "whole number"),
+        ({"schedule": "fast"}, "dev or distilled, not 'fast'"),
+        ({"schedule": "distilled"}, "has 8 steps, not 3; leave num_inference_steps out"),
+        ({"preset": "ltx24"}, "no preset 'ltx24'; choose one of ltx23"),
+        ({"preset": "ltx23", "guidance": {"text": 1}}, "sets guidance and negative prompt"),
+        ({"preset": "ltx23"}, "names block 28; this transformer has 0 to 1"),
+        ({"guidance": {"stg": 1, "stg_blocks": []}}, "'stg_blocks'"),
+        ({"placement": {"downscale": 3}, "reference": picture()}, "multiple of 24 pixels, not 64"),
         ({"sigmas": []}, "at least one noise level"),
         ({"sigmas": 0.5}, "at least one noise level"),
         ({"sigmas": [0.5, 1.0]}, r"must go down .*\[0\.5, 1\.0\]"),
