@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
+from media.wording import did_you_mean
 from stdrc.errors import STDRCError
 
 #: How weights are saved -> how they are computed with. Half precision as float16 is storage: LTX-2
@@ -90,8 +90,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         kind = str(name).partition(":")[0].lower()
-        near = {"gpu": ["cuda"], "nvidia": ["cuda"]}.get(kind) or get_close_matches(kind, kinds)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean("cuda" if kind in ("gpu", "nvidia") else kind, kinds)
         raise STDRCError(
             f"There is no device {str(name)!r}; choose one of {', '.join(kinds)}.{hint}"
         ) from None
