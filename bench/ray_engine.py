@@ -31,12 +31,8 @@ class _Worker:
 class GeneratorActor:
     """What lives in a worker: a generator that stays loaded from job to job."""
 
-    def __init__(self, bench: cfg.BenchConfig, order: list[Any]) -> None:
-        from bench.generators import make_generator
-
-        self.generator = make_generator(bench.generator)
-        if hasattr(self.generator, "number"):
-            self.generator.number(order)
+    def __init__(self, bench: cfg.BenchConfig) -> None:
+        self.generator = bench.generator.make()
         self.batcher = Batcher(self.generator)
         self.crf = bench.video.crf
 
@@ -87,7 +83,6 @@ class RayEngine:
         self.ray = ray
         self.bench = bench
         self.config = bench.engine
-        self.order: list[Any] = []
         self.workers: list[_Worker] = []
 
     def _start(self) -> bool:
@@ -118,7 +113,7 @@ class RayEngine:
         remote = self.ray.remote(
             num_cpus=self.config.cpus_per_worker, num_gpus=gpus, max_restarts=0
         )(GeneratorActor)
-        return _Worker(remote.remote(self.bench, self.order))
+        return _Worker(remote.remote(self.bench))
 
     def _count(self) -> int:
         if self.config.workers:

@@ -23,8 +23,8 @@ from rich.console import Console
 from bench import config as cfg
 from bench.batching import Engine
 from bench.errors import BenchError
-from bench.evalsets import EvalSet, load_evalset
-from bench.generators import Generator, make_generator
+from bench.evalsets import EvalSet
+from bench.generators import Generator
 from bench.provenance import git_commit, hardware, log_file, packages
 from bench.scoring import Judge, judge_fingerprint, make_judge
 from bench.store import Store, file_stamp
@@ -108,7 +108,7 @@ class Runner:
     @property
     def generator(self) -> Generator:
         if self._generator is None:
-            self._generator = make_generator(self.config.generator)
+            self._generator = self.config.generator.make()
         return self._generator
 
     @property
@@ -123,7 +123,7 @@ class Runner:
         if self._plan is None:
             samples = self._samples
             if samples is None:
-                samples = load_evalset(self.config.evalset, cache=self.folder / "evalset")
+                samples = self.config.evalset.load(self.folder / "evalset")
             self._plan = plan(
                 self.config, samples, self.generator, limit=self.limit, shard=self.shard
             )
@@ -356,7 +356,7 @@ class Runner:
         if not cell.passes or not cell.settings.steps:
             return None
         sample = self.plan.samples[0]
-        settings = replace(cell.settings, steps=2)
+        settings = cell.settings.replace(steps=2)
         self.generator.generate([sample], settings)  # loads, encodes, warms up
         began = time.perf_counter()
         self.generator.generate([sample], settings)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import config as cfg
-from bench.generators import canonical
+from bench.keys import canonical
 from leaderboards.runfolder import MetricRow
 from media.files import file_sha256
 from metrics.scores import VideoItem

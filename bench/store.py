@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from bench.errors import BenchError
 from bench.evalsets import Sample
-from bench.generators import canonical
+from bench.keys import canonical
 from bench.sweep import Cell, Task
 from leaderboards.runfolder import (
     STORE,

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import config as cfg
+from bench.axes import Settings, axis_value
 from bench.errors import BenchError
 from bench.evalsets import EvalSet, Sample
-from bench.generators import Generator, Resolved, Settings, canonical, with_seed
-from media.files import file_sha256
+from bench.generators import Generator, Resolved
+from bench.keys import canonical
+from leaderboards.runfolder import unique_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,46 +65,38 @@ def expand(sweep: cfg.Sweep) -> Iterator[dict[str, Any]]:
 
     With neither grid, list nor ablations there is one cell: the base.
     """
-    excluded = [{k: cfg.axis_value(k, v) for k, v in rule.items()} for rule in sweep.exclude]
+    excluded = [{k: axis_value(k, v) for k, v in rule.items()} for rule in sweep.exclude]
     base = {k: v for k, v in sweep.base.model_dump(exclude_none=True).items() if k != "args"}
     base |= {f"args.{name}": value for name, value in sweep.base.args.items()}
     parts: list[Iterable[dict[str, Any]]] = []
     if sweep.grid:
         # Each value is read once, not once a cell: 100,000 cells have a few hundred values.
-        axes = [[cfg.axis_value(a, v) for v in values] for a, values in sweep.grid.items()]
+        axes = [[axis_value(a, v) for v in values] for a, values in sweep.grid.items()]
         names = tuple(sweep.grid)
         parts.append(dict(zip(names, combination)) for combination in itertools.product(*axes))
     if sweep.list:
-        parts.append([{k: cfg.axis_value(k, v) for k, v in cell.items()} for cell in sweep.list])
+        parts.append([{k: axis_value(k, v) for k, v in cell.items()} for cell in sweep.list])
     for ablation in sweep.ablations.values():
         parts.append([{}])
         for axis, values in ablation.items():
-            parts.append([{axis: cfg.axis_value(axis, v)} for v in values])
+            parts.append([{axis: axis_value(axis, v)} for v in values])
     for axes_of_cell in itertools.chain(*parts) if parts else [{}]:
         cell = {**base, **axes_of_cell}
         if not any(all(cell.get(k) == v for k, v in rule.items()) for rule in excluded):
             yield cell
 
 
-def settings_of(axes: Mapping[str, Any]) -> Settings:
-    """Axis values as `Settings`; `args.NAME` goes to the pipeline's other arguments."""
-    if not any(name.startswith("args.") for name in axes):
-        return Settings(**axes)
-    own = {k: v for k, v in axes.items() if not k.startswith("args.")}
-    return Settings(**own, args={k[5:]: v for k, v in axes.items() if k.startswith("args.")})
-
-
 @dataclass(frozen=True)
 class Plan:
     """What a run consists of; nothing of it depends on what is already done."""
 
+    generator: Generator
     cells: tuple[Cell, ...]
     samples: EvalSet
     seeds: tuple[int, ...]
     batch_size: int
     shard: tuple[int, int] = (1, 1)
-    contents: Mapping[str, str] = field(default_factory=dict)  # sample -> its part of a key
-    generator: Generator | None = None
+    _contents: dict[tuple[str, int], str] = field(default_factory=dict)  # (sample, seed)
 
     @property
     def videos(self) -> int:
@@ -146,13 +140,12 @@ class Plan:
 
     def task(self, cell: Cell, sample: Sample, seed: int) -> Task:
         """The video of a cell, a sample and a seed."""
-        settings = with_seed(cell.settings, seed)
-        content = self.contents[sample.id]
-        finished = getattr(self.generator, "content", None)
-        if finished is not None:  # finished videos: the file is what determines the video
-            content += finished(sample, settings)
-        key = hashlib.sha256(f"{cell.digest} {seed} {content}".encode()).hexdigest()[:32]
-        return Task(key, cell.id, sample, settings, cell.fps)
+        place = (sample.id, seed)
+        if place not in self._contents:
+            self._contents[place] = self.generator.content(sample, seed)
+        text = f"{cell.digest} {seed} {self._contents[place]}"
+        key = hashlib.sha256(text.encode()).hexdigest()[:32]
+        return Task(key, cell.id, sample, cell.settings.replace(seed=seed), cell.fps)
 
 
 def varied_axes(axes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -189,17 +182,16 @@ def plan(
         samples = EvalSet(samples[:limit], name=samples.name)
     if not 1 <= shard[0] <= shard[1]:
         raise BenchError(f"A shard is I/N with 1 <= I <= N, not {shard[0]}/{shard[1]}.")
-    if hasattr(generator, "number"):
-        generator.number(samples)
-    identity = [generator.name, generator.version, config.video.crf]
+    identity = [*generator.identity(), config.video.crf]
     found: dict[str, tuple[Resolved, dict[str, Any]]] = {}
     problems: dict[str, None] = {}
     for axes in expand(config.sweep):
         try:
+            generator.refuse_unread(tuple(axes))
             resolved = generator.resolve(
-                settings_of(axes), allow_mismatch=config.sweep.allow_mismatch
+                Settings.of(axes), allow_mismatch=config.sweep.allow_mismatch
             )
-        except ValueError as error:  # BenchError, STDRCError: what a user can mend
+        except ValueError as error:  # BenchError, STDRCError: what a user can fix
             problems[str(error)] = None
             continue
         shown = resolved.settings.axes()
@@ -210,11 +202,14 @@ def plan(
     if not found:
         raise BenchError("The sweep has no cell left; 'exclude' leaves out all of them.")
     names = varied_axes([shown for _, shown in found.values()])
+    labels = unique_labels(
+        {digest: _label(shown, names, generator.name) for digest, (_, shown) in found.items()}
+    )
     cells = tuple(
         Cell(
             id=digest[:16],
             digest=digest,
-            label=_label(shown, names, generator.name),
+            label=labels[digest],
             settings=resolved.settings,
             axes=shown,
             weights=resolved.weights,
@@ -226,13 +221,12 @@ def plan(
         for digest, (resolved, shown) in found.items()
     )
     return Plan(
+        generator=generator,
         cells=cells,
         samples=samples,
         seeds=tuple(dict.fromkeys(config.sweep.seeds)),
         batch_size=config.engine.batch_size,
         shard=shard,
-        contents={sample.id: _content(sample) for sample in samples},
-        generator=generator,
     )
 
 
@@ -246,10 +240,3 @@ def _word(name: str, value: Any) -> str:
         return value if isinstance(value, str) else canonical(value)
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     return f"{name.removeprefix('args.')}={shown}"
-
-
-def _content(sample: Sample) -> str:
-    """What a sample contributes to a video's key."""
-    references = [file_sha256(path) for path in sample.references]
-    timeline = [[e.start, e.end, e.description] for e in sample.timeline]
-    return canonical([sample.id, sample.prompt, references, timeline])

@@ -12,8 +12,12 @@ import inspect
 import re
 import sys
 import textwrap
+import types
+import typing
 from collections.abc import Callable, Iterator
+from functools import reduce
 from importlib import import_module
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +169,15 @@ def _field(about: Any) -> str:
     return about.description + (f"; {bounds[0]}..{bounds[1]}" if len(bounds) == 2 else "")
 
 
+def _bare(annotation: Any) -> Any:
+    """A type without what pydantic checks of it."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _bare(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return reduce(or_, map(_bare, typing.get_args(annotation)))
+    return annotation
+
+
 def _has_signature(thing: type) -> bool:
     # An enumeration's call looks a member up; its members say more than that signature.
     return not hasattr(thing, "__members__") and bool(inspect.signature(thing).parameters)
@@ -201,7 +214,7 @@ def _signature(thing: Callable[..., Any], *, skip_first: bool = False) -> str:
     # Fields with ranges and descriptions: the type alone belongs in the signature.
     fields = getattr(thing, "__pydantic_fields__", {})
     parameters = [
-        p.replace(annotation=fields[p.name].annotation) if p.name in fields else p
+        p.replace(annotation=_bare(fields[p.name].annotation)) if p.name in fields else p
         for p in parameters
     ]
     parts, starred = [], False

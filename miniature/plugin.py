@@ -10,6 +10,7 @@ CHECKPOINTS = {
 }
 VARIANTS = {"miniature": "miniature:variants"}
 REMARKS = {"miniature": "miniature.remarks:remarks"}
+EVALSETS = {"world": "miniature.evalset:WorldSet"}
 FACE_BACKENDS = {"miniature": "miniature.judges.faces:MiniatureFaces"}
 METRICS = (
     "miniature.judges.metrics:load_video",

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
 from stdrc.errors import STDRCError, one_sentence
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Order = Literal["text_first", "reference_first", "joint"]
 
@@ -232,8 +233,9 @@ class ThreeStreamGuidance:
             )
         if len(weights) == 1:  # the sole coefficient is 1: keep the prediction bit for bit
             return predictions[next(iter(weights))]
-        guided = sum(weight * predictions[stream] for stream, weight in weights.items())
-        assert isinstance(guided, Tensor)
+        guided: Tensor = sum(  # type: ignore[assignment]  # of two or more: not the int 0
+            weight * predictions[stream] for stream, weight in weights.items()
+        )
         if self.linear:
             return guided
         richest = max(
@@ -247,7 +249,7 @@ class ThreeStreamGuidance:
             spread = guided.std(axes, keepdim=True)
             ratio = conditional.std(axes, keepdim=True) / spread
             # Without any spread there is nothing to pull.
-            ratio = torch.where(spread > 0, ratio, 1.0)
+            ratio = ratio.where(spread > 0, 1.0)
             guided = guided * (self.rescale * ratio + (1.0 - self.rescale))
         return guided
 
@@ -256,7 +258,7 @@ def _projection(vectors: Tensor, onto: Tensor) -> Tensor:
     """The part of each sample [B, ...] along `onto`; nothing where that is zero."""
     axes = tuple(range(1, vectors.ndim))
     # Sums over a whole video: half precision would not do.
-    wide = onto.to(torch.promote_types(onto.dtype, torch.float32))
+    wide = onto.double() if onto.element_size() == 8 else onto.float()
     share = (vectors.to(wide.dtype) * wide).sum(axes, keepdim=True)
     share = share / wide.square().sum(axes, keepdim=True).clamp_min(1e-12)
     return (share * wide).to(vectors.dtype)

@@ -38,11 +38,11 @@ RunFolder = Annotated[
 ]
 
 
-def _load(given: str, run: Path | None = None, **engine: Any) -> Any:
+def _load(name: str, run: Path | None = None, **engine: Any) -> Any:
     from bench.config import EngineConfig, load_config
     from bench.named_configs import find_config
 
-    config = load_config(*find_config(given, "bench"))
+    config = load_config(*find_config(name, "bench"))
     changes: dict[str, Any] = {} if run is None else {"run": run}
     given = {name: value for name, value in engine.items() if value is not None}
     if given:
@@ -121,8 +121,7 @@ def run(
         wait=None if wait else 0,
         console=console,
     )
-    if plan and hasattr(runner.generator, "may_train"):
-        runner.generator.may_train = False
+    runner.generator.may_train = not plan
     known = (runner.folder / "store.sqlite").is_file()
     store = Store(runner.folder) if known and not wait else None
     try:

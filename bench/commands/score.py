@@ -148,12 +148,11 @@ def _from_files(videos: Path, references: list[Path] | None, prompt: str | None)
 
 def _from_samples(videos: Path, samples: Path) -> list[VideoItem]:
     from bench.errors import BenchError
-    from bench.evalsets import load_evalset
     from metrics.scores import VideoItem
 
     if not videos.is_dir():
         raise BenchError(f"With --samples, VIDEOS is a folder of videos; {videos} is none.")
-    loaded = load_evalset(_samples_config(samples), cache=samples.parent)
+    loaded = _samples_config(samples).load(samples.parent)
     items = []
     for sample in loaded:
         candidates = [videos / f"{sample.id}{suffix}" for suffix in VIDEO_SUFFIXES]
@@ -168,24 +167,24 @@ def _from_samples(videos: Path, samples: Path) -> list[VideoItem]:
 
 def _samples_config(samples: Path) -> Any:
     """The kind of evaluation set that a path is."""
-    from bench import config as cfg
+    from bench.evalsets import evalset
     from media.tables import read_json
 
     if samples.is_dir() and not (samples / "eval.json").is_file():
-        return cfg.IPVG2025Set(kind="ipvg2025", path=samples)
+        return evalset("ipvg2025", path=samples)
     suffix = samples.suffix.lower()
     if suffix == ".csv":
-        return cfg.TableSet(kind="csv", path=samples)
+        return evalset("csv", path=samples)
     if suffix == ".jsonl":
-        return cfg.TableSet(kind="jsonl", path=samples)
+        return evalset("jsonl", path=samples)
     file = samples / "eval.json" if samples.is_dir() else samples
     content = read_json(file)
     if isinstance(content, dict):
-        return cfg.OpenS2VSet(kind="opens2v", path=file)
+        return evalset("opens2v", path=file)
     first = content[0] if isinstance(content, list) and content else {}
     if isinstance(first, dict) and "img_paths" in first:
-        return cfg.IPVG2026SequentialSet(kind="ipvg2026-sequential", path=file)
-    return cfg.IPVG2026FacialSet(kind="ipvg2026-facial", path=file)
+        return evalset("ipvg2026-sequential", path=file)
+    return evalset("ipvg2026-facial", path=file)
 
 
 def _names(asked: str | None, items: list[VideoItem], real: bool) -> list[str]:

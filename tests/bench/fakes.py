@@ -194,11 +194,9 @@ def no_report(folder: Path) -> None:
 
 def evalset(folder: Path, prompts: list[str], identities: int = 2) -> EvalSet:
     table = write_set(folder, prompts, identities)
-    from bench.evalsets import load_evalset
+    from bench.evalsets import evalset
 
-    return load_evalset(
-        cfg.TableSet(kind="csv", path=table, id="id", identity="person"), cache=folder / "cache"
-    )
+    return evalset("csv", path=table, id="id", identity="person").load(folder / "cache")
 
 
 class DeadlyGenerator(DrawnGenerator):

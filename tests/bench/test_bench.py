@@ -105,5 +105,5 @@ def test_schema_and_help(typed: Any) -> None:
 
 
 def test_no_config_is_a_sentence(typed: Any) -> None:
-    with pytest.raises(BenchError, match=r"Name a config: stdrc bench CONFIG.yaml"):
+    with pytest.raises(BenchError, match=r"Name a config: stdrc bench CONFIG"):
         typed("--limit", "1")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import BenchConfig, axis_value, config_json, load_config, parse_config
+from bench.axes import axis_value
+from bench.config import BenchConfig, config_json, load_config, parse_config
 from bench.errors import BenchError
 from bench.named_configs import find_config, named_configs
 
@@ -68,7 +69,7 @@ def test_yaml_switches_and_numbers_become_what_the_axis_holds() -> None:
         ("text: [1, 3.5]", "text: [.nan]", r"sweep.grid.text: nan"),
         ("name: small", "name: ../small", r"run.yaml:1: name: "),
         ("name: small\n", "", r"run.yaml: name: is missing"),
-        ("name: small", "name: small\nname: other", r"run.yaml:2: the key 'name' stands twice"),
+        ("name: small", "name: small\nname: other", r"run.yaml:2: the key 'name' is duplicated"),
         ("name: small", "name: [", r"run.yaml:\d+: not valid YAML"),
         ("kind: world", "kind: csv", r"run.yaml:2: evalset.path: is missing"),
     ],

@@ -10,27 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import config as cfg
 from bench.errors import BenchError
-from bench.evalsets import EvalSet, Sample, load_evalset
+from bench.evalsets import EvalSet, Sample, evalset
 from media.files import file_sha256
 from media.images import read_image
 
-CASES = {
-    "ipvg2025": cfg.IPVG2025Set,
-    "ipvg2026-facial": cfg.IPVG2026FacialSet,
-    "ipvg2026-sequential": cfg.IPVG2026SequentialSet,
-    "consisid": cfg.ConsisIDSet,
-    "opens2v": cfg.OpenS2VSet,
-    "csv": cfg.TableSet,
-    "jsonl": cfg.TableSet,
-    "world": cfg.WorldSet,
-    "hub": cfg.HubSet,
-}
-
 
 def load(tmp_path: Path, kind: str, **fields: Any) -> EvalSet:
-    return load_evalset(CASES[kind](kind=kind, **fields), cache=tmp_path / "cache")
+    return evalset(kind, **fields).load(tmp_path / "cache")
 
 
 def image(path: Path) -> Path:
@@ -222,7 +209,7 @@ def test_ids_stand_once_and_are_plain(tmp_path: Path) -> None:
     with pytest.raises(BenchError) as caught:
         load(tmp_path, "csv", path=tmp_path / "set.csv", id="i")
     text = str(caught.value)
-    assert "set.csv:3: the sample id 'x' stands twice (first at" in text
+    assert "set.csv:3: the sample id 'x' is duplicated (first at" in text
     assert "set.csv:4: '../y' cannot be a sample's id" in text
 
 
@@ -240,7 +227,7 @@ def test_a_prefix_is_put_before_an_identitys_prompts(tmp_path: Path) -> None:
     words.write_text('{"id001": "Young,"}')
     samples = load(tmp_path, "ipvg2026-facial", path=folder, prefix=words)
     assert samples[0].prompt == "Young, smiles"
-    with pytest.raises(BenchError, match="a prefix for 'id9', which is no identity"):
+    with pytest.raises(BenchError, match="a prefix for 'id9', which is not an identity"):
         load(tmp_path, "ipvg2026-facial", path=folder, prefix={"id9": "x"})
 
 
@@ -254,9 +241,7 @@ def test_the_world_has_one_reference_a_person_and_true_videos(tmp_path: Path) ->
     assert first[0].references == first[1].references != first[2].references
     assert len({s.prompt for s in first}) > 1
     assert all(s.target is not None and s.target.is_file() for s in first)
-    other = load_evalset(
-        cfg.WorldSet(kind="world", identities=2, prompts=2), cache=tmp_path / "another"
-    )
+    other = evalset("world", identities=2, prompts=2).load(tmp_path / "another")
     assert [file_sha256(s.references[0]) for s in first] == [
         file_sha256(s.references[0]) for s in other
     ]
@@ -322,8 +307,8 @@ def test_a_set_needs_samples() -> None:
 
 
 def test_people_of_the_shipped_photograph(tmp_path: Path) -> None:
-    config = cfg.PhotographSet(kind="photograph", people=2, prompts=["a", "b", "c"])
-    samples = list(load_evalset(config, cache=tmp_path))
+    config = evalset("photograph", people=2, prompts=["a", "b", "c"])
+    samples = list(config.load(tmp_path))
     assert [s.id for s in samples[2:4]] == ["person1/prompt3", "person2/prompt1"]
     crops = {s.references[0] for s in samples}
     assert len(crops) == 2

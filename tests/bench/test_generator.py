@@ -15,14 +15,10 @@ from rich.console import Console
 from bench import config as cfg
 from bench.errors import BenchError
 from bench.evalsets import Sample
-from bench.generators import (
-    DiffusersGenerator,
-    FolderGenerator,
-    FunctionGenerator,
-    Settings,
-    checkpoint_hash,
-    make_generator,
-)
+from bench.generators import FunctionGenerator, Settings, checkpoint_hash
+from bench.generators.custom import CustomConfig
+from bench.generators.diffusers_pipeline import DiffusersConfig, DiffusersGenerator
+from bench.generators.folder import FolderConfig, FolderGenerator
 from bench.runner import Runner
 from bench.store import Store
 from media.files import file_sha256
@@ -61,15 +57,15 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "my_model"
 
 
-def custom(factory: str, **args: Any) -> cfg.CustomConfig:
-    return cfg.CustomConfig(kind="custom", factory=factory, args=args)
+def custom(factory: str, **args: Any) -> CustomConfig:
+    return CustomConfig(kind="custom", factory=factory, args=args)
 
 
 def test_a_function_and_a_class_of_ones_own(tmp_path: Path, module: str) -> None:
-    generator = make_generator(custom(f"{module}:grey"))
+    generator = custom(f"{module}:grey").make()
     assert isinstance(generator, FunctionGenerator)
     assert generator.name == "grey"
-    made = make_generator(custom(f"{module}:Shade", level=0.5))
+    made = custom(f"{module}:Shade", level=0.5).make()
     assert made.name == "my_model:Shade"
     section = {"kind": "custom", "factory": f"{module}:Shade", "args": {"level": 0.5}}
     summary = run(make_config(tmp_path, generator=section, sweep={}))
@@ -86,7 +82,7 @@ def test_a_function_and_a_class_of_ones_own(tmp_path: Path, module: str) -> None
 )
 def test_factories_that_are_none(module: str, factory: str, message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        make_generator(custom(factory))
+        custom(factory).make()
 
 
 def test_a_folder_of_finished_videos(tmp_path: Path) -> None:
@@ -102,7 +98,7 @@ def test_a_folder_of_finished_videos(tmp_path: Path) -> None:
         reasons = sorted(reason for _, _, reason in store.failures())
         assert "can't be opened as a video" in reasons[0]
         assert "There is no video" in reasons[1]
-        assert store.cell_counts()[0][1] == "theirs"
+        assert store.cells()[0].label == "theirs"
         done = [v for v in store.videos() if v.status == "done"]
     assert {v.sha256 for v in done} == {file_sha256(videos / f"{n}.mp4") for n in (1, 2)}
     # Another file under the old name is another video.
@@ -112,16 +108,16 @@ def test_a_folder_of_finished_videos(tmp_path: Path) -> None:
 
 def test_folder_settings_are_checked(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="there is no folder"):
-        FolderGenerator(cfg.FolderConfig(kind="folder", path=tmp_path / "none"))
+        FolderGenerator(FolderConfig(kind="folder", path=tmp_path / "none"))
     with pytest.raises(BenchError, match=r"unknown \{name\}; known are \{identity\}"):
-        FolderGenerator(cfg.FolderConfig(kind="folder", path=tmp_path, pattern="{name}.mp4"))
+        FolderGenerator(FolderConfig(kind="folder", path=tmp_path, pattern="{name}.mp4"))
 
 
 def test_another_diffusers_pipeline(tmp_path: Path) -> None:
     """LTX-Video's image-to-video pipeline, random weights, through the adapter."""
     build_ltx(tmp_path / "ltx")
     generator = DiffusersGenerator(
-        cfg.DiffusersConfig(kind="diffusers", checkpoint=str(tmp_path / "ltx"), device="cpu")
+        DiffusersConfig(kind="diffusers", checkpoint=str(tmp_path / "ltx"), device="cpu")
     )
     Image.new("RGB", (32, 32), "red").save(tmp_path / "face.png")
     sample = Sample("1", "a person", (tmp_path / "face.png",))
@@ -131,9 +127,11 @@ def test_another_diffusers_pipeline(tmp_path: Path) -> None:
     first, again = (generator.generate([sample], settings)[0] for _ in range(2))
     assert first.shape == (9, 32, 32, 3)
     assert np.array_equal(first, again)
+    other = generator.generate([sample], settings.replace(seed=1))[0]
+    assert not np.array_equal(first, other)
     resolved = generator.resolve(settings)
     assert resolved.passes == 4
-    assert len(resolved.weights[str(tmp_path / "ltx")]) == 64
+    assert len(resolved.weights["checkpoint"]) == 64
 
 
 def build_ltx(folder: Path) -> None:

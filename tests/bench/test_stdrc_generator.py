@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from bench import config as cfg
 from bench.errors import BenchError
 from bench.generators import Settings
-from bench.generators.stdrc import STDRCGenerator
+from bench.generators.stdrc import STDRCConfig, STDRCGenerator
 from bench.runner import Runner
 from miniature.build import MiniatureConfig, build_components
 from stdrc import ReferencePlacement, STDRCError, STDRCPipeline
@@ -73,7 +73,7 @@ def section(weights: Path, **changes: Any) -> dict[str, Any]:
 
 
 def make(weights: Path, **changes: Any) -> STDRCGenerator:
-    return STDRCGenerator(cfg.STDRCConfig(**section(weights, **changes)))
+    return STDRCGenerator(STDRCConfig(**section(weights, **changes)))
 
 
 def runner(config: cfg.BenchConfig, **changes: Any) -> Runner:
@@ -147,10 +147,8 @@ def test_a_mismatch_is_not_said_once_a_video_but_to_the_next_user(
     asked = Settings(placement="strata", steps=2)
     resolved = generator.resolve(asked, allow_mismatch=True)
     assert resolved.mismatch
-    from bench.generators import with_seed
-
     with caplog.at_level("WARNING"):
-        generator.generate(samples[:1], with_seed(resolved.settings, 3))
+        generator.generate(samples[:1], resolved.settings.replace(seed=3))
         assert "never seen" not in caplog.text
         # The same process goes on, in a notebook or a service, with a pipeline of its own.
         pipe = STDRCPipeline.from_pretrained(weights / "base")
@@ -167,9 +165,7 @@ def test_a_cell_is_the_pipeline_called_by_hand(
     generator = make(weights)
     asked = Settings(placement="overlap", text=2.0, steps=2, seed=3, parallel=parallel)
     resolved = generator.resolve(asked)
-    from bench.generators import with_seed
-
-    made = generator.generate(samples[:1], with_seed(resolved.settings, 3))[0]
+    made = generator.generate(samples[:1], resolved.settings.replace(seed=3))[0]
     pipe = STDRCPipeline.from_pretrained(weights / "base")
     pipe.load_lora_weights(weights / "overlap-on.safetensors")
     byhand = pipe(
@@ -302,12 +298,12 @@ def stated(weights: Path, path: Path, placement: str, **augmentation: bool) -> d
 def test_a_variant_is_what_its_file_says(tmp_path: Path, weights: Path) -> None:
     path = tmp_path / "overlap-on.safetensors"
     alone = stated(weights, path, "overlap", pose=False)
-    variant = make(weights, variants={"a": alone}).variants["a"]
+    variant = make(weights, variants={"a": alone}).trained.known["a"]
     assert (variant.placement, variant.augmentation) == ("overlap", "no-pose")
     settings = Settings(placement="tass", augmentation="no-pose")
     assert make(weights, variants={"a": alone}).resolve(settings, allow_mismatch=True).mismatch
     agreed = {**alone, "placement": "overlap", "augmentation": "no-pose"}
-    assert make(weights, variants={"a": agreed}).variants["a"] == variant
+    assert make(weights, variants={"a": agreed}).trained.known["a"] == variant
     for changes, words in (
         ({"placement": "tass"}, r"variants\.a\.placement is 'tass', and .* with 'overlap'"),
         ({"augmentation": "on"}, r"variants\.a\.augmentation is 'on', and .* with 'no-pose'"),

@@ -13,7 +13,7 @@ from bench import config as cfg
 from bench.errors import BenchError
 from bench.evalsets import EvalSet, Sample
 from bench.generators import Resolved, Settings
-from bench.sweep import Plan, expand, plan, settings_of
+from bench.sweep import Plan, expand, plan
 
 from .fakes import DrawnGenerator, evalset
 
@@ -80,7 +80,7 @@ def test_labels_name_what_varies() -> None:
 
 
 def test_args_reach_the_generator() -> None:
-    settings = settings_of({"steps": 3, "args.eta": 0.5})
+    settings = Settings.of({"steps": 3, "args.eta": 0.5})
     assert settings == Settings(steps=3, args={"eta": 0.5})
     assert settings.axes() == {"steps": 3, "args.eta": 0.5}
 
@@ -120,10 +120,10 @@ def test_a_key_holds_all_that_determines_the_video(tmp_path: Path) -> None:
 
 
 def evalset_again(folder: Path) -> EvalSet:
-    from bench.evalsets import load_evalset
+    from bench.evalsets import evalset
 
-    table = cfg.TableSet(kind="csv", path=folder / "set.csv", id="id", identity="person")
-    return load_evalset(table, cache=folder)
+    table = evalset("csv", path=folder / "set.csv", id="id", identity="person")
+    return table.load(folder)
 
 
 @given(

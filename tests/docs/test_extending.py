@@ -16,7 +16,8 @@ from PIL import Image
 from bench import config as cfg
 from bench.cli import main
 from bench.evalsets import Sample
-from bench.generators import Settings, make_generator
+from bench.generators import Settings
+from bench.generators.custom import CustomConfig
 from media.writing import write_video
 from metrics.facts import unregister
 
@@ -94,12 +95,12 @@ def test_wan_in_under_thirty_lines(tmp_path: Path) -> None:
     assert len(source) < 30
     checkpoint = tmp_path / "wan"
     build_wan(checkpoint)
-    section = cfg.CustomConfig(
+    section = CustomConfig(
         kind="custom",
         factory="examples.wan_generator:Wan",
         args={"checkpoint": str(checkpoint), "device": "cpu", "dtype": "float32"},
     )
-    generator = make_generator(section)
+    generator = section.make()
     Image.new("RGB", (32, 32), "red").save(tmp_path / "face.png")
     samples = [Sample(f"{n}", words, (tmp_path / "face.png",)) for n, words in enumerate("ab")]
     settings = Settings(

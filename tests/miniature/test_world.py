@@ -248,11 +248,10 @@ def test_consisid_layout_reads_back(world: World, tmp_path):
 
 
 def test_challenge_layouts_read_back(world: World, tmp_path):
-    from bench import config as cfg
-    from bench.evalsets import load_evalset
+    from bench.evalsets import evalset
 
     old = write_layout(world, tmp_path / "old", layout="ipvg2025")
-    samples = load_evalset(cfg.IPVG2025Set(kind="ipvg2025", path=old), cache=tmp_path)
+    samples = evalset("ipvg2025", path=old).load(tmp_path)
     assert [s.id for s in samples][:4] == [
         "id001/prompt1",
         "id001/prompt2",
@@ -262,16 +261,10 @@ def test_challenge_layouts_read_back(world: World, tmp_path):
     assert [s.prompt for s in samples] == [clip.caption for clip in world]
 
     new = write_layout(world, tmp_path / "new", layout="ipvg2026")
-    facial = load_evalset(
-        cfg.IPVG2026FacialSet(kind="ipvg2026-facial", path=new / "test_track1/final"),
-        cache=tmp_path,
-    )
+    facial = evalset("ipvg2026-facial", path=new / "test_track1/final").load(tmp_path)
     assert [s.prompt for s in facial] == [clip.caption for clip in world]
     assert facial[5].identity == "id002"
-    sequential = load_evalset(
-        cfg.IPVG2026SequentialSet(kind="ipvg2026-sequential", path=new / "test_track2/final"),
-        cache=tmp_path,
-    )
+    sequential = evalset("ipvg2026-sequential", path=new / "test_track2/final").load(tmp_path)
     for sample in sequential:
         assert set(words.split_words(sample.prompt)) <= set(vocabulary())
         first, second = (parse_prompt(event.description) for event in sample.timeline)

@@ -1,0 +1,112 @@
+"""The axes of a sweep, each stated once: its type, its range, what it means.
+
+Guidance's axes are the fields of `stdrc.ThreeStreamGuidance`: a number that is added there is an
+axis of YAML files, of Python and of `stdrc generate`, and reaches the pipeline, without being named
+anywhere else. None means that the generator's default holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
+
+from bench.yaml_models import Model, Switch
+from stdrc import guidance as _guidance
+
+GUIDANCE: dict[str, FieldInfo] = vars(_guidance.ThreeStreamGuidance)["__pydantic_fields__"]
+
+if TYPE_CHECKING:
+
+    class _Guidance(Model):
+        def __getattr__(self, axis: str) -> Any: ...
+
+else:
+
+    def _optional(info: FieldInfo) -> tuple[Any, Any]:
+        checked = Annotated[(info.annotation, Field(), *info.metadata)]
+        return checked | None, Field(default=None, description=info.description)
+
+    _Guidance = create_model(
+        "_Guidance",
+        __base__=Model,
+        __module__=__name__,
+        **{name: _optional(info) for name, info in GUIDANCE.items()},
+    )
+
+
+class Axes(_Guidance):
+    """A value for each axis that is named; an axis that is not keeps the generator's default."""
+
+    checkpoint: str | None = Field(default=None, description="a trained variant, by its name")
+    placement: str | dict[str, Any] | None = Field(
+        default=None,
+        description="where the reference stands: tass, overlap, strata, spatial, far, or "
+        "ReferencePlacement's arguments; default: as trained",
+    )
+    augmentation: Switch | None = Field(
+        default=None, description="which trained variant: 'on', 'off', 'no-pose', ..."
+    )
+    steps: int | None = Field(default=None, ge=1, description="denoising steps")
+    height: int | None = Field(default=None, ge=2, description="pixels")
+    width: int | None = Field(default=None, ge=2, description="pixels")
+    num_frames: int | None = Field(
+        default=None, ge=1, description="frames: 8k+1 for LTX-2.3, 4k+1 for the miniature"
+    )
+    frame_rate: float | None = Field(default=None, gt=0, description="frames per second")
+    negative_prompt: str | None = Field(default=None, description="what 'no text' means")
+    args: dict[str, Any] = Field(
+        default={}, description="Any other argument of the pipeline, in a sweep 'args.NAME'."
+    )
+
+
+#: In the order in which labels and tables show them.
+AXIS_NAMES: tuple[str, ...] = (
+    *("checkpoint", "placement", "augmentation"),
+    *GUIDANCE,
+    *("steps", "height", "width", "num_frames", "frame_rate", "negative_prompt"),
+)
+_VALUES = attrgetter(*AXIS_NAMES)
+
+
+class Settings(Axes):
+    """One cell of a sweep, and a seed.
+
+    Example:
+        >>> Settings(text=3, steps=20, args={"decode_timestep": 0.05}).axes()
+        {'text': 3.0, 'steps': 20, 'args.decode_timestep': 0.05}
+    """
+
+    seed: int = Field(default=0, description="same seed, same video")
+
+    @classmethod
+    def of(cls, axes: Mapping[str, Any]) -> Settings:
+        """Axis values as settings; `args.NAME` goes to the pipeline's other arguments."""
+        if not any(name.startswith("args.") for name in axes):
+            return cls(**axes)
+        own = {k: v for k, v in axes.items() if not k.startswith("args.")}
+        return cls(**own, args={k[5:]: v for k, v in axes.items() if k.startswith("args.")})
+
+    def axes(self) -> dict[str, Any]:
+        """What is set, as plain data; everything but the seed, which makes no new cell."""
+        axes = {n: value for n, value in zip(AXIS_NAMES, _VALUES(self)) if value is not None}
+        for name in sorted(self.args):
+            axes[f"args.{name}"] = self.args[name]
+        return axes
+
+    def guidance(self) -> dict[str, Any]:
+        """The arguments of `ThreeStreamGuidance` that are set."""
+        found = {name: getattr(self, name) for name in GUIDANCE}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def replace(self, **changes: Any) -> Settings:
+        """The same with other values, which are not checked again."""
+        return self.model_copy(update=changes)
+
+
+def axis_value(axis: str, value: Any) -> Any:
+    """`value` as the axis' type has it: `3` becomes `3.0` for a weight, `True` becomes `"on"`."""
+    return value if axis.startswith("args.") else getattr(Axes(**{axis: value}), axis)

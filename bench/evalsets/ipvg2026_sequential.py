@@ -1,0 +1,48 @@
+"""The sequential-action track of the challenge of 2026: prompts with a timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from bench.evalsets.base import EvalSetBase
+from bench.evalsets.ipvg2026_facial import eval_json
+from bench.evalsets.reading import (
+    get,
+    inside,
+    json_entries,
+)
+from bench.evalsets.samples import Event, Sample
+
+
+class IPVG2026SequentialSet(EvalSetBase):
+    """`eval.json` with `img_paths`, `global_prompt` and `temporal_captions`."""
+
+    kind: Literal["ipvg2026-sequential"]
+    path: Path
+
+    def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
+        file, images = eval_json(self.path)
+        for number, (where, entry) in enumerate(json_entries(file, problems), start=1):
+            names = get(entry, "img_paths", list, where, problems) or []
+            prompt = get(entry, "global_prompt", str, where, problems)
+            captions = get(entry, "temporal_captions", list, where, problems) or []
+            references = [inside(images, name, where, problems) for name in names]
+            events = []
+            for caption in captions:
+                if isinstance(caption, list | tuple) and len(caption) == 3:
+                    caption = dict(zip(("start", "end", "description"), caption))
+                try:
+                    start, end = float(caption["start"]), float(caption["end"])
+                    events.append(Event(start, end, str(caption["description"])))
+                except (TypeError, KeyError, ValueError):
+                    problems.append(
+                        f"{where}: a temporal caption has start, end and description, not "
+                        f"{caption!r}"
+                    )
+            if entry and not names:
+                problems.append(f"{where}: 'img_paths' is empty")
+            if prompt is not None and names and None not in references:
+                kept = tuple(r for r in references if r is not None)
+                yield Sample(str(number), prompt, kept, None, kept[0].stem, tuple(events), where)
