@@ -11,30 +11,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from media.video import read_clip
     from metrics.catalogue import metric_info, metric_names
+    from metrics.copying import CopyPaste
     from metrics.distribution import FID, FVD, KID, KVD, FrechetDistance, KernelDistance
     from metrics.errors import MetricsError
     from metrics.facts import MetricInfo, register
     from metrics.frechet import frechet_distance
     from metrics.identity import FaceRate, IdentitySimilarity
     from metrics.kernel import kernel_distance
-    from metrics.leakage import CopyPaste
     from metrics.metric import Result, StreamedMetric, Video, VideoMetric
+    from metrics.motion import DynamicDegree, WarpingError
     from metrics.scores import Score, SetScore, VideoItem
     from metrics.sets import SetMetric
     from metrics.suite import MetricSuite
-    from metrics.temporal import (
-        DynamicDegree,
-        FeatureConsistency,
-        IdentityConsistency,
-        TemporalFlicker,
-        WarpingError,
-    )
+    from metrics.temporal import FeatureConsistency, IdentityConsistency, TemporalFlicker
     from metrics.text import CLIPScore
 
 _HOME = {
     "CLIPScore": "metrics.text",
-    "CopyPaste": "metrics.leakage",
-    "DynamicDegree": "metrics.temporal",
+    "CopyPaste": "metrics.copying",
+    "DynamicDegree": "metrics.motion",
     "FID": "metrics.distribution",
     "FVD": "metrics.distribution",
     "FaceRate": "metrics.identity",
@@ -57,7 +52,7 @@ _HOME = {
     "Video": "metrics.metric",
     "VideoItem": "metrics.scores",
     "VideoMetric": "metrics.metric",
-    "WarpingError": "metrics.temporal",
+    "WarpingError": "metrics.motion",
     "frechet_distance": "metrics.frechet",
     "kernel_distance": "metrics.kernel",
     "metric_info": "metrics.catalogue",

@@ -16,8 +16,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import metrics.copying
+import metrics.distribution
+import metrics.identity
+import metrics.leakage
+import metrics.motion
+import metrics.protocols
+import metrics.temporal
+import metrics.text  # noqa: F401  (all of them register their metrics)
 from media.plugins import declared, load
-from metrics import distribution, facts, identity, leakage, protocols, temporal, text  # noqa: F401
+from metrics import facts
 from metrics.errors import MetricsError, UnknownMetricError
 from metrics.facts import FAMILIES, MetricInfo
 from metrics.features.clips import ENCODERS

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metrics.errors import MetricsError
 
-__all__ = ["Frames", "as_frames", "as_image", "as_images", "as_videos"]
+__all__ = ["Frames", "as_frames", "as_image", "as_images", "as_videos", "check_frames"]
 
 Frames = NDArray[np.uint8]
 
@@ -66,6 +66,31 @@ def _colours_last(array: NDArray[Any], axes: int, what: str) -> NDArray[Any]:
             f"{what} of shape {array.shape} have no axis of three colours; {_FORMS}."
         )
     return array if last else np.moveaxis(array, -3, -1)
+
+
+def check_frames(frames: Any, least: int = 1) -> Frames:
+    """``frames`` as they have to be already, contiguous and writeable as torch wants arrays.
+
+    Args:
+        frames: array or tensor.
+        least: how many there have to be.
+
+    Raises:
+        MetricsError: they aren't uint8 ``[T, H, W, 3]``, or fewer than ``least``.
+    """
+    array = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
+    if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8 or 0 in array.shape[1:]:
+        raise MetricsError(
+            f"frames must be uint8 [frames, height, width, 3] in RGB, not {array.dtype} of shape "
+            f"{array.shape}; convert them first."
+        )
+    if len(array) < least:
+        raise MetricsError(
+            f"there are {len(array)} frames, and at least {least} are needed; give more."
+            if least != 2
+            else "a video of one frame has no neighbouring frames; give it at least two."
+        )
+    return np.require(array, requirements=["C", "W"])
 
 
 def as_frames(frames: Any) -> Frames:

@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import miniature
 from leaderboards.statistics import cluster_means
-from metrics.leakage import copy_paste
+from metrics.copying import copy_paste
 from miniature import DEFAULT_VARIANT, checkpoint, variants
 from miniature.judges.attributes import MiniatureAttributes
 from miniature.judges.faces import MiniatureFaces

@@ -15,7 +15,6 @@ from metrics.errors import MetricsError
 __all__ = [
     "IMAGENET",
     "batches",
-    "check_frames",
     "check_videos",
     "evenly",
     "feature_rows",
@@ -26,21 +25,6 @@ __all__ = [
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """mean and standard deviation of ImageNet's pixels in 0..1"""
-
-
-def check_frames(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return ``frames``, contiguous and writeable as torch wants arrays.
-
-    Raises:
-        MetricsError: they aren't uint8 ``[N, H, W, 3]``, N at least 1.
-    """
-    frames = np.require(frames, requirements=["C", "W"])
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise MetricsError(
-            f"frames must be uint8 [frames, height, width, 3] in RGB, not {frames.dtype} of shape "
-            f"{frames.shape}; convert them first."
-        )
-    return frames
 
 
 def check_videos(videos: NDArray[np.uint8], least: int, model: str) -> NDArray[np.uint8]:

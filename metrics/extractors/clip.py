@@ -29,7 +29,6 @@ from transformers import (
 from metrics.errors import MetricsError
 from metrics.extractors.arrays import (
     batches,
-    check_frames,
     check_videos,
     evenly,
     normalise,
@@ -43,6 +42,7 @@ from metrics.extractors.loading import (
     require_file,
 )
 from metrics.features.text import TextAlignment, TextFeatures
+from metrics.frames import check_frames
 
 __all__ = ["XCLIP", "OpenCLIP", "TransformersCLIP", "VBenchCLIP"]
 

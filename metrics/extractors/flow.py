@@ -1,4 +1,4 @@
-"""Optical flow behind :class:`metrics.temporal.FlowBackend`: OpenCV's DIS and torchvision's RAFT.
+"""Optical flow behind :class:`metrics.motion.FlowBackend`: OpenCV's DIS and torchvision's RAFT.
 
 DIS needs no weights and runs anywhere; RAFT is what the published motion metrics use. Their flows
 differ, so a score carries the name of its backend and the two never share a column.

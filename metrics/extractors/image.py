@@ -16,7 +16,6 @@ from transformers import ViTModel
 from metrics.extractors.arrays import (
     IMAGENET,
     batches,
-    check_frames,
     feature_rows,
     normalise,
     resize_square,
@@ -31,6 +30,7 @@ from metrics.extractors.loading import (
     model_hash,
     require_file,
 )
+from metrics.frames import check_frames
 
 __all__ = ["DINO", "ScriptedInception", "TorchvisionInception"]
 

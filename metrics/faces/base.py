@@ -22,7 +22,6 @@ __all__ = [
     "Faces",
     "align_five_points",
     "box_iou",
-    "check_frames",
     "pad_grey",
     "similarity_transform",
     "unit_length",
@@ -149,15 +148,6 @@ class FaceBackend(Protocol):
     def embed(self, crops: Frames) -> Tensor:
         """Embeddings ``[N, D]`` of unit length of aligned crops ``[N, S, S, 3]``."""
         ...
-
-
-def check_frames(frames: Frames) -> None:
-    """Raise :class:`MetricsError` unless ``frames`` is uint8 ``[T, H, W, 3]``."""
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise MetricsError(
-            f"frames must be uint8 [frames, height, width, 3], not {frames.dtype} of shape "
-            f"{frames.shape}; convert them first."
-        )
 
 
 def similarity_transform(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray:

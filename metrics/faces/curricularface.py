@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceBackend, FaceFacts, Faces, Frames, check_frames, unit_length
+from metrics.faces.base import FaceBackend, FaceFacts, Faces, Frames, unit_length
 from metrics.faces.insightface import InsightFaces
+from metrics.frames import check_frames
 from metrics.weights import require, short_hash
 
 __all__ = ["IR101_UNITS", "CurricularFaces", "ImprovedResNet", "load_ir101"]
@@ -160,7 +161,7 @@ class CurricularFaces:
     @torch.inference_mode()
     def embed(self, crops: Frames) -> Tensor:
         """Embeddings ``[N, 512]`` of unit length of crops uint8 ``[N, 112, 112, 3]``."""
-        check_frames(crops)
+        check_frames(crops, least=0)
         if len(crops) == 0:
             return torch.zeros(0, 512)
         pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)

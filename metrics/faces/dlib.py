@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceFacts, Faces, Frames, check_frames, unit_length
+from metrics.faces.base import FaceFacts, Faces, Frames, unit_length
+from metrics.frames import check_frames
 from metrics.weights import require, short_hash
 
 __all__ = ["DlibFaces"]
@@ -87,7 +88,7 @@ class DlibFaces:
         Raises:
             MetricsError: frames of another form.
         """
-        check_frames(frames)
+        check_frames(frames, least=0)
         return [self._detect(frame) for frame in frames]
 
     def _detect(self, frame: Frames) -> Faces:
@@ -131,7 +132,7 @@ class DlibFaces:
         Raises:
             MetricsError: chips of another form.
         """
-        check_frames(crops)
+        check_frames(crops, least=0)
         if crops.shape[1:3] != (self.crop_size, self.crop_size):
             raise MetricsError(f"dlib embeds chips of 150 x 150 pixels, not {crops.shape[1:3]}.")
         if len(crops) == 0:

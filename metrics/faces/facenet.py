@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceFacts, Faces, Frames, check_frames, unit_length
+from metrics.faces.base import FaceFacts, Faces, Frames, unit_length
+from metrics.frames import check_frames
 from metrics.weights import find, require, short_hash
 
 __all__ = ["FacenetFaces"]
@@ -77,7 +78,7 @@ class FacenetFaces:
         Raises:
             MetricsError: frames of another form.
         """
-        check_frames(frames)
+        check_frames(frames, least=0)
         height, width = frames.shape[1:3]
         scale = min(1.0, (self.detect_size or max(height, width)) / max(height, width))
         if scale < 1:
@@ -119,7 +120,7 @@ class FacenetFaces:
         Raises:
             MetricsError: the recognition weights aren't here, or the crops have another form.
         """
-        check_frames(crops)
+        check_frames(crops, least=0)
         network = self._recognition()
         if len(crops) == 0:
             return torch.zeros(0, 512)

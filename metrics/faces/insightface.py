@@ -21,9 +21,9 @@ from metrics.faces.base import (
     Faces,
     Frames,
     align_five_points,
-    check_frames,
     unit_length,
 )
+from metrics.frames import check_frames
 from metrics.weights import require, short_hash
 
 __all__ = ["InsightFaces", "onnx_providers", "open_pack"]
@@ -112,7 +112,7 @@ class InsightFaces:
 
     def detect(self, frames: Frames) -> list[Faces]:
         """Faces of each frame, uint8 ``[T, H, W, 3]`` RGB, largest first."""
-        check_frames(frames)
+        check_frames(frames, least=0)
         found = []
         for frame in frames:
             boxes, points = self._app.det_model.detect(np.ascontiguousarray(frame[..., ::-1]))
@@ -129,7 +129,7 @@ class InsightFaces:
 
     def embed(self, crops: Frames) -> Tensor:
         """Embeddings ``[N, 512]`` of unit length of crops uint8 ``[N, 112, 112, 3]``."""
-        check_frames(crops)
+        check_frames(crops, least=0)
         if len(crops) == 0:
             return torch.zeros(0, 512)
         features = self._app.models["recognition"].get_feat([c[..., ::-1] for c in crops])

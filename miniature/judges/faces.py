@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceFacts, Faces, Frames, check_frames
+from metrics.faces.base import FaceFacts, Faces, Frames
+from metrics.frames import check_frames
 from miniature.judges.alignment import align_face
 from miniature.judges.networks import (
     CROP,
@@ -70,7 +71,7 @@ class MiniatureFaces:
     @torch.inference_mode()
     def detect(self, frames: Frames) -> list[Faces]:
         """The face of each frame, or none: uint8 [T, H, W, 3]."""
-        check_frames(frames)
+        check_frames(frames, least=0)
         if not len(frames):
             return []
         height, width = frames.shape[1:3]
@@ -100,7 +101,7 @@ class MiniatureFaces:
     @torch.inference_mode()
     def embed(self, crops: Frames) -> Tensor:
         """Identity of aligned crops uint8 [N, 48, 48, 3]: float [N, 128], unit length."""
-        check_frames(crops)
+        check_frames(crops, least=0)
         pixels = torch.from_numpy(np.ascontiguousarray(crops))
         parts = [self._embedder(part.to(self.device)).cpu() for part in pixels.split(128)]
         return torch.cat(parts) if parts else torch.empty(0, 128)

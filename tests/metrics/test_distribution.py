@@ -1,7 +1,5 @@
 """Kernel distances, streaming moments, and the metrics over sets."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.image.kid import poly_mmd
 
-import metrics.distribution
 from metrics.distribution import (
     FrechetDistance,
     KernelDistance,
@@ -26,10 +23,6 @@ from metrics.frechet import frechet_distance
 def draw(seed: int, samples: int, dimensions: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(samples, dimensions, generator=generator, dtype=torch.float64)
-
-
-def test_docstrings():
-    assert doctest.testmod(metrics.distribution).failed == 0
 
 
 def test_kernel_distance_equals_torchmetrics():

@@ -1,6 +1,5 @@
 """The model wrappers, on tiny random checkpoints of the real classes, saved and loaded here."""
 
-import doctest
 import json
 
 import numpy as np
@@ -20,7 +19,6 @@ from transformers import (
     ViTModel,
 )
 
-import metrics.extractors.flow
 from metrics.distribution import FeatureEncoder
 from metrics.errors import MetricsError
 from metrics.extractors.clip import OpenCLIP, TransformersCLIP
@@ -30,15 +28,11 @@ from metrics.extractors.loading import load_tensors, model_hash, read_tensors
 from metrics.extractors.lpips import LPIPS
 from metrics.extractors.video import I3D, VideoMAE
 from metrics.leakage import CropDistance, PerceptualDistance, crop_lpips
-from metrics.temporal import FlowBackend, warping_error
+from metrics.motion import FlowBackend, warping_error
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
-
-
-def test_docstrings():
-    assert doctest.testmod(metrics.extractors.flow).failed == 0
 
 
 # --- DINO

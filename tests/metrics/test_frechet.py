@@ -1,7 +1,5 @@
 """The Frechet distance's algebra, and its agreement with the matrix square root."""
 
-import doctest
-
 import numpy as np
 import pytest
 import scipy.linalg
@@ -10,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.image.fid import _compute_fid
 
-import metrics.frechet
 from metrics.errors import MetricsError
 from metrics.frechet import covariance_factor, frechet_distance, frechet_distance_from_moments
 
@@ -34,10 +31,6 @@ def by_sqrtm(x: torch.Tensor, y: torch.Tensor, ddof: int) -> float:
 
 sizes = st.integers(2, 24)
 seeds = st.integers(0, 10_000)
-
-
-def test_docstrings():
-    assert doctest.testmod(metrics.frechet).failed == 0
 
 
 @pytest.mark.parametrize("ddof", [0, 1])

@@ -1,6 +1,5 @@
 """Metrics over time against plain, frame-by-frame restatements, and in chunks."""
 
-import doctest
 import tracemalloc
 
 import cv2
@@ -11,24 +10,25 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import metrics.temporal
 from metrics.errors import MetricsError
 from metrics.extractors.flow import DISFlow
-from metrics.temporal import (
+from metrics.motion import (
     DynamicDegree,
-    FeatureConsistency,
     FlowBackend,
-    IdentityConsistency,
-    TemporalFlicker,
     WarpingError,
     dynamic_degree,
-    feature_consistency,
     motion_magnitudes,
-    neighbour_consistency,
-    temporal_flicker,
     unoccluded,
     warp,
     warping_error,
+)
+from metrics.temporal import (
+    FeatureConsistency,
+    IdentityConsistency,
+    TemporalFlicker,
+    feature_consistency,
+    neighbour_consistency,
+    temporal_flicker,
 )
 
 
@@ -72,10 +72,6 @@ class ThereAndBack(KnownFlow):
         flow = super().flow(first, second)
         self.forward = not self.forward
         return flow
-
-
-def test_docstrings():
-    assert doctest.testmod(metrics.temporal).failed == 0
 
 
 # --- flicker
