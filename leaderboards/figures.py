@@ -18,7 +18,7 @@ from leaderboards.ablations import Ablation
 from leaderboards.errors import LeaderboardError
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.scores import Column, Entry, axis_text
-from leaderboards.tables.formats import decimals
+from leaderboards.tables.text import decimals
 from media.files import write_atomic
 
 if TYPE_CHECKING:

@@ -584,53 +584,6 @@ class Leaderboard:
 
     # ----------------------------------------------------------------- showing
 
-    def to_frame(self) -> pd.DataFrame:
-        """The whole table, one row per entry: what leaderboard.csv and .parquet hold.
-
-        rank, entry, label, axis:<name>..., place_low, place_high and p_first (the interval of the
-        place), place_first and place_last (the places that undecided comparisons leave open),
-        rank_sum or weighted_score, pareto, n, failed, pending, face_rate, then for each column its
-        mean and <column>_low, _high, _n, _failed, _rank, _tied_with_best and _backend. An arrow in
-        a mean's header gives its direction.
-        """
-        places = self.standings
-        data: dict[str, list[Any]] = {
-            "rank": [standing.place for standing in places],
-            "entry": [entry.key for entry in self.entries],
-            "label": [entry.label for entry in self.entries],
-        }
-        for axis in self.axes:
-            data[f"axis:{axis}"] = [
-                axis_text(e.axes[axis]) if axis in e.axes else "" for e in self.entries
-            ]
-        data["mismatch"] = [entry.mismatch for entry in self.entries]
-        for name in ("low", "high", "first", "last"):
-            data[f"place_{name}"] = [getattr(standing, name) for standing in places]
-        data["p_first"] = [standing.p_first for standing in places]
-        data["weighted_score" if self.scheme.is_score else "rank_sum"] = [s.total for s in places]
-        if self.axis_columns() is not None:
-            data["pareto"] = list(self.pareto())
-        for name, count in (("n", "done"), ("failed", "failed"), ("pending", "pending")):
-            data[name] = [counts[count] for counts in self.counts]
-        if not all(math.isnan(rate) for rate in self.face_rates):
-            data["face_rate"] = self.face_rates
-        for c, column in enumerate(self.columns):
-            cells = [self.cell(e, c) for e in range(len(self.entries))]
-            data[f"{column.key} {column.arrow}".rstrip()] = [cell.mean for cell in cells]
-            data[f"{column.key}_low"] = [cell.low for cell in cells]
-            data[f"{column.key}_high"] = [cell.high for cell in cells]
-            data[f"{column.key}_n"] = [cell.n for cell in cells]
-            data[f"{column.key}_failed"] = [cell.failed for cell in cells]
-            data[f"{column.key}_rank"] = [int(self.ranks[e, c]) for e in range(len(cells))]
-            data[f"{column.key}_tied_with_best"] = [cell.tied for cell in cells]
-            data[f"{column.key}_backend"] = [column.backend] * len(cells)
-        frame = pd.DataFrame(data)
-        whole = {"rank", "rank_sum", *(f"place_{n}" for n in ("low", "high", "first", "last"))}
-        for name in frame.columns:
-            if name in whole or name.endswith("_n"):
-                frame[name] = frame[name].astype("Int64")
-        return frame
-
     def failures(self) -> pd.DataFrame:
         """What went wrong, a row each: entry, sample, seed, what (a video or a metric), reason."""
         labels = {entry.key: entry.label for entry in self.entries}

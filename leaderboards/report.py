@@ -16,13 +16,7 @@ from leaderboards.figures import (
 )
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.page import write_page
-from leaderboards.tables.formats import (
-    ablation_frame,
-    ablation_latex,
-    export,
-    to_csv,
-    to_json,
-)
+from leaderboards.tables import ablation_frame, ablation_latex, export, to_csv, to_json
 from media.files import write_atomic
 
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,11 +86,51 @@ def read_frame(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
         if path.suffix.lower() in {".parquet", ".pq"}:
             return pd.read_parquet(path), path.stem
         if path.suffix.lower() in {".csv", ".tsv"}:
-            frame = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
-            return frame, path.stem
+            return _read_text(path, "\t" if path.suffix.lower() == ".tsv" else ","), path.stem
     except (ValueError, OSError) as error:
         raise LeaderboardError(f"{path} could not be read as a table: {error}") from error
     raise LeaderboardError(f"{path} is neither .csv, .tsv nor .parquet: convert it to one of them.")
+
+
+#: Columns whose cells are names: 001 is not 1, and an entry may be called NaN.
+_NAMES = {
+    "entry", "team", "model", "method", "name", "label", "sample", "identity", "prompt", "metric",
+    "backend", "version", "status", "reason", "source",
+}  # fmt: skip
+_MISSING = ["", "NaN", "nan", "NA", "N/A", "n/a", "None", "none", "null", "NULL", "<NA>", "#N/A"]
+#: An apostrophe that keeps a spreadsheet from taking what follows for a formula.
+_DEFUSED = r"^'(?='*[=+\-@\t\r])"
+
+
+def _read_text(path: Path, separator: str) -> pd.DataFrame:
+    """A CSV whose names come back as they were written; the other columns as pandas reads them."""
+    about: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig"}
+    header = [str(name) for name in pd.read_csv(path, nrows=0, **about).columns]
+    texts = {
+        name
+        for name in header
+        if name.strip() in _NAMES
+        or name.startswith("axis:")
+        or name.endswith(("_backend", "_version", "_direction"))
+    }
+    frame = pd.read_csv(
+        path,
+        dtype=dict.fromkeys(texts, str),
+        keep_default_na=False,
+        na_values={name: _MISSING for name in header if name not in texts},
+        **about,
+    )
+    for name in texts:
+        cells = frame[name].mask(frame[name] == "")
+        if cells.str.startswith("'").any():
+            cells = cells.str.replace(_DEFUSED, "", regex=True)
+        if name.startswith("axis:"):  # 3 is a number, 003 a name
+            numbers = pd.to_numeric(cells, errors="coerce")
+            if all(pd.isna(c) or f"{n:g}" == c for n, c in zip(numbers, cells)):
+                cells = numbers
+        frame[name] = cells
+    frame.columns = [re.sub(_DEFUSED, "", str(name)) for name in frame.columns]
+    return frame
 
 
 _LONG = {"metric", "value"}
@@ -98,7 +139,12 @@ _ABOUT = {
     "rank", "rank_sum", "weighted_score", "pareto", "place_low", "place_high", "place_first",
     "place_last", "p_first", "status", "reason", "mismatch", "source",
 }  # fmt: skip
-_SUFFIXES = ("low", "high", "n", "failed", "backend", "version", "rank", "tied_with_best")
+_SUFFIXES = (
+    "low", "high", "n", "failed", "backend", "version", "rank", "tied_with_best", "direction",
+    "weight", "worst", "best",
+)  # fmt: skip
+#: How `<metric>_direction` says whether higher is better.
+DIRECTIONS: Mapping[bool | None, str] = {True: "higher", False: "lower", None: "none"}
 
 
 def read_table(
@@ -115,8 +161,9 @@ def read_table(
     samples are known, sample (with identity, seed, backend, version, status, reason); without
     sample the row is a published mean (with low, high, n). Wide, a video or an entry a row: columns
     entry, optionally sample, identity, seed, and one column a metric, whose header may end in an
-    arrow ("FID v", "Face-Cur ^", "FVD ↓"); `<metric>_low`, `_high`, `_n` and `_backend` belong
-    to it, and columns called `axis:<name>` are axes. `leaderboard.csv` reads back.
+    arrow ("FID v", "Face-Cur ^", "FVD ↓"); `<metric>_low`, `_high`, `_n`, `_backend` and
+    `_direction` (higher, lower or none is better) belong to it, and columns called `axis:<name>`
+    are axes. `leaderboard.csv` reads back. Names are taken as they are written: 001, NaN, None.
 
     entry: name of the only entry, where the table has no such column. backend: what measured the
     columns that do not say. directions: metric to True/"higher", False/"lower" or "none". ranges:
@@ -129,17 +176,21 @@ def read_table(
     wide = not _LONG.issubset(frame.columns)
     long = _tidy(_melt(frame, name, found) if wide else frame, name, backend)
     stated = _stated(directions or {})
+    first = frame.drop_duplicates("entry")
     if wide:  # our own export ranks every column but those without a direction
         ranked = {c[:-5] for c in frame.columns if c.endswith("_rank")}
         for metric in ranked & set(long["metric"].unique()) - set(stated):
             if (frame[f"{metric}_rank"] == 0).all():
                 stated[metric] = None
+        said = {value: key for key, value in DIRECTIONS.items()}
+        for metric in long["metric"].unique():
+            word = first[f"{metric}_direction"].iloc[0] if f"{metric}_direction" in first else None
+            if word in said and metric not in (directions or {}):
+                stated[metric] = said[word]
     if "higher_is_better" in long.columns:
         marked = long.dropna(subset=["higher_is_better"]).drop_duplicates("metric")
         found |= {m: bool(h) for m, h in zip(marked["metric"], marked["higher_is_better"])}
     meanings = _meanings(long, name, stated, found, ranges or {})
-
-    first = frame.drop_duplicates("entry")
     rates = first.dropna(subset=["face_rate"]) if "face_rate" in first and wide else first[:0]
     has_samples = "sample" in long.columns
     scores = long[long["sample"].notna()] if has_samples else long[:0].assign(sample=None)
@@ -193,7 +244,7 @@ def _with_entries(frame: pd.DataFrame, name: str, entry: str | None) -> tuple[pd
 
 def _stated(directions: Mapping[str, bool | str]) -> dict[str, bool | None]:
     """Directions that the caller gave, as True, False or None."""
-    words: dict[str, bool | None] = {"higher": True, "lower": False, "none": None}
+    words = {word: higher for higher, word in DIRECTIONS.items()}
     stated: dict[str, bool | None] = {}
     for metric, value in directions.items():
         if not isinstance(value, bool) and str(value).lower() not in words:

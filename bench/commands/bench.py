@@ -169,7 +169,7 @@ def _say(console: Any, summary: Any) -> None:
     page = summary.report or summary.folder / "leaderboard" / "index.html"
     if page.is_file():
         from leaderboards.report import load
-        from leaderboards.tables.formats import terminal_table
+        from leaderboards.tables import terminal_table
 
         console.print(terminal_table(load(summary.folder), width=console.width))
         tables = sorted(page.parent.glob("ablation_*.csv")) + sorted(page.parent.glob("*.tex"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,11 +112,36 @@ def _pairs(texts: list[str] | None, what: str) -> dict[str, str]:
     return out
 
 
-def _console() -> Any:
+def _console(width: int | None = None) -> Any:
     from rich.console import Console
 
-    # A pipe has no width of its own; a table folded to 80 columns would be no use to it.
-    return Console(width=None if sys.stdout.isatty() else 200)
+    if width is None and not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        width = 200  # a pipe has no width of its own
+    return Console(width=width)
+
+
+def _print_table(console: Any, table: Any) -> None:
+    # A number cut at the edge is another number; a line that is too long is only ugly.
+    console.print(table, crop=False, overflow="ignore", soft_wrap=False)
+
+
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        help="Metrics, families or patterns such as 'temporal.*', or all; commas or repeat.",
+    ),
+]
+Sort = Annotated[
+    str | None, typer.Option(help="Sort by a column, name or place; -COLUMN for worst first.")
+]
+Top = Annotated[int | None, typer.Option(min=1, help="Only so many entries.")]
+Width = Annotated[int | None, typer.Option(min=20, help="Characters in a line; the terminal's.")]
+
+
+def _words(texts: list[str] | None) -> list[str] | None:
+    found = [word.strip() for text in texts or [] for word in text.split(",") if word.strip()]
+    return found or None
 
 
 @app.command()
@@ -124,24 +151,30 @@ def table(
     weights: Weights = None,
     missing: Missing = None,
     pool: Pool = None,
+    columns: Columns = None,
+    sort: Sort = None,
+    top: Top = None,
+    width: Width = None,
     strict: Strict = False,
     trust: Trust = False,
     draws: Draws = 1000,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the ranked table.
+    """Print the ranked table, one line per entry.
 
     \b
     stdrc leaderboard table runs/quick others.csv --by score --weight identity=1
+    stdrc leaderboard runs/quick --columns identity,text --sort text.miniature --top 5
     """
-    from leaderboards.tables.formats import terminal_table, to_json
+    from leaderboards.tables import select, terminal_table, to_json
 
     board = _board(sources, pool, strict, trust, draws, by=by, weights=weights, missing=missing)
     if json:
         sys.stdout.write(to_json(board).decode())
         return
-    console = _console()
-    console.print(terminal_table(board, width=console.width))
+    console = _console(width)
+    chosen = select(board, _words(columns), sort, top, most=None)
+    _print_table(console, terminal_table(board, width=console.width, selection=chosen))
 
 
 @app.command()
@@ -155,6 +188,13 @@ def export(
     weights: Weights = None,
     missing: Missing = None,
     pool: Pool = None,
+    columns: Columns = None,
+    sort: Sort = None,
+    top: Top = None,
+    intervals: Annotated[bool, typer.Option(help="Print [low, high] in .md and .tex.")] = True,
+    baseline: Annotated[
+        str | None, typer.Option(help="Print differences from this entry in .md and .tex.")
+    ] = None,
     strict: Strict = False,
     trust: Trust = False,
     draws: Draws = 1000,
@@ -162,13 +202,22 @@ def export(
     """Write the table to files, the format told by each ending.
 
     \b
-    stdrc leaderboard export runs/quick -o table.tex -o table.csv
+    stdrc leaderboard export runs/quick -o table.tex --columns identity,text,fvd.miniature
     """
-    from leaderboards.tables.formats import export as write
+    from leaderboards.tables import export as write
 
     board = _board(sources, pool, strict, trust, draws, by=by, weights=weights, missing=missing)
-    for path in output:
-        typer.echo(write(board, path))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        for path in output:
+            typer.echo(
+                write(
+                    board, path, columns=_words(columns), sort=sort, top=top, intervals=intervals,
+                    baseline=baseline,
+                )
+            )  # fmt: skip
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        typer.echo(f"warning: {message}", err=True)
 
 
 @app.command()
@@ -189,7 +238,7 @@ def ablations(
     from leaderboards.ablations import ablation
     from leaderboards.ablations import ablations as every
     from leaderboards.report import load, write_ablations
-    from leaderboards.tables.formats import terminal_table
+    from leaderboards.tables import terminal_table
 
     board = load(run)
     held = _pairs(at, "--at")
@@ -198,7 +247,8 @@ def ablations(
         raise LeaderboardError(f"{run} varies no axis alone, so there is no ablation to show.")
     console = _console()
     for one in tables:
-        console.print(terminal_table(one.board, title=one.caption))
+        shown = terminal_table(one.board, title=one.caption, width=console.width)
+        _print_table(console, shown)
     for path in write_ablations(tables, output or run / "leaderboard"):
         typer.echo(path)
 
@@ -211,11 +261,11 @@ def report(run: Run) -> None:
     stdrc leaderboard report runs/quick
     """
     from leaderboards.report import load, write_report
-    from leaderboards.tables.formats import terminal_table
+    from leaderboards.tables import terminal_table
 
     board = load(run)
     console = _console()
-    console.print(terminal_table(board, width=console.width))
+    _print_table(console, terminal_table(board, width=console.width))
     for path in write_report(run, board):
         typer.echo(path)
 

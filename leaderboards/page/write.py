@@ -27,7 +27,8 @@ from leaderboards.errors import LeaderboardError
 from leaderboards.figures import colour_axis, guidance_panels
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.scores import axis_text, records
-from leaderboards.tables.formats import board_data, decimals, number
+from leaderboards.tables.data import board_data, number
+from leaderboards.tables.text import decimals
 from media.errors import UnreadableFileError
 from media.files import file_sha256, write_atomic
 from media.images import read_image
