@@ -1,16 +1,13 @@
 """The training loop: flow matching on video tokens with the reference in context.
 
-One optimizer step: draw clips, noise levels and what is dropped; put the clean reference behind
-the noisy video tokens; predict the velocity; weigh the squared error; add the identity loss on a
-few decoded frames; clip, step, average. Samples that lost their reference run in a second, shorter
-pass, so nothing is padded or masked. `Trainer` runs on encoded data; `stdrc.training.train` encodes
-a folder first.
+One optimizer step: draw clips, noise levels and what is dropped; compute the loss (`loss.py`);
+clip, step, average. `Trainer` runs on encoded data; `stdrc.training.train` encodes a folder first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -19,35 +16,20 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, gather_object
+from accelerate.utils import InitProcessGroupKwargs
 from diffusers import LTX2VideoTransformer3DModel
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 
 from media.errors import UserError
 from stdrc.errors import STDRCError
-from stdrc.sampling import sample_euler
-from stdrc.sequence import TokenSequence
 from stdrc.training import checkpoint as checkpoints
 from stdrc.training.config import OptimizerConfig, TrainConfig
 from stdrc.training.data import Batch, BatchSource, TrainingData, seeded
-from stdrc.training.denoiser import Denoiser, is_video_parameter, pack, unpack
+from stdrc.training.denoiser import Denoiser, is_video_parameter
 from stdrc.training.ema import WeightAverage
 from stdrc.training.linear_decoder import LinearDecoder
-from stdrc.training.objectives import (
-    IdentityEncoder,
-    IdentityHead,
-    IdentityLoss,
-    add_noise,
-    flow_matching_loss,
-    identity_alignment_loss,
-)
+from stdrc.training.loss import BatchLoss
+from stdrc.training.objectives import IdentityEncoder, IdentityHead, IdentityLoss
 from stdrc.training.optimizer import make_optimizer
 from stdrc.training.progress import RunLog
 from stdrc.training.result import (
@@ -58,13 +40,7 @@ from stdrc.training.result import (
     save_full,
     save_lora,
 )
-
-# Settings that may change between a run and its continuation without changing what it computes.
-_FREE_TO_CHANGE = {
-    "output", "log_dir", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every",
-    "save_dtype", "samples", "cache", "on_nan", "max_skipped", "on_bad_data", "data", "base",
-    "compile",
-}  # fmt: skip
+from stdrc.training.saving import Resumable
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -99,7 +75,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     )
 
 
-class Trainer:
+class Trainer(Resumable):
     """Trains a transformer on encoded clips.
 
     Args:
@@ -170,16 +146,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
         )
-        _, self.frames, self.height, self.width = data.latent_shape
-        shape = {
-            "frames": self.frames, "height": self.height, "width": self.width, "fps": data.fps,
-            "device": self.device,
-        }  # fmt: skip
-        self._alone = TokenSequence.of(transformer.rope, **shape)
-        self._together = [
-            TokenSequence.of(transformer.rope, placement, **shape)
-            for placement in config.reference_placements
-        ]
+        self.loss = BatchLoss(config, self.model, transformer, data, self.identity, self.device)
         self.step = 0
         self.skipped = 0
         self._losses: list[float] = []
@@ -279,131 +246,6 @@ class Trainer:
         return LinearDecoder.fit(self.identity.decode, latents, temporal, spatial)
 
     # One step -----------------------------------------------------------------------------------
-
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a micro-batch and its parts.
-
-        Args:
-            batch: on the device.
-            generator: on the CPU, for the frames of the identity loss.
-        """
-        noisy = add_noise(batch.latents, batch.noise, batch.sigmas)
-        target = pack(batch.noise - batch.latents, self.transformer)
-        video = pack(noisy, self.transformer)
-        velocity, alignment = self._velocity(batch, video)
-        weight = None
-        if self.config.face_weight > 1:
-            assert batch.face is not None
-            weight = 1 + (self.config.face_weight - 1) * pack(
-                batch.face[:, None], self.transformer
-            ).mean(dim=2)
-        per_sample = flow_matching_loss(velocity, target, weight)
-        loss = per_sample.mean()
-        parts = {"flow": float(loss.detach())}
-        if alignment is not None:
-            parts["alignment"] = float(alignment.detach())
-            loss = loss + self.config.identity.alignment * alignment
-        # Without a reference nothing but the noisy latents can tell who is to be drawn.
-        known = slice(0, batch.with_reference)
-        if self.identity is not None and batch.with_reference:
-            assert batch.boxes is not None
-            clean_guess = (
-                unpack(
-                    video[known] - batch.sigmas[known, None, None] * velocity[known].float(),
-                    self.frames, self.height, self.width, self.transformer,
-                )
-            )  # fmt: skip
-            identity = self.identity(
-                clean_guess, batch.latents[known], batch.sigmas[known], batch.boxes[known],
-                batch.clips[known], generator,
-            )  # fmt: skip
-            if identity is not None:
-                parts["identity"] = float(identity.detach())
-                loss = loss + self.config.identity.weight * identity
-            rolled = self._rollout_identity(batch, generator)
-            if rolled is not None:
-                parts["rollout"] = float(rolled.detach())
-                loss = loss + self.config.identity.weight * rolled
-        return loss, parts
-
-    def _rollout_identity(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
-        """The identity loss where the model has come by itself.
-
-        A noised true clip shows who it is to all but the highest noise, so a model trained on those
-        alone goes by what it has drawn so far and drifts off its reference. Here it starts so high
-        that little more than the face's place is seen, walks down without gradients, and is asked
-        for the true face where it has come to.
-        """
-        identity, count = self.config.identity, self.config.identity.rollout
-        count = min(count, batch.with_reference)
-        if not count:
-            return None
-        assert self.identity is not None
-        assert batch.boxes is not None
-        assert batch.reference is not None
-        reference = pack(batch.reference[:count], self.transformer)
-        mask = None if batch.text_mask is None else batch.text_mask[:count]
-
-        def velocity(video: Tensor, sigmas: Tensor) -> Tensor:
-            found = self.model(
-                video, sigmas, batch.text[:count], mask, reference,
-                self._together[batch.placement],
-            )[0]  # fmt: skip
-            return found.float()
-
-        drawn = torch.rand(2, count, generator=generator).to(batch.latents)
-        start, end = (
-            low + (high - low) * share
-            for (low, high), share in zip((identity.rollout_from, identity.rollout_to), drawn)
-        )
-        shares = torch.linspace(0, 1, identity.rollout_steps + 1).to(start)[:, None]
-        levels = torch.lerp(start, end, shares)  # [steps + 1, count]
-        noisy = add_noise(batch.latents[:count], batch.noise[:count], start)
-        video = pack(noisy, self.transformer)
-        with torch.no_grad():
-            video = sample_euler(velocity, video, levels)
-        guess = video - end[:, None, None] * velocity(video, end)
-        guess = unpack(guess, self.frames, self.height, self.width, self.transformer)
-        return self.identity(
-            guess, batch.latents[:count], torch.zeros_like(end), batch.boxes[:count],
-            batch.clips[:count], generator, samples=count,
-        )  # fmt: skip
-
-    def _velocity(self, batch: Batch, video: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Velocity [B, N, D], and the batch's identity alignment loss where it is asked for."""
-        k = batch.with_reference
-        mask = batch.text_mask
-        outputs: list[tuple[Tensor, Tensor | None]] = []
-        if k:
-            assert batch.reference is not None
-            outputs.append(
-                self.model(
-                    video[:k], batch.sigmas[:k], batch.text[:k],
-                    None if mask is None else mask[:k],
-                    pack(batch.reference, self.transformer),
-                    self._together[batch.placement],
-                )
-            )  # fmt: skip
-        if k < len(video):
-            outputs.append(
-                self.model(
-                    video[k:], batch.sigmas[k:], batch.text[k:],
-                    None if mask is None else mask[k:], None, self._alone,
-                )
-            )  # fmt: skip
-        velocity = torch.cat([found for found, _ in outputs])
-        if not self.config.identity.alignment:
-            return velocity, None
-        assert batch.identities is not None
-        assert batch.face is not None
-        face = pack(batch.face[:, None], self.transformer).mean(dim=2)
-        losses, start = [], 0
-        for found, read in outputs:
-            rows = slice(start, start + len(found))
-            assert read is not None
-            losses.append(identity_alignment_loss(read, batch.identities[rows], face[rows]))
-            start += len(found)
-        return velocity, torch.cat(losses).mean()
 
     def _optimizer_step(self, batches: list[Batch]) -> dict[str, float] | None:
         """Numbers of the step, or None where it was skipped because they weren't finite."""
@@ -535,136 +377,14 @@ class Trainer:
         if strip is not None:
             log.image(self.step, "samples", strip.numpy())
 
-    def averaged(self) -> Any:
-        """A block in which the model holds the averaged weights, where there is an average."""
-        return self.average.in_place() if self.average is not None else nullcontext()
-
-    # Saving and resuming ------------------------------------------------------------------------
-
-    def weights(self, *, frozen: bool = False) -> dict[str, Tensor]:
-        """Parameters by `Denoiser`'s names, on the CPU, gathered where they are sharded.
-
-        Args:
-            frozen: also those that aren't trained.
-        """
-        options = StateDictOptions(
-            full_state_dict=True, cpu_offload=True, ignore_frozen_params=not frozen
-        )
-        return dict(get_model_state_dict(self.model, options=options))
-
-    def averaged_weights(self, *, frozen: bool = False) -> dict[str, Tensor]:
-        """The averaged parameters, or the parameters where none are averaged."""
-        with self.averaged():
-            return {name: value.clone() for name, value in self.weights(frozen=frozen).items()}
-
-    def save_checkpoint(self) -> Path:
-        """Write a checkpoint of the current step.
-
-        Raises:
-            STDRCError: weights that aren't finite, or a disk that won't take it.
-        """
-        config = self.config
-        folder = config.output / "checkpoints" / f"step-{self.step:07d}"
-        weights = self.weights()
-        ema = self.averaged_weights() if self.average is not None else None
-        options = StateDictOptions(
-            full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
-        )
-        moments = get_optimizer_state_dict(self.model, self._inner_optimizer, options=options)
-        rng = gather_object([_random_states(self.device)])
-        if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            checkpoints.write_checkpoint(
-                folder,
-                weights=weights,
-                optimizer=moments,
-                ema=ema,
-                state={
-                    "step": self.step,
-                    "skipped": self.skipped,
-                    "losses": self._losses,
-                    "world": self.accelerator.num_processes,
-                    "scaler": scaler.state_dict() if scaler is not None else None,
-                    "rng": rng,
-                    "settings": self._settings(),
-                },
-            )
-            checkpoints.prune(folder.parent, config.keep_checkpoints)
-        self.accelerator.wait_for_everyone()
-        return folder
-
-    def load_checkpoint(self, folder: Path) -> None:
-        """Take up a run where a checkpoint left it.
-
-        Raises:
-            STDRCError: the checkpoint is damaged or was made with other settings.
-        """
-        weights, moments, ema, state = checkpoints.read_checkpoint(folder)
-        self._same_settings(folder, state)
-        # strict: a run's checkpoint has exactly the parameters that the run trains.
-        missing = {n for n, p in self.model.named_parameters() if p.requires_grad}
-        missing = {name.replace("_fsdp_wrapped_module.", "") for name in missing}
-        missing = {name.removeprefix("module.") for name in missing} ^ set(weights)
-        if missing:
-            raise STDRCError(
-                f"The checkpoint {folder} does not fit this model; {sorted(missing)[0]} is in one "
-                "and not in the other."
-            )
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
-        if self.average is not None and ema is not None:
-            set_model_state_dict(self.model, ema, options=options)
-            self.average.copy_from(self.parameters)
-        set_model_state_dict(self.model, weights, options=options)
-        # The groups alone are taken from here; every rank has them, unlike a full state.
-        state_dict = get_optimizer_state_dict(
-            self.model,
-            self._inner_optimizer,
-            options=StateDictOptions(ignore_frozen_params=True),
-        )
-        state_dict["state"] = moments
-        set_optimizer_state_dict(self.model, self._inner_optimizer, state_dict, options=options)
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        _set_random_states(state["rng"][self.accelerator.process_index], self.device)
-        self.step, self.skipped = int(state["step"]), int(state["skipped"])
-        self._losses = list(state["losses"])
-
-    @property
-    def _inner_optimizer(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)
-
-    def _settings(self) -> dict[str, Any]:
-        settings = self.config.model_dump(mode="json")
-        settings = {k: v for k, v in settings.items() if k not in _FREE_TO_CHANGE}
-        if settings["optimizer"]["schedule"] == "constant":
-            del settings["steps"]  # a constant rate doesn't know how long the run is
-        return {**settings, "clips": len(self.data)}
-
-    def _same_settings(self, folder: Path, state: Mapping[str, Any]) -> None:
-        now, then = self._settings(), state["settings"]
-        for key in sorted(set(now) | set(then)):
-            if now.get(key) != then.get(key):
-                raise STDRCError(
-                    f"Cannot resume {folder}: {key} was {then.get(key)!r} and is now "
-                    f"{now.get(key)!r}; change it back or choose another output."
-                )
-        if state["world"] != self.accelerator.num_processes:
-            raise STDRCError(
-                f"Cannot resume {folder} with {self.accelerator.num_processes} processes: "
-                f"it ran with {state['world']}."
-            )
-        if int(state["step"]) > self.config.steps:
-            raise STDRCError(
-                f"{folder} is past steps: {self.config.steps}; raise it or choose another output."
-            )
-
     def _clip_shape(self) -> dict[str, Any]:
         """Pixels, frames and rate of the clips that were trained on."""
         temporal, spatial, _ = self.transformer.config.vae_scale_factors
+        _, frames, height, width = self.data.latent_shape
         return {
-            "frames": (self.frames - 1) * temporal + 1,
-            "height": self.height * spatial,
-            "width": self.width * spatial,
+            "frames": (frames - 1) * temporal + 1,
+            "height": height * spatial,
+            "width": width * spatial,
             "fps": self.data.fps,
         }
 
@@ -697,20 +417,6 @@ class Trainer:
             log.say(f"done: {result}")
         self.accelerator.wait_for_everyone()
         return result
-
-
-def _random_states(device: torch.device) -> dict[str, list[int]]:
-    """The global generators, which only a LoRA's dropout draws from."""
-    states = {"cpu": torch.get_rng_state().tolist()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device).tolist()
-    return states
-
-
-def _set_random_states(states: Mapping[str, list[int]], device: torch.device) -> None:
-    torch.set_rng_state(torch.tensor(states["cpu"], dtype=torch.uint8))
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(torch.tensor(states["cuda"], dtype=torch.uint8), device)
 
 
 def _cast(module: nn.Module, dtype: Callable[[nn.Parameter], torch.dtype]) -> None:

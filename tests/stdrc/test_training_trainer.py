@@ -146,7 +146,7 @@ def test_alignment_reads_the_block_it_names_and_leaves_no_trace(tmp_path: Path) 
         trainer = Trainer(config, tiny_data(), transformer=tiny_transformer(num_layers=3))
         batch = trainer.source.batch(0)
         assert 0 < batch.with_reference < 3
-        _, alignment = trainer._velocity(batch, pack(batch.latents, trainer.transformer))
+        _, alignment = trainer.loss.velocity(batch, pack(batch.latents, trainer.transformer))
         alignment.backward()
         by_block = [
             {n: p.grad for n, p in block.named_parameters() if p.grad is not None}
@@ -389,7 +389,7 @@ def test_mixed_placements_are_drawn_evenly_and_belong_to_none(tmp_path: Path) ->
     assert drawn == [source.batch(i).placement for i in range(300)]
     assert all(70 < drawn.count(k) < 130 for k in range(3))
     trainer = Trainer(config, tiny_data(), transformer=tiny_transformer())
-    coords = [sequence.coords for sequence in trainer._together]
+    coords = [sequence.coords for sequence in trainer.loss.together]
     assert len(coords) == 3
     assert not torch.equal(coords[0], coords[1])
     with safe_open(trainer.fit(), framework="pt") as file:

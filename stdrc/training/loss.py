@@ -1,0 +1,185 @@
+"""The loss of a batch: flow matching with the reference in context, and the identity objectives.
+
+Predict the velocity with the clean reference behind the noisy video tokens; weigh the squared error
+towards the face; add the identity loss on a few decoded frames. Samples that lost their reference
+run in a second, shorter pass, so nothing is padded or masked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import LTX2VideoTransformer3DModel
+from torch import Tensor, nn
+
+from stdrc.sampling import sample_euler
+from stdrc.sequence import TokenSequence
+from stdrc.training.config import TrainConfig
+from stdrc.training.data import Batch, TrainingData
+from stdrc.training.denoiser import pack, unpack
+from stdrc.training.objectives import (
+    IdentityLoss,
+    add_noise,
+    flow_matching_loss,
+    identity_alignment_loss,
+)
+
+
+class BatchLoss:
+    """Called with a batch; knows the model and all objectives of a run.
+
+    Args:
+        model: `Denoiser`, as accelerate wraps it.
+        transformer: the one inside it.
+        data: gives the clips' shape.
+        identity: of decoded frames, where it is asked for.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: nn.Module,
+        transformer: LTX2VideoTransformer3DModel,
+        data: TrainingData,
+        identity: IdentityLoss | None,
+        device: torch.device,
+    ) -> None:
+        self.config, self.model, self.transformer = config, model, transformer
+        self.identity = identity
+        _, self.frames, self.height, self.width = data.latent_shape
+        shape: dict[str, Any] = {
+            "frames": self.frames, "height": self.height, "width": self.width, "fps": data.fps,
+            "device": device,
+        }  # fmt: skip
+        self.alone = TokenSequence.of(transformer.rope, **shape)
+        #: With a reference, at each of the run's placements.
+        self.together = [
+            TokenSequence.of(transformer.rope, placement, **shape)
+            for placement in config.reference_placements
+        ]
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a micro-batch and its parts.
+
+        Args:
+            batch: on the device.
+            generator: on the CPU, for the frames of the identity loss.
+        """
+        noisy = add_noise(batch.latents, batch.noise, batch.sigmas)
+        target = pack(batch.noise - batch.latents, self.transformer)
+        video = pack(noisy, self.transformer)
+        velocity, alignment = self.velocity(batch, video)
+        weight = None
+        if self.config.face_weight > 1:
+            assert batch.face is not None
+            weight = 1 + (self.config.face_weight - 1) * pack(
+                batch.face[:, None], self.transformer
+            ).mean(dim=2)
+        per_sample = flow_matching_loss(velocity, target, weight)
+        loss = per_sample.mean()
+        parts = {"flow": float(loss.detach())}
+        if alignment is not None:
+            parts["alignment"] = float(alignment.detach())
+            loss = loss + self.config.identity.alignment * alignment
+        # Without a reference nothing but the noisy latents can tell who is to be drawn.
+        known = slice(0, batch.with_reference)
+        if self.identity is not None and batch.with_reference:
+            assert batch.boxes is not None
+            clean_guess = (
+                unpack(
+                    video[known] - batch.sigmas[known, None, None] * velocity[known].float(),
+                    self.frames, self.height, self.width, self.transformer,
+                )
+            )  # fmt: skip
+            identity = self.identity(
+                clean_guess, batch.latents[known], batch.sigmas[known], batch.boxes[known],
+                batch.clips[known], generator,
+            )  # fmt: skip
+            if identity is not None:
+                parts["identity"] = float(identity.detach())
+                loss = loss + self.config.identity.weight * identity
+            rolled = self._rollout_identity(batch, generator)
+            if rolled is not None:
+                parts["rollout"] = float(rolled.detach())
+                loss = loss + self.config.identity.weight * rolled
+        return loss, parts
+
+    def _rollout_identity(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+        """The identity loss where the model has come by itself.
+
+        A noised true clip shows who it is to all but the highest noise, so a model trained on those
+        alone goes by what it has drawn so far and drifts off its reference. Here it starts so high
+        that little more than the face's place is seen, walks down without gradients, and is asked
+        for the true face where it has come to.
+        """
+        identity, count = self.config.identity, self.config.identity.rollout
+        count = min(count, batch.with_reference)
+        if not count:
+            return None
+        assert self.identity is not None
+        assert batch.boxes is not None
+        assert batch.reference is not None
+        reference = pack(batch.reference[:count], self.transformer)
+        mask = None if batch.text_mask is None else batch.text_mask[:count]
+
+        def velocity(video: Tensor, sigmas: Tensor) -> Tensor:
+            found = self.model(
+                video, sigmas, batch.text[:count], mask, reference,
+                self.together[batch.placement],
+            )[0]  # fmt: skip
+            return found.float()
+
+        drawn = torch.rand(2, count, generator=generator).to(batch.latents)
+        start, end = (
+            low + (high - low) * share
+            for (low, high), share in zip((identity.rollout_from, identity.rollout_to), drawn)
+        )
+        shares = torch.linspace(0, 1, identity.rollout_steps + 1).to(start)[:, None]
+        levels = torch.lerp(start, end, shares)  # [steps + 1, count]
+        noisy = add_noise(batch.latents[:count], batch.noise[:count], start)
+        video = pack(noisy, self.transformer)
+        with torch.no_grad():
+            video = sample_euler(velocity, video, levels)
+        guess = video - end[:, None, None] * velocity(video, end)
+        guess = unpack(guess, self.frames, self.height, self.width, self.transformer)
+        return self.identity(
+            guess, batch.latents[:count], torch.zeros_like(end), batch.boxes[:count],
+            batch.clips[:count], generator, samples=count,
+        )  # fmt: skip
+
+    def velocity(self, batch: Batch, video: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Velocity [B, N, D], and the batch's identity alignment loss where it is asked for."""
+        k = batch.with_reference
+        mask = batch.text_mask
+        outputs: list[tuple[Tensor, Tensor | None]] = []
+        if k:
+            assert batch.reference is not None
+            outputs.append(
+                self.model(
+                    video[:k], batch.sigmas[:k], batch.text[:k],
+                    None if mask is None else mask[:k],
+                    pack(batch.reference, self.transformer),
+                    self.together[batch.placement],
+                )
+            )  # fmt: skip
+        if k < len(video):
+            outputs.append(
+                self.model(
+                    video[k:], batch.sigmas[k:], batch.text[k:],
+                    None if mask is None else mask[k:], None, self.alone,
+                )
+            )  # fmt: skip
+        velocity = torch.cat([found for found, _ in outputs])
+        if not self.config.identity.alignment:
+            return velocity, None
+        assert batch.identities is not None
+        assert batch.face is not None
+        face = pack(batch.face[:, None], self.transformer).mean(dim=2)
+        losses, start = [], 0
+        for found, read in outputs:
+            rows = slice(start, start + len(found))
+            assert read is not None
+            losses.append(identity_alignment_loss(read, batch.identities[rows], face[rows]))
+            start += len(found)
+        return velocity, torch.cat(losses).mean()
