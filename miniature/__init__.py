@@ -8,11 +8,11 @@ identity objectives were on.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stdrc.errors import STDRCError
+from media.files import whole_folder
+from miniature.errors import MiniatureError
 
 if TYPE_CHECKING:
     import torch
@@ -28,11 +28,11 @@ def checkpoint(name: str = "base") -> Path:
     """Folder of a shipped checkpoint in diffusers format.
 
     Raises:
-        STDRCError: if this checkout ships none of that name.
+        MiniatureError: if this checkout ships none of that name.
     """
     folder = CHECKPOINTS / name
     if not (folder / "model_index.json").is_file():
-        raise STDRCError(
+        raise MiniatureError(
             f"No trained miniature lies in {CHECKPOINTS}; run `make miniature`, or name another "
             "checkpoint."
         )
@@ -53,14 +53,8 @@ def random_checkpoint() -> Path:
 
         hide_loading_bars()
         size = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
-        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        STDRCPipeline(**build_components(), default_size=size).save_pretrained(part)
-        try:
-            part.rename(folder)
-        except OSError:
-            if not (folder / "model_index.json").is_file():
-                raise
-            shutil.rmtree(part)  # another process was first, with the same weights
+        with whole_folder(folder, keep=True) as part:  # another process may be first
+            STDRCPipeline(**build_components(), default_size=size).save_pretrained(part)
     return folder
 
 

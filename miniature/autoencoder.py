@@ -11,9 +11,7 @@ can't: edges without blocks.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -24,6 +22,8 @@ import torch
 from diffusers import AutoencoderKLLTX2Video
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from media.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -365,9 +365,8 @@ def train_decoder(
             running = 0.0
         if checkpoint is not None and (done % 200 == 0 or done == training.steps):
             state = {name: part.state_dict() for name, part in parts.items()}
-            beside = checkpoint.with_suffix(".tmp")
-            torch.save({**state, "step": done, "training": asdict(training)}, beside)
-            os.replace(beside, checkpoint)
+            with whole_file(checkpoint) as part:
+                torch.save({**state, "step": done, "training": asdict(training)}, part)
     decoder.load_state_dict(average.module.state_dict())
     vae.eval()
 
@@ -408,10 +407,3 @@ def reconstruction_psnr(
         "psnr_first_frame": by_frame[0],
         "psnr_worst_frame": min(by_frame),
     }
-
-
-def write_report(path: Path, numbers: dict[str, float]) -> None:
-    """Numbers as JSON, written beside the final name and renamed."""
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n")
-    os.replace(beside, path)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stdrc.errors import STDRCError
+from miniature.errors import MiniatureError
 
 _WEIGHTS = Path(__file__).parent / "encoders" / "identity.safetensors"
 
@@ -74,10 +74,10 @@ def load_identity_encoder(device: torch.device | str = "cpu") -> IdentityEncoder
     """The trained encoder, frozen and in eval mode.
 
     Raises:
-        STDRCError: its weights are missing or are of another network.
+        MiniatureError: its weights are missing or are of another network.
     """
     if not _WEIGHTS.is_file():
-        raise STDRCError(
+        raise MiniatureError(
             f"The miniature identity encoder has no weights at {_WEIGHTS}; install the package "
             "with its data files, or run `python -m miniature.judges.train encoder`."
         )
@@ -86,7 +86,7 @@ def load_identity_encoder(device: torch.device | str = "cpu") -> IdentityEncoder
     try:
         encoder.load_state_dict(state)
     except RuntimeError as error:
-        raise STDRCError(
+        raise MiniatureError(
             f"{_WEIGHTS.name} doesn't fit IdentityEncoder; run "
             "`python -m miniature.judges.train encoder` to make it again."
         ) from error

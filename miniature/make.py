@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
 
+from media.files import whole_file, whole_folder, write_atomic
 from miniature import CHECKPOINTS, words
 from miniature.autoencoder import (
     DecoderTraining,
@@ -31,7 +32,6 @@ from miniature.autoencoder import (
     measure_latents,
     reconstruction_psnr,
     train_decoder,
-    write_report,
 )
 from miniature.build import MiniatureConfig, build_components, deepen
 from miniature.text import train_text
@@ -100,6 +100,10 @@ class Plan:
     variants: tuple[str, ...] = tuple(POINTS)
 
 
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
 def read_clips(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The world's clips and boxes for the autoencoder, drawn once into two arrays on disk.
 
@@ -110,17 +114,16 @@ def read_clips(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     if not boxes_file.is_file():
         world = World(split="train", size=count)
         shape = (count, world.frames, world.resolution, world.resolution, 3)
-        part = folder / "frames.part.npy"
-        frames = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-        boxes = np.empty((count, world.frames, 4), np.float32)
-        for i, clip in enumerate(world):
-            frames[i], boxes[i] = clip.frames, clip.boxes
-            if (i + 1) % 500 == 0:
-                print(f"drawn {i + 1}/{count} clips", flush=True)
-        frames.flush()
-        part.rename(frames_file)
-        np.save(folder / "boxes.part.npy", boxes)
-        (folder / "boxes.part.npy").rename(boxes_file)
+        with whole_file(frames_file) as part:
+            frames = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+            boxes = np.empty((count, world.frames, 4), np.float32)
+            for i, clip in enumerate(world):
+                frames[i], boxes[i] = clip.frames, clip.boxes
+                if (i + 1) % 500 == 0:
+                    print(f"drawn {i + 1}/{count} clips", flush=True)
+            frames.flush()
+        with whole_file(boxes_file) as part, part.open("wb") as file:
+            np.save(file, boxes)
     return np.load(frames_file, mmap_mode="r"), np.load(boxes_file)
 
 
@@ -128,10 +131,8 @@ def make_world(plan: Plan) -> None:
     """The training folder, in the layout that `stdrc train` reads."""
     folder = plan.work / "world"
     if not (folder / "metadata.jsonl").is_file():
-        part = plan.work / "world.part"
-        shutil.rmtree(part, ignore_errors=True)
-        write_layout(World(split="train", size=plan.clips), part)
-        part.rename(folder)
+        with whole_folder(folder) as part:
+            write_layout(World(split="train", size=plan.clips), part)
 
 
 def make_encoder(plan: Plan) -> None:
@@ -145,7 +146,7 @@ def make_encoder(plan: Plan) -> None:
     numbers = fit_components(vae, frames[: min(300, plan.clips)])
     measure_latents(vae, np.asarray(frames[: min(512, plan.clips)]))
     vae.save_pretrained(folder / "vae")
-    write_report(folder / "fit.json", numbers)
+    write_json(folder / "fit.json", numbers)
     print(numbers, flush=True)
 
 
@@ -166,7 +167,7 @@ def make_decoder(plan: Plan) -> None:
     vae.save_pretrained(folder / "vae")
     numbers = reconstruction_psnr(vae, *last)
     numbers.update({f"closed_form_{name}": value for name, value in linear.items()})
-    write_report(folder / "psnr.json", numbers)
+    write_json(folder / "psnr.json", numbers)
     print(numbers, flush=True)
 
 
@@ -193,11 +194,9 @@ def make_start(plan: Plan) -> None:
     numbers = dict(zip(FIELDS, accuracy))
     print("read from captions:", {k: round(v, 4) for k, v in numbers.items()}, flush=True)
     components["vae"] = AutoencoderKLLTX2Video.from_pretrained(plan.work / "encoder" / "vae")
-    part = plan.work / "start.part"
-    shutil.rmtree(part, ignore_errors=True)
-    STDRCPipeline(**components, default_size=SIZE).save_pretrained(part)
-    write_report(part / "text.json", numbers)
-    part.rename(folder)
+    with whole_folder(folder) as part:
+        STDRCPipeline(**components, default_size=SIZE).save_pretrained(part)
+        write_json(part / "text.json", numbers)
 
 
 def read_config(
@@ -221,15 +220,13 @@ def make_deeper(plan: Plan) -> None:
     folder = plan.work / "deeper"
     if (folder / "model_index.json").is_file():
         return
-    part = plan.work / "deeper.part"
-    shutil.rmtree(part, ignore_errors=True)
     base = plan.work / "base" / "checkpoint"
     pipe = STDRCPipeline.from_pretrained(base, dtype=torch.float32)
     pipe.register_modules(transformer=deepen(pipe.transformer, DEEPER))
-    pipe.save_pretrained(part)
-    # The next training keeps what it finds beside the weights, and says only its own part.
-    shutil.copyfile(base / "stdrc.json", part / EARLIER_TRAININGS[0])
-    part.rename(folder)
+    with whole_folder(folder) as part:
+        pipe.save_pretrained(part)
+        # The next training keeps what it finds beside the weights, and says only its own part.
+        shutil.copyfile(base / "stdrc.json", part / EARLIER_TRAININGS[0])
 
 
 def make_identity(plan: Plan) -> None:
@@ -322,23 +319,20 @@ def average(plan: Plan) -> dict[str, torch.Tensor]:
 def ship(plan: Plan) -> None:
     """Copy base (averaged, fp16) and LoRAs into the package."""
     source = plan.work / "rollout" / "checkpoint"
-    part = CHECKPOINTS / "base.part"
-    shutil.rmtree(part, ignore_errors=True)
     pipeline = STDRCPipeline.from_pretrained(source, dtype=torch.float16)
     pipeline.transformer.load_state_dict(average(plan))
-    pipeline.save_pretrained(part)
-    for file in (*part.glob("*/config.json"), part / "model_index.json"):
-        # diffusers notes where a component was loaded from; on another machine that is nowhere.
-        stated = json.loads(file.read_text())
-        stated.pop("_name_or_path", None)
-        file.write_text(json.dumps(stated, indent=2, sort_keys=True) + "\n")
-    for name in ("autoencoder.json", *EARLIER_TRAININGS):
-        shutil.copyfile(source / name, part / name)
-    about = json.loads((source / "stdrc.json").read_text())
-    about["averaged"] = {"with": EARLIER_TRAININGS[1], "own_share": LAST_SHARE}
-    (part / "stdrc.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
-    shutil.rmtree(CHECKPOINTS / "base", ignore_errors=True)
-    part.rename(CHECKPOINTS / "base")
+    with whole_folder(CHECKPOINTS / "base") as part:
+        pipeline.save_pretrained(part)
+        for file in (*part.glob("*/config.json"), part / "model_index.json"):
+            # diffusers notes where a component was loaded from; on another machine that is nowhere.
+            stated = json.loads(file.read_text())
+            stated.pop("_name_or_path", None)
+            write_json(file, stated)
+        for name in ("autoencoder.json", *EARLIER_TRAININGS):
+            shutil.copyfile(source / name, part / name)
+        about = json.loads((source / "stdrc.json").read_text())
+        about["averaged"] = {"with": EARLIER_TRAININGS[1], "own_share": LAST_SHARE}
+        write_json(part / "stdrc.json", about)
     folder = CHECKPOINTS / "variants"
     folder.mkdir(parents=True, exist_ok=True)
     for name in POINTS:

@@ -27,6 +27,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import miniature
 from leaderboards.statistics import cluster_means
+from media.files import write_atomic
 from metrics.copying import copy_paste
 from miniature import DEFAULT_VARIANT, checkpoint, variants
 from miniature.judges.attributes import MiniatureAttributes
@@ -202,9 +203,7 @@ def measure(point: Point, folder: Path, threads: int) -> dict[str, Any]:
         result = {
             "point": asdict(point), "rows": rows, "own": judge.own, "stranger": judge.stranger,
         }  # fmt: skip
-        part = kept.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(result))
-        part.rename(kept)
+        write_atomic(kept, json.dumps(result))
     return json.loads(kept.read_text())
 
 

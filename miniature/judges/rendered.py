@@ -7,7 +7,6 @@ The judges' identities are splits of their own (`miniature.world.world.SPLITS`).
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from media.files import whole_folder
 from miniature import words
 from miniature.judges.damage import wear
 from miniature.world.attributes import ClipAttributes, write_caption
@@ -58,11 +58,9 @@ class Clips:
 
 def _save(path: Path, **arrays: np.ndarray) -> None:
     """Write the arrays into folder `path`, which appears only when it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        np.save(partial / f"{name}.npy", array)
-    os.replace(partial, path)
+    with whole_folder(path, keep=True) as part:
+        for name, array in arrays.items():
+            np.save(part / f"{name}.npy", array)
 
 
 def stills(cache: Path, split: str, people: int, scenes: int, seed: int, each: int = 2) -> Stills:

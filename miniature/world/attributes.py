@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from bench.errors import BenchError
 from miniature import words
+from miniature.errors import MiniatureError
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ClipAttributes:
     """The scene of a clip. Values come from the tables of `miniature.words`.
 
     Raises:
-        BenchError: a value that the world can't draw.
+        MiniatureError: a value that the world can't draw.
     """
 
     color: str = "blue"
@@ -36,7 +36,7 @@ class ClipAttributes:
         ):
             value = getattr(self, field)
             if value not in allowed:
-                raise BenchError(
+                raise MiniatureError(
                     f"ClipAttributes.{field} is {value!r}; choose one of {', '.join(allowed)}."
                 )
 

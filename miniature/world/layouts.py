@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.errors import BenchError
 from media.files import write_atomic
 from media.writing import encode_video
 from miniature import words
+from miniature.errors import MiniatureError
 from miniature.world.attributes import ClipAttributes
 from miniature.world.render import WorldClip
 from miniature.world.world import World
@@ -42,18 +42,18 @@ def write_layout(world: World, folder: str | Path, layout: str = "trainer") -> P
         layout: "trainer", "consisid", "ipvg2025" or "ipvg2026".
 
     Raises:
-        BenchError: an unknown layout, a folder that has something in it, or a write that failed.
+        MiniatureError: an unknown layout, a folder with something in it, or a write that failed.
     """
     folder = Path(folder)
     if layout not in LAYOUTS:
-        raise BenchError(f"There is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}.")
+        raise MiniatureError(f"There is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BenchError(f"{folder} is not an empty folder; name a new one for the world.")
+        raise MiniatureError(f"{folder} is not an empty folder; name a new one for the world.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         LAYOUTS[layout](world, folder)
     except OSError as error:
-        raise BenchError(
+        raise MiniatureError(
             f"Writing the world to {folder} stopped ({error.strerror or error}); what is there is "
             "incomplete: make room, remove it and write again."
         ) from error

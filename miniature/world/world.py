@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.errors import BenchError
+from miniature.errors import MiniatureError
 from miniature.world.attributes import ClipAttributes
 from miniature.world.identity import Identity
 from miniature.world.render import WorldClip, render_clip
@@ -44,7 +44,7 @@ class World:
         frames, resolution, fps: shape of the clips.
 
     Raises:
-        BenchError: an unknown split, a size or shape that can't be, or more identities than the
+        MiniatureError: an unknown split, a size or shape that can't be, or more identities than the
             split has.
 
     Example:
@@ -64,16 +64,18 @@ class World:
         fps: float = 8.0,
     ) -> None:
         if split not in SPLITS:
-            raise BenchError(f"World has no split {split!r}; choose one of {', '.join(SPLITS)}.")
+            raise MiniatureError(
+                f"World has no split {split!r}; choose one of {', '.join(SPLITS)}."
+            )
         if min(size, clips_per_identity, frames) < 1:
-            raise BenchError(
+            raise MiniatureError(
                 f"World needs size, clips_per_identity and frames of at least 1, not {size}, "
                 f"{clips_per_identity} and {frames}."
             )
         first, count = SPLITS[split]
         needed = -(-size // clips_per_identity)
         if needed > count:
-            raise BenchError(
+            raise MiniatureError(
                 f"World split {split!r} has {count} identities but size {size} needs {needed}; "
                 "lower size or raise clips_per_identity."
             )

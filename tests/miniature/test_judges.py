@@ -21,6 +21,7 @@ from metrics.faces.base import FaceBackend, Faces, box_iou
 from metrics.frechet import frechet_distance
 from metrics.text import VideoTextModel
 from miniature import identity_encoder
+from miniature.errors import MiniatureError
 from miniature.identity_encoder import load_identity_encoder
 from miniature.judges import networks
 from miniature.judges.attributes import MiniatureAttributes, agreement, parse_prompt
@@ -31,7 +32,6 @@ from miniature.judges.text import MiniatureTextVideo, tokenize
 from miniature.judges.validate import FAULTS, card, verification
 from miniature.judges.video import MiniatureVideo
 from miniature.world import World, render_portrait
-from stdrc.errors import STDRCError
 from stdrc.training.objectives import face_crops
 
 PEOPLE, CLIPS = 32, 2
@@ -263,10 +263,10 @@ def test_missing_and_foreign_weights_are_said(monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(MetricsError, match="doesn't fit VideoNet"):
         networks.load_weights(networks.VideoNet(), "video")
     monkeypatch.setattr(identity_encoder, "_WEIGHTS", tmp_path / "none")
-    with pytest.raises(STDRCError, match="has no weights"):
+    with pytest.raises(MiniatureError, match="has no weights"):
         load_identity_encoder()
     monkeypatch.setattr(identity_encoder, "_WEIGHTS", tmp_path / "video.safetensors")
-    with pytest.raises(STDRCError, match="doesn't fit"):
+    with pytest.raises(MiniatureError, match="doesn't fit"):
         load_identity_encoder()
 
 

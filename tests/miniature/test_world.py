@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.errors import BenchError
 from miniature import words
+from miniature.errors import MiniatureError
 from miniature.judges.attributes import parse_prompt
 from miniature.world import (
     SPLITS,
@@ -182,13 +182,13 @@ def test_clips_of_one_identity(world: World):
 
 
 def test_what_cannot_be_drawn_is_said_in_a_sentence():
-    with pytest.raises(BenchError, match=r"motion is 'sideways'; choose one of left"):
+    with pytest.raises(MiniatureError, match=r"motion is 'sideways'; choose one of left"):
         ClipAttributes(motion="sideways")
-    with pytest.raises(BenchError, match="no split 'dev'"):
+    with pytest.raises(MiniatureError, match="no split 'dev'"):
         World("dev")
-    with pytest.raises(BenchError, match="has 10000 identities but size 10001 needs 10001"):
+    with pytest.raises(MiniatureError, match="has 10000 identities but size 10001 needs 10001"):
         World("val", size=10_001)
-    with pytest.raises(BenchError, match="at least 1"):
+    with pytest.raises(MiniatureError, match="at least 1"):
         World("val", size=0)
 
 
@@ -273,9 +273,9 @@ def test_challenge_layouts_read_back(world: World, tmp_path):
 
 
 def test_writing_refuses_what_it_cannot_do(world: World, tmp_path):
-    with pytest.raises(BenchError, match="no layout 'zip'"):
+    with pytest.raises(MiniatureError, match="no layout 'zip'"):
         write_layout(world, tmp_path / "x", layout="zip")
     (tmp_path / "note").write_text("mine")
-    with pytest.raises(BenchError, match="not an empty folder"):
+    with pytest.raises(MiniatureError, match="not an empty folder"):
         write_layout(world, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note"]
