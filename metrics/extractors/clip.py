@@ -41,7 +41,7 @@ from metrics.extractors.loading import (
     model_hash,
     require_file,
 )
-from metrics.features.text import TextAlignment, TextFeatures
+from metrics.extractors.text import TextAlignment, TextFeatures
 from metrics.frames import check_frames
 
 __all__ = ["XCLIP", "OpenCLIP", "TransformersCLIP", "VBenchCLIP"]

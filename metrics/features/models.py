@@ -13,10 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import metrics.features.clips
-import metrics.features.faces
-import metrics.features.frames
-import metrics.features.protocol  # noqa: F401  (all of them register themselves)
 from media.images import read_image
 from media.video import VideoReader, video_sha256
 from metrics.errors import MetricsError

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.config import STDRCConfig
 from bench.generators import Settings
-from bench.generators.stdrc import STDRCGenerator
+from bench.generators.stdrc import STDRCConfig, STDRCGenerator
 from miniature import CHECKPOINTS, DEFAULT_VARIANT, load_miniature, variants
 from miniature.judges.faces import MiniatureFaces
 from miniature.world import World
