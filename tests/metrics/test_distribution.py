@@ -7,17 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.image.kid import poly_mmd
 
-from metrics.distribution import (
-    FrechetDistance,
-    KernelDistance,
-    StreamingFrechetDistance,
-    kernel_distance,
-    kernel_distance_interval,
-    merge_moments,
-    moments,
-)
+from metrics.distribution import FrechetDistance, KernelDistance, StreamingFrechetDistance
 from metrics.errors import MetricsError
-from metrics.frechet import frechet_distance
+from metrics.frechet import (
+    frechet_distance,
+    frechet_distance_from_moments,
+    frechet_interval,
+)
+from metrics.kernel import kernel_distance, kernel_distance_interval
+from metrics.moments import merge_moments, moments
 
 
 def draw(seed: int, samples: int, dimensions: int) -> torch.Tensor:
@@ -227,3 +225,134 @@ def test_bad_input_is_named():
         stream.compute()
     with pytest.raises(MetricsError, match="dimensions"):
         stream.update(torch.zeros(1, 4), real=True)
+
+
+# --- what a sample is ----------------------------------------------------------------------------
+
+
+def videos_of(seed, videos=24, frames=16, dimensions=8, shift=0.0):
+    """Features of correlated frames, and which video each is of."""
+    scenes = draw(seed, videos, dimensions) + shift
+    noise = 0.3 * draw(seed + 5000, videos * frames, dimensions)
+    return scenes.repeat_interleave(frames, dim=0) + noise, torch.arange(videos).repeat_interleave(
+        frames
+    )
+
+
+def test_frames_of_a_video_are_no_independent_samples():
+    # Sixty pairs of sets from one distribution, 24 videos of 16 correlated frames each.
+    values, inside, naive = [], 0, []
+    for seed in range(60):
+        (x, of_x), (y, of_y) = videos_of(2 * seed), videos_of(2 * seed + 1)
+        value, low, high = kernel_distance_interval(
+            x, y, x_videos=of_x, y_videos=of_y, resamples=300, seed=seed
+        )
+        assert value == pytest.approx(kernel_distance(x, y, x_videos=of_x, y_videos=of_y))
+        values.append(value)
+        inside += low <= 0 <= high
+        naive.append(kernel_distance(x, y))
+    assert inside >= 55
+    error = np.std(values) / len(values) ** 0.5
+    assert abs(np.mean(values)) < 3 * error
+    assert np.mean(naive) > 10 * error  # what counting frames as samples makes of equal sets
+
+
+def test_pairs_within_a_video_are_left_out_of_the_plain_sums():
+    x, y = draw(2, 6, 3), draw(3, 5, 3)
+    of_x, of_y = torch.tensor([0, 0, 1, 1, 1, 2]), torch.tensor([7, 7, 8, 9, 9])
+
+    def k(a, b):
+        return (float(a @ b) / 3 + 1) ** 3
+
+    def within(z, of):
+        pairs = [(i, j) for i in range(len(z)) for j in range(len(z)) if of[i] != of[j]]
+        return np.mean([k(z[i], z[j]) for i, j in pairs])
+
+    expected = within(x, of_x) + within(y, of_y) - 2 * np.mean([k(a, b) for a in x for b in y])
+    assert kernel_distance(x, y, x_videos=of_x, y_videos=of_y) == pytest.approx(expected)
+    with pytest.raises(MetricsError, match="of one video"):
+        kernel_distance(x, y, x_videos=torch.zeros(6), y_videos=of_y)
+
+
+@pytest.mark.parametrize("interval", [kernel_distance_interval, frechet_interval])
+def test_intervals_resample_people_and_need_three(interval):
+    x, y = draw(20, 24, 3), draw(21, 24, 3) + 1
+    people = torch.arange(24) // 4  # six people with four videos each
+    scenes = 3 * draw(22, 6, 3).repeat_interleave(4, dim=0)
+    of_videos = interval(x + scenes, y + scenes)
+    of_people = interval(x + scenes, y + scenes, x_people=people, y_people=people + 10)
+    assert of_people.value == of_videos.value
+    assert of_people.high - of_people.low > 1.2 * (of_videos.high - of_videos.low)
+    paired = interval(x + scenes, y + scenes, x_people=people, y_people=people)
+    assert paired.high - paired.low < of_people.high - of_people.low
+    assert interval(x[:2], y)[1:] == (None, None)
+    assert interval(x, y, x_people=people % 2, y_people=people)[1:] == (None, None)
+    assert interval(x[:3], y[:3]).low is not None
+    two = torch.arange(24) // 12
+    assert interval(x, y, x_videos=two, y_videos=torch.arange(24))[1:] == (None, None)
+
+
+def test_the_frechet_interval_is_for_this_number_of_samples():
+    # The truth for 20 samples a set, whose distance is larger than that of many samples.
+    pairs = [(draw(2 * s, 20, 4), draw(2 * s + 1, 20, 4) + 1) for s in range(150)]
+    intervals = [frechet_interval(x, y) for x, y in pairs]
+    truth = np.mean([i.value for i in intervals])
+    inside = sum(i.low <= truth <= i.high for i in intervals)
+    assert inside >= 0.9 * len(pairs)
+    assert all(i.low >= 0 for i in intervals)
+    assert intervals[0] == frechet_interval(*pairs[0])
+
+
+def test_a_metric_takes_names_of_videos_and_people():
+    x, of_x = videos_of(0, videos=5, frames=4)
+    y, of_y = videos_of(1, videos=6, frames=4, shift=1.0)
+    metric = KernelDistance("f", num_frames=4)
+    for v in range(5):
+        metric.update(x[of_x == v], real=False, videos=f"made {v}", people=f"p{v}")
+    for v in range(6):
+        metric.update(y[of_y == v], real=True, videos=f"true {v}", people=f"p{v}")
+    assert float(metric.compute()) == pytest.approx(
+        kernel_distance(x, y, x_videos=of_x, y_videos=of_y)
+    )
+    found = metric.result()
+    assert (found.n, found.n_reference) == (20, 24)
+    assert found.low < found.value < found.high
+    assert "20 frames of 5 videos of 5 people against 24 frames of 6 videos" in found.remark
+    alone = KernelDistance("f")
+    alone.update(x[:1].repeat(2, 1), real=False, videos=["a", "b"])
+    alone.update(y[:8], real=True, videos=[f"{v}" for v in of_y[:8].tolist()])
+    assert "no interval from fewer than 3 videos" in alone.result().remark
+    with pytest.raises(MetricsError, match="name each"):
+        alone.update(y[:8], real=True, videos=["a", "b"])
+
+
+# --- extreme features ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, frechet_interval])
+@pytest.mark.parametrize("samples", [3, 40])
+def test_features_that_are_too_large_are_refused_in_words(distance, samples):
+    x = draw(0, samples, 6)
+    with pytest.raises(MetricsError, match="too large for float64"):
+        distance(1e200 * x, x)
+    with pytest.raises(MetricsError, match="too large for float64"):
+        distance(x, 1e200 * (x + 1))
+    distance(1e40 * x, x)
+
+
+def test_moments_that_are_too_large_are_refused_in_words():
+    one = torch.eye(2).double()
+    with pytest.raises(MetricsError, match="too large for float64"):
+        frechet_distance_from_moments(1e200 * one[0], 1e200 * one, one[0], one)
+
+
+def test_half_precision_is_converted_first_and_said():
+    x, y = draw(0, 30, 6).half(), draw(1, 30, 6).half() + 1
+    with pytest.warns(UserWarning, match=r"float16 and is converted to float64 before"):
+        value = frechet_distance(x, y)
+    assert value == pytest.approx(frechet_distance(x.double(), y.double()), rel=1e-12)
+    metric = FrechetDistance("f")
+    metric.update(y.double(), real=False)
+    with pytest.warns(UserWarning, match="rounded when they were made"):
+        metric.update(x, real=True)
+    assert "30 samples are of half precision" in metric.result().remark
