@@ -59,6 +59,31 @@ def _point(entry: Entry, axes: list[str]) -> tuple[str, ...]:
     return tuple(_key(entry.axes.get(axis)) for axis in axes)
 
 
+def grid(
+    board: Leaderboard, axis: str, at: Mapping[str, Any]
+) -> tuple[list[str], list[str], dict[tuple[str, ...], dict[str, Entry]]]:
+    """Held axes, axes of weights that may follow, and point of the held ones -> value -> entry.
+
+    Only entries at `at` are taken. One value run with several weights: the one whose training
+    matches the setting counts.
+    """
+    axes = board.axes
+    planned = [
+        entry for entry in board.planned_entries
+        if axis in entry.axes
+        and all(n in entry.axes and axis_text(entry.axes[n]) == axis_text(v) for n, v in at.items())
+    ]  # fmt: skip
+    varied = [name for name, values in axes.items() if len(values) > 1 and name != axis]
+    held = [name for name in varied if name not in FOLLOWERS or name in at]
+    points: dict[tuple[str, ...], dict[str, Entry]] = {}
+    for entry in planned:
+        levels = points.setdefault(_point(entry, held), {})
+        kept = levels.setdefault(_key(entry.axes[axis]), entry)
+        if kept.mismatch and not entry.mismatch:
+            levels[_key(entry.axes[axis])] = entry
+    return held, [name for name in varied if name not in held], points
+
+
 def ablation(board: Leaderboard, axis: str, at: Mapping[str, Any] | None = None) -> Ablation:
     """The ablation of `axis`, the other axes held at `at`.
 
@@ -81,21 +106,7 @@ def ablation(board: Leaderboard, axis: str, at: Mapping[str, Any] | None = None)
         if axis_text(value) not in {axis_text(v) for v in axes[name]}:
             run = ", ".join(axis_text(v) for v in axes[name])
             raise LeaderboardError(f"{name} was never {axis_text(value)}: it was {run}.")
-    planned = [entry for entry in board.planned_entries if axis in entry.axes]
-    planned = [
-        e for e in planned
-        if all(n in e.axes and axis_text(e.axes[n]) == axis_text(v) for n, v in at.items())
-    ]  # fmt: skip
-    varied = [name for name, values in axes.items() if len(values) > 1 and name != axis]
-    held = [name for name in varied if name not in FOLLOWERS or name in at]
-    followers = [name for name in varied if name not in held]
-    points: dict[tuple[str, ...], dict[str, Entry]] = {}
-    for entry in planned:
-        levels = points.setdefault(_point(entry, held), {})
-        kept = levels.setdefault(_key(entry.axes[axis]), entry)
-        # One value run with several weights: the one whose training matches the setting counts.
-        if kept.mismatch and not entry.mismatch:
-            levels[_key(entry.axes[axis])] = entry
+    held, followers, points = grid(board, axis, at)
     if not points or max(map(len, points.values())) < 2:
         where = f" at {at}" if at else ""
         raise LeaderboardError(
@@ -107,7 +118,7 @@ def ablation(board: Leaderboard, axis: str, at: Mapping[str, Any] | None = None)
     following = tuple(
         name for name in followers if len({_key(entry.axes.get(name)) for entry in chosen}) > 1
     )
-    fixed = {name: first.axes.get(name) for name in varied if name not in following}
+    fixed = {name: first.axes.get(name) for name in (*held, *followers) if name not in following}
     small = board.only([entry.key for entry in chosen])
     values = [_key(value) for value in axes[axis]]
     order = sorted(

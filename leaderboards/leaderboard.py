@@ -387,6 +387,14 @@ class Leaderboard:
         return out
 
     @property
+    def common(self) -> np.ndarray:
+        """float [C, E, K]: values on common samples, failures counted; what means and tests are of.
+
+        NaN outside a column's common samples and where an entry takes no part.
+        """
+        return self._values
+
+    @property
     def scores(self) -> Scores:
         """The values behind the table, entries in the table's order."""
         return self._scores
@@ -555,9 +563,15 @@ class Leaderboard:
             }
         )
 
-    def paired(self, column: int, differences: np.ndarray) -> statistics.Differences:
-        """Paired tests of differences [M, K] between entries on a column; see `paired_tests`."""
-        few = self._few[column]
+    def paired(
+        self, column: int, differences: np.ndarray, averaged: bool = False
+    ) -> statistics.Differences:
+        """Paired tests of differences [M, K] between entries on a column; see `paired_tests`.
+
+        averaged: the differences are means over several pairs, so that they are no longer of the
+        few values that a column may have.
+        """
+        few = None if averaged else self._few[column]
         return statistics.paired_tests(
             differences.T,
             self._scores.clusters,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboards.ablations import Ablation, ablations
+from leaderboards.effects import Effect, effects_frame, every_effect
 from leaderboards.figures import (
     ablation_figure,
     file_name,
@@ -29,9 +30,11 @@ def load(run: str | Path, **settings: Any) -> Leaderboard:
     return Leaderboard.from_run(run, **{"on_mixed": "blank", **settings})
 
 
-def write_ablations(tables: list[Ablation], folder: Path) -> list[Path]:
-    """Write `ablation_<axis>.csv` and `.tex` for each table; returns the paths."""
+def write_ablations(tables: list[Ablation], found: list[Effect], folder: Path) -> list[Path]:
+    """Write `ablation_<axis>.csv` and `.tex` of each table, and `effects.csv`; returns the paths."""
     paths = []
+    if found:
+        paths.append(write_bytes(folder / "effects.csv", to_csv(effects_frame(found))))
     for table in tables:
         name = f"ablation_{file_name(table.axis)}"
         paths.append(write_atomic(folder / f"{name}.csv", to_csv(ablation_frame(table))))
@@ -82,7 +85,7 @@ def write_report(
     paths = [
         export(board, folder / f"leaderboard.{e}") for e in ("csv", "parquet", "json", "md", "tex")
     ]
-    paths += write_ablations(tables, folder)
+    paths += write_ablations(tables, every_effect(board), folder)
     paths += write_figures(board, tables, folder / "figures")
     paths.append(write_page(board, folder, tables=tables))
     return paths

@@ -168,10 +168,14 @@ def _say(console: Any, summary: Any) -> None:
         )
     page = summary.report or summary.folder / "leaderboard" / "index.html"
     if page.is_file():
+        from leaderboards.effects import effect_sentences, every_effect
         from leaderboards.report import load
         from leaderboards.tables import terminal_table
 
-        console.print(terminal_table(load(summary.folder), width=console.width))
+        board = load(summary.folder)
+        console.print(terminal_table(board, width=console.width))
+        for sentence in effect_sentences(every_effect(board)):
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
         tables = sorted(page.parent.glob("ablation_*.csv")) + sorted(page.parent.glob("*.tex"))
         for path in (page.parent / "leaderboard.csv", *tables, page):
             console.print(str(path), markup=False, soft_wrap=True)

@@ -225,23 +225,41 @@ def ablations(
     run: Run,
     axis: Annotated[str | None, typer.Option(help="Only this axis.")] = None,
     at: At = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            help="What an axis' other values are held against, AXIS=VALUE; repeat. "
+            "off or the first value if not given.",
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column", help="Tell effects on this column; repeat. One per family if not."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder; RUN/leaderboard if not given."),
     ] = None,
 ) -> None:
-    """Write ablation_AXIS.csv and .tex: one axis varied, the others held.
+    """Tell what each axis changes, person by person, and write its tables.
+
+    Prints paired differences against the baseline, averaged over the other axes, and interactions;
+    writes effects.csv, with those at the best point too, and ablation_AXIS.csv and .tex.
 
     \b
     stdrc leaderboard ablations runs/quick --axis placement --at text=3
     """
     from leaderboards.ablations import ablation
     from leaderboards.ablations import ablations as every
+    from leaderboards.effects import effect_sentences, effects, every_effect
     from leaderboards.report import load, write_ablations
     from leaderboards.tables import terminal_table
 
     board = load(run)
-    held = _pairs(at, "--at")
+    held, bases = _pairs(at, "--at"), _pairs(baseline, "--baseline")
     tables = [ablation(board, axis, held)] if axis else every(board, held)
     if not tables:
         raise LeaderboardError(f"{run} varies no axis alone, so there is no ablation to show.")
@@ -249,7 +267,10 @@ def ablations(
     for one in tables:
         shown = terminal_table(one.board, title=one.caption, width=console.width)
         _print_table(console, shown)
-    for path in write_ablations(tables, output or run / "leaderboard"):
+    found = effects(board, axis, bases, column) if axis else every_effect(board, bases, column)
+    for sentence in effect_sentences(found):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    for path in write_ablations(tables, found, output or run / "leaderboard"):
         typer.echo(path)
 
 
