@@ -34,8 +34,8 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
     values, planned = _dense(rows, columns, slot, dropped, keys, code)
     summaries = _summaries(rows, slot, dropped)
     problems += _sample_sets(rows, columns, values, planned, summaries, keys)
-    if problems and on_mixed == "refuse":
-        raise LeaderboardError(" ".join(problems))
+    if on_mixed == "refuse" and (refused := problems + _short_sets(rows, columns, summaries)):
+        raise LeaderboardError(" ".join(refused))
     notes = [f"{p[0].upper()}{p[1:]} Those cells are blank here." for p in problems]
     if not rows.has_identities and len(keys):
         notes.append(
@@ -338,6 +338,25 @@ def _sample_sets(
             )
             for e in out:
                 del summaries[e, c]
+    return problems
+
+
+def _short_sets(
+    rows: Rows, columns: Sequence[Column], summaries: Mapping[tuple[int, int], Summary]
+) -> list[str]:
+    """What is to be said of set-level scores that failed videos are missing from."""
+    problems = []
+    for c, column in enumerate(columns):
+        short = [
+            f"{rows.entries[e].label}: N={s.n} of {s.planned}"
+            for (e, index), s in summaries.items()
+            if index == c and column.level == "set" and s.short
+        ]
+        if short:
+            problems.append(
+                f"column {column.key!r} would mix sets of different size ({', '.join(short[:3])}), "
+                "and such a score depends on N: use the same samples."
+            )
     return problems
 
 

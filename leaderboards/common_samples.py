@@ -93,34 +93,32 @@ def common_samples(scores: Scores, drop: bool = False) -> Common:
 
 
 def _sets(scores: Scores, drop: bool, notes: list[str]) -> dict[tuple[int, int], Summary]:
-    """Set-level values in which the failed share of an entry's videos counts as the worst value."""
+    """Summaries, sets that failed videos are missing from counted as the worst value.
+
+    A set-level score depends on the number of videos, so what is left of a set is not compared.
+    """
     out = dict(scores.summaries)
     for c, column in enumerate(scores.columns):
-        cells = {e: s for (e, j), s in out.items() if j == c and not math.isinf(s.value)}
-        short = {e for e, s in cells.items() if s.n is not None and s.planned and s.n < s.planned}
-        # A published mean says itself what it made of failures.
-        if column.level != "set" or not short or drop or not column.sign:
+        cells = {e: s for (e, j), s in out.items() if j == c}
+        # A published mean says itself what it made of failures, unless it is blank for them.
+        short = [
+            e
+            for e, s in sorted(cells.items())
+            if s.short and (column.level == "set" or math.isnan(s.value))
+        ]
+        if not short or drop or not column.sign:
             continue
         end = worst_value(column, np.array([s.value for s in cells.values()]))
         named = ", ".join(
-            f"{scores.entries[e].label}: N={cells[e].n} of {cells[e].planned}"
-            for e in sorted(short)[:3]
+            f"{scores.entries[e].label}: N={cells[e].n} of {cells[e].planned}" for e in short[:3]
         )
         notes.append(
-            f"{column.title} is of sets of different size ({named}"
-            f"{', ...' if len(short) > 3 else ''}); the failed share counts {end:.4g}, the worst "
-            "value."
+            f"{column.title} would mix sets of different size ({named}"
+            f"{', ...' if len(short) > 3 else ''}); those cells are blank here, and in the order "
+            f"they count {end:.4g}, the worst value."
         )
         for e in short:
-            cell = cells[e]
-            share = 1 - cell.n / cell.planned  # type: ignore[operator]
-            out[e, c] = replace(
-                cell,
-                **{
-                    name: (1 - share) * getattr(cell, name) + share * end
-                    for name in ("value", "low", "high")
-                },
-            )
+            out[e, c] = replace(cells[e], value=end, low=math.nan, high=math.nan)
     return out
 
 

@@ -165,21 +165,20 @@ def interactions(
     for first, second in itertools.combinations(varied, 2):
         bases = [axis_text(baseline_of(board, axis, baselines or {})) for axis in (first, second)]
         rest = [axis for axis in varied if axis not in (first, second)]
-        tested = []
+        tested: list[Effect] = []
         for a, b in itertools.product(values[first], values[second]):
             if a == bases[0] or b == bases[1]:
                 continue
+            corners = (
+                (a, b, 1.0), (bases[0], b, -1.0), (a, bases[1], -1.0), (bases[0], bases[1], 1.0)
+            )  # fmt: skip
             signed = []
             for point in itertools.product(*(values[axis] for axis in rest)):
                 where = dict(zip(rest, point))
+                placed = [({**where, first: x, second: y}, sign) for x, y, sign in corners]
                 signed.append(
-                    tuple(
-                        (entries[tuple({**where, first: x, second: y}[axis] for axis in varied)], s)
-                        for x, y, s in (
-                            (a, b, 1.0), (bases[0], b, -1.0), (a, bases[1], -1.0), (*bases, 1.0)
-                        )
-                    )
-                )  # fmt: skip
+                    tuple((entries[tuple(at[n] for n in varied)], sign) for at, sign in placed)
+                )
             tested += _tested(
                 board, f"{first} x {second}", f"{a}, {b}", ", ".join(bases), "interaction", "",
                 chosen, signed,

@@ -17,15 +17,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leaderboards import ranking, statistics
+from leaderboards import comparisons, ranking, statistics
 from leaderboards.assembly import assemble
 from leaderboards.common_samples import common_samples
 from leaderboards.errors import LeaderboardError
-from leaderboards.pooling import combine, group_by
+from leaderboards.pooling import combine, group_by, pick
 from leaderboards.ranking import Ranking, Standing
 from leaderboards.runs import read_run
 from leaderboards.score_tables import read_table
-from leaderboards.scores import Column, Entry, OnMixed, Rows, Scores, axis_text
+from leaderboards.scores import (
+    Column,
+    Entry,
+    OnMixed,
+    Rows,
+    Scores,
+    axis_text,
+    video_counts,
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ class Leaderboard:
         confidence: coverage of the intervals, and 1 minus the level of the tests.
         seed: seed of the resampling; the same seed gives the same bytes in every export.
         on_mixed: "refuse" raises where a column would mix backends, versions or sample sets;
-            "blank" leaves the minority's cells empty and says so in `notes`.
+            "blank" leaves the minority's cells empty and says so in `notes`; sets that lack failed
+            videos are refused, or count these as the worst value.
         trust_published: let means without samples stand beside measured ones.
 
     Attributes:
@@ -74,7 +83,7 @@ class Leaderboard:
             column are over the same samples.
         methods: the interval's name for each column, "" where there is none.
         scheme: what counts; `scheme.rule` says it in words.
-        totals: rank sums or scores [E], NaN for an unranked entry.
+        rank_sums: rank sums [E], scores where `scheme.is_score`; NaN for an unranked entry.
         ranks: int [E, C], rank of each entry in each column that has a direction.
         notes: sentences that whoever reads the table must know, the rule among them.
     """
@@ -109,21 +118,26 @@ class Leaderboard:
             for values, column in zip(common.values, scores.columns)
         ]
         means, lows, highs, sizes = self._means(scores, common.values)
+        counted = means.copy()
         for (i, j), summary in common.summaries.items():
-            means[i, j], lows[i, j], highs[i, j] = summary.value, summary.low, summary.high
+            counted[i, j] = summary.value
+            # What counts in the place of a number that was not comparable is not shown for it.
+            if summary is scores.summaries[i, j]:
+                means[i, j], lows[i, j], highs[i, j] = summary.value, summary.low, summary.high
             sizes[i, j] = math.nan if summary.n is None else summary.n
-        self.scheme = ranking.resolve(self.ranking, scores.columns, means)
-        totals = ranking.totals(self.scheme, scores.columns, means)
+        self.scheme = ranking.resolve(self.ranking, scores.columns, counted)
+        totals = ranking.totals(self.scheme, scores.columns, counted)
         bad = np.where(np.isnan(totals), np.inf, self.scheme.badness(totals))
         order = sorted(
             range(len(bad)), key=lambda i: (bad[i], scores.entries[i].label, scores.entries[i].key)
         )
-        self._scores = _reorder(scores, order)
+        self._scores = scores.reordered(order)
         self._values = common.values[:, order]
         self.entries: tuple[Entry, ...] = self._scores.entries
         self.means, self.lows, self.highs = means[order], lows[order], highs[order]
-        self._sizes, self.totals = sizes[order], totals[order]
-        self.ranks = ranking.challenge_ranks(ranking.settle(self.means), scores.columns)
+        self._sizes, self.rank_sums = sizes[order], totals[order]
+        self._counted = counted[order]
+        self.ranks = ranking.challenge_ranks(ranking.settle(self._counted), scores.columns)
         self.notes = [*scores.notes, self.scheme.rule, *common.notes, *self._remarks(scores)]
 
     def _means(
@@ -256,19 +270,10 @@ class Leaderboard:
             ]
         if not kept:
             raise LeaderboardError("no entry is left: loosen the filter.")
-        keys = {entry.key for entry in kept}
-        changed: dict[str, Any] = {"entries": kept}
-        for name in ("scores", "summaries", "videos", "failures"):
-            frame = getattr(rows, name)
-            changed[name] = frame[frame["entry"].isin(list(keys))]
+        pairs = None
         if columns is not None:
-            wanted_columns = [self.column(name) for name in columns]
-            pairs = {(column.metric, column.backend) for column in wanted_columns}
-            for name in ("scores", "summaries"):
-                frame = changed[name]
-                inside = [(m, b) in pairs for m, b in zip(frame["metric"], frame["backend"])]
-                changed[name] = frame[np.array(inside, dtype=bool)]
-        return Leaderboard(Rows(**{**rows.__dict__, **changed}), **self._settings)
+            pairs = {(c.metric, c.backend) for c in map(self.column, columns)}
+        return Leaderboard(pick(rows, kept, pairs), **self._settings)
 
     # ----------------------------------------------------------------- reading
 
@@ -340,30 +345,7 @@ class Leaderboard:
 
         A table without videos counts samples: done is any with a value, failed those without.
         """
-        videos = self._scores.videos
-        out = []
-        found: dict[Any, int] = {}
-        if len(videos):
-            found = videos.groupby(["entry", "status"]).size().to_dict()
-        seen = {entry for entry, _ in found}
-        for i, entry in enumerate(self.entries):
-            if entry.key in seen:
-                counts = {
-                    s: int(found.get((entry.key, s), 0)) for s in ("done", "failed", "pending")
-                }
-            else:
-                planned = self._scores.planned[:, i].any(axis=0)
-                done = np.isfinite(self._scores.values[:, i]).any(axis=0)
-                counts = {
-                    "done": int(done.sum()),
-                    "failed": int((planned & ~done).sum()),
-                    "pending": 0,
-                }
-                if not planned.any():
-                    sizes = self._sizes[i][np.isfinite(self._sizes[i])]
-                    counts["done"] = int(sizes.max()) if len(sizes) else 0
-            out.append({"planned": sum(counts.values()), **counts})
-        return out
+        return video_counts(self._scores, self._sizes)
 
     @property
     def face_rates(self) -> list[float]:
@@ -414,10 +396,11 @@ class Leaderboard:
             seed=self.seed,
         )
         drawn = ranking.draw_means(
-            self.scheme, self._values, self._scores.clusters, self.means, self._interval_errors(),
+            self.scheme, self._values, self._scores.clusters, self._counted,
+            self._interval_errors(),
             draws=self.draws, seed=self.seed,
         )  # fmt: skip
-        return ranking.place(self.scheme, self.columns, self.means, drawn, told, self.confidence)
+        return ranking.place(self.scheme, self.columns, self._counted, drawn, told, self.confidence)
 
     def _interval_errors(self) -> np.ndarray:
         """float [E, C]: standard errors of set-level and published means, from their intervals."""
@@ -441,18 +424,13 @@ class Leaderboard:
         return np.array([standing.place for standing in self.standings], dtype=object)
 
     @property
-    def rank_sums(self) -> np.ndarray:
-        """`totals`: rank sums where the scheme adds ranks (`scheme.is_score` is false)."""
-        return self.totals
-
-    @property
     def total_name(self) -> str:
         """What `totals` are."""
         return "Score" if self.scheme.is_score else "Rank sum"
 
     def total_text(self, entry: int) -> str:
         """An entry's rank sum or score, an en dash for an unranked entry."""
-        total = self.totals[entry]
+        total = self.rank_sums[entry]
         return (
             "–" if math.isnan(total) else f"{total:.3f}" if self.scheme.is_score else f"{total:g}"
         )
@@ -491,34 +469,12 @@ class Leaderboard:
 
     @cached_property
     def tied_with_best(self) -> np.ndarray:
-        """bool [E, C]: the paired comparison does not tell a mean from the best of its column.
-
-        The comparison stands against the largest difference of all pairs, so that the best pays for
-        being picked. Columns without samples are told apart by intervals that do not overlap, and
-        where there are none, by their means.
-        """
+        """bool [E, C]: the paired comparison does not tell a mean from the best of its column."""
         p = statistics.all_pairs(
             self._values, self._scores.clusters, draws=2 * self.draws, seed=self.seed
         )
-        tied = np.zeros(self.means.shape, dtype=bool)
-        settled = ranking.settle(self.means)
-        for c, column in enumerate(self.columns):
-            there = np.flatnonzero(~np.isnan(self.means[:, c]))
-            if not len(there) or not column.sign:
-                continue
-            best = int(there[np.argmax(column.sign * settled[there, c])])
-            tied[settled[:, c] == settled[best, c], c] = True
-            if column.level == "sample":
-                tied[there, c] |= p[c, best, there] > 1 - self.confidence + 1e-12
-            else:
-                apart = (
-                    self.highs[:, c] < self.lows[best, c]
-                    if column.sign > 0
-                    else self.lows[:, c] > self.highs[best, c]
-                )
-                known = ~np.isnan(self.lows[:, c]) & ~np.isnan(self.lows[best, c])
-                tied[:, c] |= known & ~apart
-        return tied
+        level = 1 - self.confidence + 1e-12
+        return comparisons.tied_with_best(self.columns, self.means, self.lows, self.highs, p, level)
 
     def compare(
         self, column: str | None = None, *, entries: Sequence[str] | None = None
@@ -543,24 +499,14 @@ class Leaderboard:
         ]
         if len(indices) < 2:
             raise LeaderboardError("a comparison needs two entries: there is only one.")
-        values, clusters = self._values[c][indices], self._scores.clusters
-        first, second = np.triu_indices(len(indices), 1)
-        tests = self.paired(c, values[first] - values[second])
-        adjusted = statistics.all_pairs(values[None], clusters, draws=9999, seed=self.seed)[0]
-        p_adjusted = adjusted[first, second]
-        return pd.DataFrame(
-            {
-                "a": [self.entries[indices[i]].label for i in first],
-                "b": [self.entries[indices[j]].label for j in second],
-                "difference": tests.mean,
-                "low": tests.low,
-                "high": tests.high,
-                "n": tests.n,
-                "identities": tests.clusters,
-                "p": tests.p,
-                "p_adjusted": p_adjusted,
-                "decided": p_adjusted <= 1 - self.confidence + 1e-12,
-            }
+        few = self._few[c]
+        return comparisons.pairs(
+            [self.entries[i].label for i in indices],
+            self._values[c][indices],
+            self._scores.clusters,
+            span=None if few is None else few[1] - few[0],
+            confidence=self.confidence,
+            seed=self.seed,
         )
 
     def paired(
@@ -613,18 +559,3 @@ class Leaderboard:
 
     def __repr__(self) -> str:
         return f"Leaderboard({len(self.entries)} entries x {len(self.columns)} columns)"
-
-
-def _reorder(scores: Scores, order: list[int]) -> Scores:
-    """The same scores with entries in another order."""
-    place = {old: new for new, old in enumerate(order)}
-    return Scores(
-        **{
-            **scores.__dict__,
-            "entries": tuple(scores.entries[i] for i in order),
-            "values": scores.values[:, order],
-            "planned": scores.planned[:, order],
-            "pending": scores.pending[order],
-            "summaries": {(place[i], j): s for (i, j), s in scores.summaries.items()},
-        }
-    )

@@ -135,3 +135,18 @@ def group_by(rows: Rows, axis: str) -> Rows:
         face_rate={key: float(np.mean(some)) for key, some in rates.items()},
         absent=rows.absent | note,
     )
+
+
+def pick(rows: Rows, entries: list[Entry], columns: set[tuple[str, str]] | None = None) -> Rows:
+    """The rows of some entries, and of some (metric, backend) where those are given."""
+    keys = [entry.key for entry in entries]
+    frames = {}
+    for name in ("scores", "summaries", "videos", "failures"):
+        frame = getattr(rows, name)
+        frames[name] = frame[frame["entry"].isin(keys)]
+    if columns is not None:
+        for name in ("scores", "summaries"):
+            frame = frames[name]
+            inside = [pair in columns for pair in zip(frame["metric"], frame["backend"])]
+            frames[name] = frame[np.array(inside, dtype=bool)]
+    return replace(rows, entries=entries, **frames)

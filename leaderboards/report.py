@@ -31,10 +31,10 @@ def load(run: str | Path, **settings: Any) -> Leaderboard:
 
 
 def write_ablations(tables: list[Ablation], found: list[Effect], folder: Path) -> list[Path]:
-    """Write `ablation_<axis>.csv` and `.tex` of each table, and `effects.csv`; returns the paths."""
+    """Write effects.csv, and `ablation_<axis>.csv` and `.tex` of each table; returns the paths."""
     paths = []
     if found:
-        paths.append(write_bytes(folder / "effects.csv", to_csv(effects_frame(found))))
+        paths.append(write_atomic(folder / "effects.csv", to_csv(effects_frame(found))))
     for table in tables:
         name = f"ablation_{file_name(table.axis)}"
         paths.append(write_atomic(folder / f"{name}.csv", to_csv(ablation_frame(table))))

@@ -204,7 +204,8 @@ def read_table(
     reasons = scores["reason"] if "reason" in scores else pd.Series("", index=scores.index)
     failures = scores.loc[bad, ["entry", "sample", "seed", "metric"]].assign(reason=reasons[bad])
     samples, has_identities = _samples(scores)
-    means = means[means["value"].notna()]
+    # A blank mean with failures in it counts as the worst; without, the entry has none.
+    means = means[means["value"].notna() | (means["failed"].fillna(0) > 0)]
     return Rows(
         entries=_entries(first, name),
         scores=scores[SCORES].reset_index(drop=True),

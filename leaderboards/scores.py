@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,6 +86,11 @@ class Summary:
     n: int | None = None
     planned: int | None = None
 
+    @property
+    def short(self) -> bool:
+        """Whether failed videos are missing from it."""
+        return self.n is not None and self.planned is not None and self.n < self.planned
+
 
 @dataclass
 class Rows:
@@ -140,6 +145,43 @@ class Scores:
     notes: list[str]
     has_identities: bool = True
     root: Path | None = None
+
+    def reordered(self, order: Sequence[int]) -> Scores:
+        """The same scores with entries in another order."""
+        place = {old: new for new, old in enumerate(order)}
+        return replace(
+            self,
+            entries=tuple(self.entries[i] for i in order),
+            values=self.values[:, order],
+            planned=self.planned[:, order],
+            pending=self.pending[order],
+            summaries={(place[i], j): s for (i, j), s in self.summaries.items()},
+        )
+
+
+def video_counts(scores: Scores, sizes: np.ndarray) -> list[dict[str, int]]:
+    """For each entry its videos "planned", "done", "failed" and "pending".
+
+    A table without videos counts samples: done is any with a value, failed those without; sizes
+    [E, C] stand in where there are only published means.
+    """
+    found: dict[Any, int] = {}
+    if len(scores.videos):
+        found = scores.videos.groupby(["entry", "status"]).size().to_dict()
+    seen = {entry for entry, _ in found}
+    out = []
+    for i, entry in enumerate(scores.entries):
+        if entry.key in seen:
+            counts = {s: int(found.get((entry.key, s), 0)) for s in ("done", "failed", "pending")}
+        else:
+            planned = scores.planned[:, i].any(axis=0)
+            done = np.isfinite(scores.values[:, i]).any(axis=0)
+            counts = {"done": int(done.sum()), "failed": int((planned & ~done).sum()), "pending": 0}
+            if not planned.any():
+                known = sizes[i][np.isfinite(sizes[i])]
+                counts["done"] = int(known.max()) if len(known) else 0
+        out.append({"planned": sum(counts.values()), **counts})
+    return out
 
 
 SCORES = ["entry", "sample", "seed", "metric", "backend", "version", "value"]

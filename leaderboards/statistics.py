@@ -5,7 +5,7 @@ flipped and counted. Which interval a mean gets depends on what covers (benchmar
 
 - columns of few values (yes or no, three grades): Clopper and Pearson (1934), with the effective
   number of trials of Korn and Graubard (1998) where an identity has several samples;
-- fewer than 20 identities: Student's t on the cluster-robust standard error;
+- fewer than 20 identities, or few of them that differ: Student's t on the cluster-robust error;
 - otherwise the bootstrap-t (Efron 1981; Hall 1988): each draw's mean is divided by that draw's own
   standard error.
 
@@ -32,7 +32,7 @@ MIN_BOOTSTRAP = 20
 MAX_FEW = 5
 
 BOOTSTRAP_T = "bootstrap-t"
-STUDENT = f"Student's t (fewer than {MIN_BOOTSTRAP} identities)"
+STUDENT = f"Student's t (fewer than {MIN_BOOTSTRAP} identities that differ)"
 CLOPPER_PEARSON = "Clopper-Pearson (few values)"
 
 
@@ -204,16 +204,18 @@ def cluster_means(
         if few.all():
             continue
         rest = block[~few]
-        if g < MIN_BOOTSTRAP:
-            half = stats.t.ppf((1 + confidence) / 2, g - 1) * se[~few]
-            low, high = mean[~few] - half, mean[~few] + half
-            method[rest] = STUDENT
-        else:
-            low, high = _bootstrap_t(
+        half = stats.t.ppf((1 + confidence) / 2, g - 1) * se[~few]
+        low, high = mean[~few] - half, mean[~few] + half
+        method[rest] = STUDENT
+        if g >= MIN_BOOTSTRAP:
+            drawn_low, drawn_high, told = _bootstrap_t(
                 mean[~few], se[~few], residual[:, ~few], part_counts[:, ~few], draws, confidence,
                 seed,
             )  # fmt: skip
-            method[rest] = BOOTSTRAP_T
+            # Where draws without any spread are common, too few identities differ to resample.
+            sure = told >= 0.9
+            low, high = np.where(sure, drawn_low, low), np.where(sure, drawn_high, high)
+            method[rest[sure]] = BOOTSTRAP_T
         out["low"][rest], out["high"][rest] = low, high
     return Means(**out, n=n, clusters=groups, method=method)
 
@@ -279,8 +281,9 @@ def _bootstrap_t(
     draws: int,
     confidence: float,
     seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap-t limits of means [P] from residual sums and counts per cluster [G, P]."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bootstrap-t limits of means [P] from residual sums and counts per cluster [G, P], and the
+    share of draws that say something."""
     g = len(residual)
     weights = resampling_weights(g, draws, seed)  # [B, G]
     drawn = weights @ np.concatenate([residual, residual**2, residual * counts], axis=1)
@@ -302,10 +305,8 @@ def _bootstrap_t(
     below = np.clip(np.floor((kept + 1) * tail).astype(int) - 1, 0, None)
     above = np.maximum(kept - 1 - below, 0)
     each = np.arange(ratio.shape[1])
-    with np.errstate(invalid="ignore"):
-        low = np.where(se > 0, mean - ratio[above, each] * se, mean)
-        high = np.where(se > 0, mean - ratio[below, each] * se, mean)
-    return low, high
+    low, high = mean - ratio[above, each] * se, mean - ratio[below, each] * se
+    return np.minimum(low, mean), np.maximum(high, mean), kept / draws
 
 
 # --------------------------------------------------------------------------- paired differences

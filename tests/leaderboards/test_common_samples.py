@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from pathlib import Path
 
@@ -53,11 +54,15 @@ def test_an_entry_that_fails_on_its_hard_samples_does_not_climb(
 
 def test_failed_videos_cost_in_every_column_and_in_sets(tmp_path: Path) -> None:
     whole = Leaderboard.from_run(make_run(tmp_path / "whole", CELLS))
-    failing = Leaderboard.from_run(make_run(tmp_path / "failing", CELLS, failed=[(3, 0), (3, 5)]))
+    run = make_run(tmp_path / "failing", CELLS, failed=[(3, 0), (3, 5)])
+    failing = Leaderboard.from_run(run, on_mixed="blank")
     key = {entry.key: i for i, entry in enumerate(failing.entries)}["e3"]
     same = {entry.key: i for i, entry in enumerate(whole.entries)}["e3"]
     for c, column in enumerate(failing.columns):
-        if column.sign:
+        if column.level == "set":  # not shown beside whole sets, but counted
+            assert math.isnan(failing.means[key, c])
+            assert failing.ranks[key, c] == 4
+        elif column.sign:
             cost = column.sign * (whole.means[same, c] - failing.means[key, c])
             assert cost >= 0, column.key
     assert failing.standings[key].place is not None

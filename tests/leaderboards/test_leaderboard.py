@@ -126,7 +126,7 @@ def test_weighted_and_pareto(run: Path, board: Leaderboard) -> None:
     ranking = Ranking("score", weights, anchors=dict.fromkeys(weights, (0.0, 1.0)))
     weighted = Leaderboard.from_run(run, rank=ranking)
     assert weighted.entries[0].label == "tass 5 2"
-    assert (np.diff(weighted.totals) <= 0).all()
+    assert (np.diff(weighted.rank_sums) <= 0).all()
     with pytest.raises(LeaderboardError, match=r"temporal\.warp.*no finite range"):
         Leaderboard.from_run(run, rank=Ranking("score", {"temporal.warp": 1.0}))
     front = [e.axes["placement"] for e, on in zip(board.entries, board.pareto()) if on]
