@@ -83,7 +83,7 @@ class Leaderboard:
             column are over the same samples.
         methods: the interval's name for each column, "" where there is none.
         scheme: what counts; `scheme.rule` says it in words.
-        rank_sums: rank sums [E], scores where `scheme.is_score`; NaN for an unranked entry.
+        totals: rank sums or scores [E], NaN for an unranked entry.
         ranks: int [E, C], rank of each entry in each column that has a direction.
         notes: sentences that whoever reads the table must know, the rule among them.
     """
@@ -135,7 +135,7 @@ class Leaderboard:
         self._values = common.values[:, order]
         self.entries: tuple[Entry, ...] = self._scores.entries
         self.means, self.lows, self.highs = means[order], lows[order], highs[order]
-        self._sizes, self.rank_sums = sizes[order], totals[order]
+        self._sizes, self.totals = sizes[order], totals[order]
         self._counted = counted[order]
         self.ranks = ranking.challenge_ranks(ranking.settle(self._counted), scores.columns)
         self.notes = [*scores.notes, self.scheme.rule, *common.notes, *self._remarks(scores)]
@@ -424,13 +424,18 @@ class Leaderboard:
         return np.array([standing.place for standing in self.standings], dtype=object)
 
     @property
+    def rank_sums(self) -> np.ndarray:
+        """`totals` of a scheme that adds ranks."""
+        return self.totals
+
+    @property
     def total_name(self) -> str:
         """What `totals` are."""
         return "Score" if self.scheme.is_score else "Rank sum"
 
     def total_text(self, entry: int) -> str:
         """An entry's rank sum or score, an en dash for an unranked entry."""
-        total = self.rank_sums[entry]
+        total = self.totals[entry]
         return (
             "–" if math.isnan(total) else f"{total:.3f}" if self.scheme.is_score else f"{total:g}"
         )
