@@ -198,9 +198,9 @@ def _first(image: Image.Image, name: str) -> Pixels:
 
 def _rgb(image: Image.Image, name: str) -> Pixels:
     try:
-        transparency = image.info.get("transparency")
+        transparency, kind = image.info.get("transparency"), image.format
         image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        if image.mode.startswith("I;16") or (image.mode == "I" and kind == "PPM"):
             # Pillow's own conversion would clip both to white; a PPM's are scaled to 16 bits.
             values = np.asarray(image)
             image = Image.fromarray(_eight_bits(values))

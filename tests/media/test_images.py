@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from media.errors import NoFaceError, UnreadableImageError
+from media.images import animation_frames, image_size, read_image
 from stdrc.images import crop_to_face, letterbox, open_image, reference_pixels
 
 
@@ -139,3 +140,109 @@ def _truncated(path):
     Image.fromarray(gradient(64, 64)).save(path)
     path.write_bytes(path.read_bytes()[:100])
     return path
+
+
+# One reader for all ----------------------------------------------------------------------------
+
+
+def test_a_picture_is_the_same_however_it_is_handed_over(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(gradient()).save(path)
+    for same in (path, str(path), path.read_bytes(), Image.open(path), gradient()):
+        np.testing.assert_array_equal(read_image(same), gradient())
+    assert image_size(path) == (30, 20)
+
+
+def _cut_out(mode):
+    """Left half opaque, the right half clear with a colour hidden under it."""
+    pixels = np.zeros((6, 8, 4), np.uint8)
+    pixels[..., :3] = (200, 40, 40)
+    pixels[:, :4, 3] = 255
+    image = Image.fromarray(pixels)
+    if mode in ("LA", "La"):
+        return image.convert("LA").convert(mode)
+    if mode == "P":
+        image = Image.fromarray((pixels[..., 3] == 0).astype(np.uint8)).convert("P")
+        image.putpalette([200, 40, 40, 10, 250, 10])
+        image.info["transparency"] = 1
+        return image
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGBa", "LA", "La", "P"])
+def test_a_cut_out_stands_on_white(mode):
+    shown = read_image(_cut_out(mode))
+    opaque = np.asarray(Image.new("RGB", (1, 1), (200, 40, 40)).convert("L")).item()
+    expected = [opaque] * 3 if mode in ("LA", "La") else [200, 40, 40]
+    assert (shown[:, :4] == expected).all()
+    assert (shown[:, 4:] == 255).all()
+
+
+def test_half_clear_is_mixed_with_white():
+    pixels = np.full((2, 2, 4), (100, 0, 200, 128), np.uint8)
+    assert np.abs(read_image(pixels).astype(int) - [177, 127, 227]).max() <= 1
+
+
+def test_sixteen_bits_are_scaled_by_their_range_and_not_by_their_content(tmp_path):
+    dark = np.full((4, 4), 200, np.uint16)  # of 65535: almost black
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    Image.fromarray(dark).save(tmp_path / "dark.tif")
+    (tmp_path / "dark.pgm").write_bytes(b"P5 4 4 65535\n" + dark.byteswap().tobytes())
+    for name in ("dark.png", "dark.tif", "dark.pgm"):
+        assert (read_image(tmp_path / name) == 1).all()
+    clear = Image.fromarray(dark)
+    clear.save(tmp_path / "clear.png", transparency=200)
+    assert (read_image(tmp_path / "clear.png") == 255).all()
+
+
+@pytest.mark.parametrize("values", [np.zeros((4, 4), np.int32), np.zeros((4, 4), np.float32)])
+def test_thirty_two_bits_have_no_known_range(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableImageError, match=r"32-bit values .* no known range"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_of_an_animation_the_first_frame(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    for name in ("a.gif", "a.png", "a.webp", "a.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+        assert (read_image(tmp_path / name) == (255, 0, 0)).all()
+        with Image.open(tmp_path / name) as opened:
+            opened.seek(2)
+            assert (read_image(opened) == (255, 0, 0)).all()
+        shown = [pixels[0, 0].tolist() for pixels, _ in animation_frames(tmp_path / name)]
+        assert shown == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    # An APNG's picture for viewers that know no animations is the picture, and not a frame.
+    frames[0].save(tmp_path / "b.png", save_all=True, append_images=frames[1:], default_image=True)
+    assert (read_image(tmp_path / "b.png") == (255, 0, 0)).all()
+    assert len(list(animation_frames(tmp_path / "b.png"))) == 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(gradient()).save(tmp_path / "a.png", exif=exif)
+    turned = {
+        1: lambda x: x, 2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1],
+        5: lambda x: x.swapaxes(0, 1), 6: lambda x: np.rot90(x, -1),
+        7: lambda x: np.rot90(x, 2).swapaxes(0, 1), 8: lambda x: np.rot90(x),
+    }[orientation]  # fmt: skip
+    shown = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(shown, turned(gradient()))
+    assert image_size(tmp_path / "a.png") == (shown.shape[1], shown.shape[0])
+
+
+def test_cmyk_and_other_colour_spaces(tmp_path):
+    red = Image.new("RGB", (8, 8), (255, 0, 0))
+    red.convert("CMYK").save(tmp_path / "a.jpg", quality=100)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - (255, 0, 0)).max() <= 3
+    assert np.abs(read_image(red.convert("HSV")).astype(int) - (255, 0, 0)).max() <= 1
+
+
+def test_a_jpeg_cut_short_is_refused(tmp_path):
+    Image.fromarray(gradient(64, 64)).save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(UnreadableImageError, match=r"a\.jpg .*damaged"):
+        read_image(tmp_path / "a.jpg")
