@@ -222,10 +222,15 @@ class _Packets:
 
 
 class _Stream:
-    """A video file's main stream, decoded in order."""
+    """A video file's main stream, decoded in order.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        container: FFmpeg's name of the container; found by its content by default.
+    """
+
+    def __init__(self, path: Path, container: str | None = None) -> None:
         self.path = path
+        self._format = container
         self._reformatter = VideoReformatter()
         packets = self._demux()
         with self._open() as (container, stream):
@@ -311,6 +316,7 @@ class _Stream:
             # "file:" keeps a colon in a name from being taken for a protocol.
             container = av.open(
                 f"file:{path}",
+                format=self._format,
                 options={"protocol_whitelist": "file"},
                 metadata_errors="replace",
             )
@@ -468,8 +474,8 @@ def _source(path: Path) -> _Folder | _Animation | _Stream:
     if head.startswith(_JPEG_MAGIC):
         # One picture, or Motion JPEG; a bomb is refused before any decoder touches it.
         _check_size(*image_size(path), path)
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
-            still = container.format.name != "mjpeg"
+        stream = _Stream(path, "mjpeg")
+        return stream if stream.info.count > 1 else _Animation(path)
     return _Animation(path) if still else _Stream(path)
 
 
@@ -508,8 +514,9 @@ class VideoReader:
                 f"{self.path} has {len(self)} frames, so frame {int(wanted.max())} isn't there."
             )
         unique, inverse = np.unique(wanted, return_inverse=True)
-        parts = [frames for _, frames in self.stream(unique)]
-        frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        frames = np.empty((len(unique), self.info.height, self.info.width, 3), np.uint8)
+        for row, (_, frame) in enumerate(self._frames.frames(unique)):
+            frames[row] = frame
         return frames if np.array_equal(unique, wanted) else frames[inverse]
 
     def stream(

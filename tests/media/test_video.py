@@ -176,6 +176,20 @@ def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path, codec):
     assert five == [shown[i] for i in (0, 3, 6, 9, 13)]
 
 
+def test_jpegs_one_after_another_are_motion_jpeg_and_one_is_a_picture(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (6, 120, 160, 3), np.uint8)
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / f"{i}.jpg")
+    parts = [(tmp_path / f"{i}.jpg").read_bytes() for i in range(6)]
+    (tmp_path / "a.mjpeg").write_bytes(b"".join(parts))
+    clip = read_clip(tmp_path / "a.mjpeg")
+    assert clip.count == 6
+    assert all(np.abs(a.astype(int) - b).mean() < 60 for a, b in zip(clip.frames, frames))
+    np.testing.assert_array_equal(
+        read_clip(tmp_path / "0.jpg").frames[0], read_image(tmp_path / "0.jpg")
+    )
+
+
 # Which way up, which stream, which pixels -----------------------------------------------------
 
 TURNS = {
