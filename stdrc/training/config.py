@@ -220,6 +220,12 @@ class TrainConfig(Section):
     layout: Literal["auto", "trainer", "consisid"] = "auto"
     clip: ClipConfig = ClipConfig()
     placement: Any = "tass"
+    crop: Literal["none", "face", "head"] | None = Field(
+        default=None,
+        description="what references are cut to, by boxes of faces or heads; it is recorded and "
+        "is sampling's default; left out: pictures are taken whole, and frames of a clip that has "
+        "no pictures are cut to the head or the face",
+    )
     mixed_placements: list[Any] = Field(
         default=[],
         description="further placements: each step takes one of these or `placement` at random, "
@@ -285,6 +291,8 @@ class TrainConfig(Section):
     def _mixed_with_one(self) -> TrainConfig:
         if self.mixed_placements and self.placement is None:
             raise ValueError("mixed_placements needs a placement; it is none")
+        if len({p.downscale for p in self.reference_placements}) > 1:
+            raise ValueError("mixed_placements needs one downscale for all placements")
         return self
 
     @property
@@ -293,6 +301,11 @@ class TrainConfig(Section):
         if self.placement is None:
             return []
         return [ReferencePlacement.parse(p) for p in (self.placement, *self.mixed_placements)]
+
+    @property
+    def reference_downscale(self) -> int:
+        """The references' size is the video's divided by this; the same for all placements."""
+        return next((p.downscale for p in self.reference_placements), 1)
 
     @property
     def cache_folder(self) -> Path:

@@ -9,31 +9,25 @@ pixels, so several variants of each reference are encoded ahead, beside the plai
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from media.errors import UserError
-from media.files import file_sha256
-from media.video import DECODER, VideoReader
-from stdrc.augmentation import ReferenceAugmentation
+from media.video import VideoReader
 from stdrc.errors import STDRCError
-from stdrc.images import crop_square, letterbox, open_image
+from stdrc.images import Crop
 from stdrc.pipeline import STDRCPipeline
-from stdrc.training.checkpoint import save_tensors, whole_file
 from stdrc.training.config import TrainConfig
-from stdrc.training.data import FileRows, Rows, TensorRows, TrainingData, seeded
+from stdrc.training.data import FileRows, Rows, TensorRows, TrainingData
+from stdrc.training.encoding_cache import EncodingCache
 from stdrc.training.folder import (
     Box,
     ClipEntry,
@@ -45,56 +39,10 @@ from stdrc.training.folder import (
     window_frames,
 )
 from stdrc.training.objectives import IdentityEncoder, face_coverage, face_crops
+from stdrc.training.references import ReferenceEncoder, missing_boxes, resolve_crop
 from stdrc.training.result import weights_fingerprint
 
-VERSION = 1  # raised when an encoding's numbers change
 IDENTITY_FRAMES = 3  # of a clip, spread over it, whose embeddings are averaged
-
-
-class EncodingCache:
-    """Tensors in files named by the hash of what they were made from."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._hashes_file = folder / "file_hashes.json"
-        self._hashes: dict[str, str] = {}
-        if self._hashes_file.is_file():
-            try:
-                self._hashes = json.loads(self._hashes_file.read_text(encoding="utf-8"))
-            except ValueError:
-                self._hashes = {}  # only saves hashing again
-        self._known = len(self._hashes)
-
-    def path(self, **made_from: Any) -> Path:
-        """Where the encoding of `made_from` lies."""
-        text = json.dumps({"version": VERSION, "decoder": DECODER, **made_from}, sort_keys=True)
-        key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        return self.folder / key[:2] / f"{key}.safetensors"
-
-    def has(self, path: Path) -> bool:
-        """Whether an encoding is there and whole."""
-        if not path.is_file():
-            return False
-        try:
-            with safe_open(path, framework="pt") as file:
-                return bool(file.keys())
-        except SafetensorError:
-            return False
-
-    def put(self, path: Path, tensors: dict[str, Tensor]) -> None:
-        """Keep an encoding."""
-        with whole_file(path) as partial:
-            save_tensors(partial, tensors)
-
-    def file_hash(self, path: Path) -> str:
-        """SHA-256 of a file; looked up if it was seen in an earlier run."""
-        return file_sha256(path, self._hashes)
-
-    def close(self) -> None:
-        """Keep the file hashes for the next run."""
-        if len(self._hashes) != self._known:
-            with whole_file(self._hashes_file) as partial:
-                partial.write_text(json.dumps(self._hashes), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -147,6 +95,7 @@ class _Preparation:
     ) -> None:
         self.config, self.pipe, self.cache, self.say = config, pipe, cache, say
         self.encoder = encoder
+        self.crop: Crop = "none"
         self.problems: list[Problem] = []
         self.remarks: dict[str, list[Path]] = {}
         # Latents don't know the decoder, which may still be in training.
@@ -161,7 +110,7 @@ class _Preparation:
 
     def _check_size(self) -> None:
         clip, patch = self.config.clip, self.pipe.transformer_spatial_patch_size
-        unit = self.spatial * patch
+        unit = self.spatial * patch * self.config.reference_downscale
         for name in ("height", "width"):
             value = getattr(clip, name)
             if value % unit:
@@ -180,7 +129,16 @@ class _Preparation:
         references: list[Path] = []
         choices: list[list[int]] | None = None
         if self.config.placement is not None:
-            references, choices = self._encode_references(entries, kept)
+            references, choices = ReferenceEncoder(
+                self.config,
+                self.crop,
+                self.cache,
+                encode=self._vae,
+                vae=self.vae_hash,
+                dtype=self.dtype,
+                say=self.say,
+                problems=self.problems,
+            ).run(entries, [window.entry for window in kept])
         self._settle("the training data")
         if choices is not None:
             # A clip whose references could not be read was reported above; it goes with them.
@@ -219,6 +177,7 @@ class _Preparation:
                 "clips": len(kept),
                 "identities": len({entries[w.entry].identity for w in kept}),
                 "references": len(references),
+                "crop": self.crop if choices is not None else None,
                 "fps": kept[0].fps,
                 "hash": _hash_names([p.stem for p in latents]),
             },
@@ -235,10 +194,10 @@ class _Preparation:
         for folder in config.data:
             found, problems = read_folder(folder, config.layout)
             self.problems += problems
-            for entry in found:
-                index = len(entries)
-                entries.append(entry)
-                windows += self._check(entry, index)
+            entries += found
+        self.crop = resolve_crop(config, entries)
+        for index, entry in enumerate(entries):
+            windows += self._check(entry, index)
         for remark, videos in self.remarks.items():
             self.say(f"{len(videos)} of {len(entries)} clips, such as {videos[0]}: {remark}")
         return entries, windows
@@ -256,10 +215,11 @@ class _Preparation:
         for name, needs in (
             ("face_weight", config.face_weight > 1),
             ("identity", config.identity.weight > 0 or config.identity.alignment > 0),
-            ("a reference cut from its frames", bool(config.placement) and not entry.references),
         ):
             if needs and entry.boxes is None:
                 wrong.append(f"no boxes, which {name} needs")
+        if config.placement is not None:
+            wrong += missing_boxes(entry, self.crop)
         if wrong:
             self.problems += [Problem(str(entry.video), what) for what in wrong]
             return
@@ -415,121 +375,6 @@ class _Preparation:
             self.cache.put(paths[i], {"identity": mean.cpu()})
         return torch.stack([load_file(path)["identity"] for path in paths])
 
-    # References ---------------------------------------------------------------------------------
-
-    def _encode_references(
-        self, entries: Sequence[ClipEntry], windows: Sequence[_Window]
-    ) -> tuple[list[Path], list[list[int]]]:
-        """Files of all references' latents, and for each clip which of them it may take."""
-        augmentation = self.config.augmentation
-        rows: dict[Path, int] = {}
-        of_source: dict[tuple[Any, ...], list[int]] = {}
-        jobs: list[tuple[Path, tuple[Any, ...], int]] = []
-        used = sorted({w.entry for w in windows})
-        sources = {i: self._sources(entries[i]) for i in used}
-        own: dict[int, list[int]] = {}
-        for i in used:
-            own[i] = []
-            for source in sources[i]:
-                if source not in of_source:
-                    of_source[source] = []
-                    for variant in self._variants():
-                        path = self._reference_path(source, variant)
-                        if path not in rows:
-                            rows[path] = len(rows)
-                            jobs.append((path, source, variant))
-                        of_source[source].append(rows[path])
-                own[i] += of_source[source]
-        broken = self._encode_reference_jobs(jobs)
-        if augmentation.pose and augmentation.active:
-            # Another clip of the same person is a change of pose too.
-            people: dict[str, list[int]] = defaultdict(list)
-            for i in used:
-                if entries[i].identity:
-                    people[entries[i].identity] += [r for r in own[i] if r not in broken]
-            for i in used:
-                if entries[i].identity:
-                    own[i] = sorted(set(people[entries[i].identity]))
-        files = list(rows)
-        good = [r for r in range(len(files)) if r not in broken]
-        renumbered = {row: number for number, row in enumerate(good)}
-        choices = [[renumbered[r] for r in own[w.entry] if r in renumbered] for w in windows]
-        return [files[r] for r in good], choices
-
-    def _variants(self) -> list[int]:
-        """0 is the plain reference; 1, 2, ... are augmented."""
-        augmentation = self.config.augmentation
-        if not augmentation.active:
-            return [0]
-        return list(range(0 if augmentation.plain else 1, augmentation.variants + 1))
-
-    def _sources(self, entry: ClipEntry) -> list[tuple[Any, ...]]:
-        """The images a clip's references are made of: files, or frames of the video."""
-        if entry.references:
-            return [("file", path) for path in entry.references]
-        boxes = entry.boxes or ()
-        seen = [i for i, box in enumerate(boxes) if box is not None]
-        count = 1
-        if self.config.augmentation.active and self.config.augmentation.pose:
-            count = 1 + self.config.augmentation.variants  # other frames are other poses
-        at = np.linspace(0, len(seen) - 1, min(count, len(seen))).round().astype(int)
-        crops = []
-        for i in dict.fromkeys(seen[int(k)] for k in at):
-            head = _at(entry.heads, i)
-            crops.append(("frame", entry.video, i, head or boxes[i], head is not None))
-        return crops
-
-    def _reference_path(self, source: tuple[Any, ...], variant: int) -> Path:
-        augmentation = self.config.augmentation
-        made: dict[str, Any] = {"file": self.cache.file_hash(source[1]), "crop": list(source[2:])}
-        if variant:
-            made["augmentation"] = augmentation.model_dump(exclude={"variants", "plain"})
-        return self.cache.path(
-            kind="reference",
-            variant=variant,
-            vae=self.vae_hash,
-            dtype=self.config.cache.dtype,
-            **made,
-            **self.size,
-        )
-
-    def _encode_reference_jobs(self, jobs: Sequence[tuple[Path, tuple[Any, ...], int]]) -> set[int]:
-        """Encode what is missing; returns the numbers of the jobs whose image cannot be read."""
-        missing = [n for n, (path, _, _) in enumerate(jobs) if not self.cache.has(path)]
-        if missing:
-            self.say(f"encoding {len(missing)} of {len(jobs)} references")
-        settings = self.config.augmentation
-        augment = ReferenceAugmentation(
-            settings.colour, settings.pose, settings.layout, settings.strength
-        )
-        broken: set[int] = set()
-        reported: set[Path] = set()
-        images = _RecentImages()
-        for group in _groups(missing, 4 * self.config.cache.batch_size):
-            pixels, paths = [], []
-            for n in group:
-                path, source, variant = jobs[n]
-                try:
-                    image = images.get(source)
-                except UserError as problem:
-                    broken.add(n)
-                    if source[1] not in reported:
-                        self.problems.append(Problem.of(source[1], problem))
-                        reported.add(source[1])
-                    continue
-                shown = letterbox(image, self.size["height"], self.size["width"])
-                if variant:
-                    # The file's name under which it is kept is all that its randomness hangs on.
-                    shown = augment(shown, seeded("augmentation", path.stem))
-                array = torch.from_numpy(np.asarray(shown).copy())
-                pixels.append(array.permute(2, 0, 1)[:, None].float() / 127.5 - 1)
-                paths.append(path)
-            if pixels:
-                encoded = self._vae(torch.stack(pixels))
-                for path, latent in zip(paths, encoded, strict=True):
-                    self.cache.put(path, {"latents": latent.to(self.dtype)})
-        return broken
-
     # Text ---------------------------------------------------------------------------------------
 
     def _encode_text(
@@ -581,25 +426,6 @@ class _Preparation:
         if sum(path.stat().st_size for path in files) > self.config.cache.in_memory_gb * 2**30:
             return FileRows(files, key)
         return TensorRows(torch.stack([load_file(path)[key] for path in files]))
-
-
-class _RecentImages:
-    """The last image that was opened: its variants are asked for one after another."""
-
-    def __init__(self) -> None:
-        self.source: tuple[Any, ...] | None = None
-        self.image: Image.Image | None = None
-
-    def get(self, source: tuple[Any, ...]) -> Image.Image:
-        if source != self.source or self.image is None:
-            if source[0] == "file":
-                self.image = open_image(source[1])
-            else:
-                _, video, number, box, is_head = source
-                frame = VideoReader(video).read([number])[0]
-                self.image = crop_square(frame, box, margin=0.15 if is_head else 0.5)
-            self.source = source
-        return self.image
 
 
 def _at(boxes: Sequence[Box | None] | None, number: int) -> Box | None:

@@ -43,6 +43,7 @@ class ClipEntry:
         boxes: face boxes in pixels of the upright frame, one per frame, None where there is no
             face; None as a whole where the folder has no boxes.
         heads: boxes of the whole head, where the folder has them; for cropping references.
+        reference_boxes: one a reference, of what the run's `crop` says.
     """
 
     video: Path
@@ -51,6 +52,7 @@ class ClipEntry:
     references: tuple[Path, ...] = ()
     boxes: tuple[Box | None, ...] | None = None
     heads: tuple[Box | None, ...] | None = None
+    reference_boxes: tuple[Box | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,13 @@ def _read_trainer(folder: Path, metadata: Path) -> tuple[list[ClipEntry], list[P
             for reference in references:
                 if not reference.is_file():
                     raise STDRCError(f"the reference {reference} is missing")
+            in_references = row.get("reference_boxes")
+            if in_references is not None:
+                in_references = _plain_boxes(in_references)
+                if len(in_references) != len(references):
+                    raise STDRCError(
+                        f"{len(in_references)} reference_boxes for {len(references)} references"
+                    )
             boxes, heads = row.get("boxes"), None
             if isinstance(boxes, str):
                 boxes, heads = read_consisid_boxes(inside(folder, boxes, "boxes"))
@@ -127,6 +136,7 @@ def _read_trainer(folder: Path, metadata: Path) -> tuple[list[ClipEntry], list[P
                 references=tuple(references),
                 boxes=boxes,
                 heads=heads,
+                reference_boxes=in_references,
             )
         )
     return entries, problems

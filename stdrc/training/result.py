@@ -97,6 +97,7 @@ def describe(
         "mixed_placements": (
             [config.placement, *config.mixed_placements] if config.mixed_placements else []
         ),
+        "crop": data.get("crop", config.crop),
         "augmentation": config.augmentation.model_dump(mode="json"),
         "data": dict(data),
         "steps": step,
@@ -218,6 +219,7 @@ def _state_in_index(index: Path, about: Mapping[str, Any]) -> None:
     settings = json.loads(index.read_text(encoding="utf-8"))
     settings["_class_name"] = "STDRCPipeline"
     settings["placement"] = about["placement"]
+    settings["crop"] = about["crop"]
     clip = about["clip"]
     settings["default_size"] = {
         "height": clip["height"],

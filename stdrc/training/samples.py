@@ -57,8 +57,10 @@ def _draw(config: TrainConfig, data: TrainingData, pipe: STDRCPipeline, clips: T
         rows = data._references.flat[data._references.starts[clips]]
         latents = data.references.gather(rows).float().to(device)  # type: ignore[union-attr]
         tokens = pack(latents, pipe.transformer)
-        references = EncodedReference(tokens[:, None], height, width)
+        references = EncodedReference(tokens[:, None], *latents.shape[-2:])
         shown = _pixels(pipe, latents)[:, :1]  # [B, 1, H, W, 3]
+        d = config.reference_downscale
+        shown = shown.repeat(d, axis=2).repeat(d, axis=3)  # as large as the frames beside it
     scale = pipe.vae_spatial_compression_ratio
     progress = getattr(pipe, "_progress_bar_config", {})
     pipe.set_progress_bar_config(disable=True)

@@ -109,6 +109,84 @@ def test_encodings_are_the_pipelines(base: Path, folder: Path) -> None:
     assert data.text_mask is None
 
 
+@pytest.mark.parametrize("crop", ["none", "face", "head"])
+@pytest.mark.parametrize("kind", ["pictures", "frames"])
+def test_training_and_sampling_cut_references_alike(
+    base: Path, folder: Path, crop: str, kind: str
+) -> None:
+    """The latents trained on are those that the pipeline makes by the result's own statement."""
+    rows = read_rows(folder)
+    in_picture, head = [8.0, 10.0, 28.0, 30.0], [16.0, 8.0, 56.0, 52.0]
+    for i, row in enumerate(rows):
+        if kind == "pictures":
+            row["reference_boxes"] = [in_picture]
+        else:
+            del row["references"]
+            part = {"box": dict(zip(("x1", "y1", "x2", "y2"), BOX)), "new_track_id": 0}
+            whole = {"box": dict(zip(("x1", "y1", "x2", "y2"), head)), "new_track_id": 0}
+            frames = {str(n): {"face": [part], "head": [whole]} for n in range(12)}
+            (folder / f"{i}.json").write_text(json.dumps(frames))
+            row["boxes"] = f"{i}.json"
+    write_rows(folder, rows)
+    run = config(base, folder, crop=crop, augmentation="off")
+    data, _ = encode(run)
+    assert data.description["crop"] == crop
+    trainer = Trainer(run, data, transformer=STDRCPipeline.from_pretrained(base).transformer)
+    pipe = STDRCPipeline.from_pretrained(base)
+    pipe.load_lora_weights(trainer.fit())
+    assert pipe.trained_crop == crop
+    if kind == "pictures":
+        image, box = Image.open(folder / "refs/2.png"), in_picture
+    else:
+        frame = VideoReader(folder / "clips/2.mp4").read([0])[0]
+        image, box = Image.fromarray(frame), head if crop == "head" else BOX
+    boxes = None if crop == "none" else [box]
+    expected = pipe.encode_reference([image], 64, 64, boxes=boxes).tokens[0, 0]
+    trained = data.references.gather(torch.tensor(data.choices[2]))[0]  # type: ignore
+    torch.testing.assert_close(trained.flatten(1).T, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_crop_that_is_left_out_is_what_was_done(base: Path, folder: Path) -> None:
+    assert encode(config(base, folder))[0].description["crop"] == "none"
+    rows = read_rows(folder)
+    for row in rows[:2]:
+        del row["references"]
+    write_rows(folder, rows)
+    with pytest.raises(STDRCError, match=r"1 clips have reference pictures and 2 have none.* set"):
+        encode(config(base, folder))
+    del rows[2]["references"]
+    write_rows(folder, rows)
+    assert encode(config(base, folder))[0].description["crop"] == "face"
+    with pytest.raises(STDRCError, match="no boxes of heads, which crop: head needs"):
+        encode(config(base, folder, crop="head"))
+    for row in rows:
+        row["references"] = ["refs/0.png"]
+    write_rows(folder, rows)
+    with pytest.raises(STDRCError, match=r"no reference_boxes for all .* which crop: face needs"):
+        encode(config(base, folder, crop="face"))
+    rows[0]["reference_boxes"] = [BOX, BOX]
+    write_rows(folder, rows)
+    with pytest.raises(STDRCError, match="2 reference_boxes for 1 references"):
+        encode(config(base, folder, crop="face"))
+
+
+def test_references_of_half_the_size(base: Path, folder: Path) -> None:
+    placement = {"when": "after", "downscale": 2}
+    run = config(base, folder, placement=placement, augmentation="off", sample_every=2,
+                 samples={"count": 1, "steps": 2})  # fmt: skip
+    data, _ = encode(run)
+    assert data.references.gather(torch.tensor([0])).shape[-2:] == (4, 4)  # type: ignore
+    pipe = STDRCPipeline.from_pretrained(base)
+    pipe.load_lora_weights(train(run))  # type: ignore[arg-type]
+    assert pipe.trained_placement is not None
+    assert pipe.trained_placement.downscale == 2
+    frames = pipe("a face", reference=folder / "refs/0.png", height=64, width=64, num_frames=9,
+                  num_inference_steps=2, seeds=0).frames  # fmt: skip
+    assert np.isfinite(frames).all()
+    with pytest.raises(STDRCError, match="one downscale for all placements"):
+        config(base, folder, placement=placement, mixed_placements=["tass"])
+
+
 def test_people_lend_each_other_references_only_with_pose(base: Path, folder: Path) -> None:
     data, _ = encode(config(base, folder))
     assert data.choices[0] == data.choices[1]  # type: ignore[index]
