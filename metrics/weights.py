@@ -179,6 +179,13 @@ WEIGHTS: dict[str, Weights] = {
             hub="MCG-NJU/videomae-base-finetuned-kinetics",
         ),
         Weights(
+            "videomae.v2",
+            "VideoMAE-v2 ViT-g features of cd-fvd (fvd.videomae_v2, kvd.videomae_v2)",
+            "vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+            "not stated by the page that publishes it; VideoMAEv2 code is MIT",
+            "put vit_g_hybrid_pt_1200e_ssv2_ft.pth into the folder that STDRC_WEIGHTS names",
+        ),
+        Weights(
             "open_clip.vit_b32",
             "CLIP ViT-B/32 through open_clip (text.open_clip_score)",
             "ViT-B-32.pt",

@@ -80,8 +80,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} can't be read as weights ({type(error).__name__}: {reason}); get the file "
             "again, as safetensors where there is the choice."
         ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    for name in ("state_dict", "model", "module"):  # of Lightning, of VideoMAE, of DeepSpeed
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise MetricsError(f"{path} holds no state dict of tensors; pass the file of the weights.")
     return {key.removeprefix("module."): value for key, value in content.items()}

@@ -1,4 +1,4 @@
-"""Video models for FVD: the I3D TorchScript detector, and VideoMAE of transformers."""
+"""Video models for FVD: the I3D TorchScript detector, VideoMAE-base and VideoMAE-v2."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import AutoConfig, VideoMAEForVideoClassification, VideoMAEModel
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    VideoMAEConfig,
+    VideoMAEForVideoClassification,
+    VideoMAEModel,
+)
 
 from metrics.errors import MetricsError
 from metrics.extractors.arrays import (
@@ -28,10 +33,11 @@ from metrics.extractors.loading import (
     load_processor,
     load_torchscript,
     model_hash,
+    read_tensors,
     require_file,
 )
 
-__all__ = ["I3D", "VideoMAE"]
+__all__ = ["I3D", "VideoMAE", "VideoMAEv2"]
 
 
 class I3D:
@@ -81,8 +87,7 @@ class VideoMAE:
     """VideoMAE (Tong et al. 2022, arXiv 2203.12602): the mean over its tokens.
 
     A fine-tuned checkpoint's final norm is applied, so that features are those its classifier
-    sees, as cd-fvd takes them. cd-fvd's own network is VideoMAE-v2 ViT-g, which transformers
-    lacks: numbers of the two do not compare, and the name says which checkpoint this is.
+    sees. Not :class:`VideoMAEv2`, which cd-fvd takes: numbers of the two do not compare.
 
     Args:
         source: a folder, or a hub id in the cache, for example
@@ -137,3 +142,114 @@ class VideoMAE:
         if not torch.isfinite(features).all():
             raise MetricsError(f"{self.name} gave NaN or infinite features; check its weights.")
         return features
+
+
+class VideoMAEv2:
+    """VideoMAE-v2 (Wang et al. 2023, arXiv 2303.16727), content-debiased FVD's network: ViT-g.
+
+    The published file loads into transformers' VideoMAE, whose tensors go by other names. Frames
+    are resized to a square and given as 0..1, *not* normalised, as cd-fvd does.
+
+    Args:
+        weights: ``vit_g_hybrid_pt_1200e_ssv2_ft.pth``.
+        heads: attention heads, which the tensors don't say.
+        size: side of the square in pixels.
+        batch_size: videos a forward pass.
+        device: where to run.
+
+    Raises:
+        MetricsError: the file is absent or of another network.
+    """
+
+    name = "videomae_v2"
+    frames = 16
+
+    def __init__(
+        self,
+        weights: str | Path,
+        *,
+        heads: int = 16,
+        size: int = 224,
+        batch_size: int = 1,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        path = require_file(weights, "VideoMAE-v2 (vit_g_hybrid_pt_1200e_ssv2_ft.pth)")
+        state = read_tensors(path)
+        try:
+            width, _, tubelet, patch, _ = state["patch_embed.proj.weight"].shape
+            config = VideoMAEConfig(
+                image_size=size,
+                patch_size=patch,
+                tubelet_size=tubelet,
+                num_frames=self.frames,
+                hidden_size=width,
+                num_hidden_layers=1 + max(int(k.split(".")[1]) for k in state if "blocks." in k),
+                num_attention_heads=heads,
+                intermediate_size=len(state["blocks.0.mlp.fc1.weight"]),
+                use_mean_pooling=True,
+                layer_norm_eps=1e-6,
+            )
+            network = VideoMAEModel(config)
+            network.load_state_dict(_of_transformers(state), strict=True)
+            norm = nn.LayerNorm(width, eps=1e-6)
+            norm.load_state_dict({k: state[f"fc_norm.{k}"] for k in ("weight", "bias")})
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise MetricsError(
+                f"{path} isn't VideoMAE-v2 ({str(error).splitlines()[-1].strip()}); pass the file "
+                "vit_g_hybrid_pt_1200e_ssv2_ft.pth."
+            ) from error
+        self.version = file_hash(path)
+        self._model, self._norm = freeze(network, device), freeze(norm, device)
+        self._size, self._batch_size = size, batch_size
+        self._device = torch.device(device)
+
+    @torch.no_grad()
+    def encode(self, videos: NDArray[np.uint8]) -> Tensor:
+        """Features ``[B, D]`` of RGB videos, uint8 ``[B, 16, H, W, 3]``.
+
+        Raises:
+            MetricsError: videos of another number of frames.
+        """
+        parts = []
+        for part in batches(check_videos(videos, self.frames, self.name), self._batch_size):
+            if part.shape[1] != self.frames:
+                raise MetricsError(
+                    f"{self.name} takes {self.frames} frames, not {part.shape[1]}; set the window."
+                )
+            frames = to_tensor(part, self._device).flatten(0, 1).float() / 255  # [B*T, 3, H, W]
+            frames = resize_square(frames, self._size).unflatten(0, part.shape[:2])
+            parts.append(self._norm(self._model(frames).last_hidden_state.mean(dim=1)))
+        return torch.cat(parts)
+
+
+_NAMES = {
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
+
+
+def _of_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """VideoMAE's published tensors under the names that transformers has for them."""
+    found: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        if key.startswith(("head.", "fc_norm.")):
+            continue
+        if key.startswith("patch_embed.proj."):
+            end = key.rpartition(".")[2]
+            found[f"embeddings.patch_embeddings.projection.{end}"] = tensor
+            continue
+        _, layer, rest = key.split(".", 2)
+        start = f"encoder.layer.{layer}."
+        attention = f"{start}attention.attention."
+        if rest == "attn.qkv.weight":
+            for name, part in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                found[f"{attention}{name}.weight"] = part
+        elif rest in ("attn.q_bias", "attn.v_bias"):
+            found[f"{attention}{'query' if rest == 'attn.q_bias' else 'value'}.bias"] = tensor
+        else:
+            name, _, end = rest.rpartition(".")
+            found[f"{start}{_NAMES[name]}.{end}"] = tensor
+    return found

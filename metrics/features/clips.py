@@ -190,3 +190,15 @@ def _videomae_base(models: Models) -> Any:
     from metrics.extractors.video import VideoMAE
 
     return VideoMAE(models.weight("videomae.base"), device=models.device)
+
+
+@video_encoder(
+    "videomae_v2",
+    window=_CD_FVD,
+    weights=("videomae.v2",),
+    source="content-debiased FVD, arXiv 2404.12391",
+)
+def _videomae_v2(models: Models) -> Any:
+    from metrics.extractors.video import VideoMAEv2
+
+    return VideoMAEv2(models.weight("videomae.v2"), device=models.device)

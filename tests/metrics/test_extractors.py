@@ -19,6 +19,7 @@ from transformers import (
     ViTModel,
 )
 
+from metrics.catalogue import metric_info
 from metrics.distribution import FeatureEncoder
 from metrics.errors import MetricsError
 from metrics.extractors.clip import OpenCLIP, TransformersCLIP
@@ -26,9 +27,11 @@ from metrics.extractors.flow import RAFTFlow
 from metrics.extractors.image import DINO, ScriptedInception, TorchvisionInception
 from metrics.extractors.loading import load_tensors, model_hash, read_tensors
 from metrics.extractors.lpips import LPIPS
-from metrics.extractors.video import I3D, VideoMAE
+from metrics.extractors.video import I3D, VideoMAE, VideoMAEv2
+from metrics.features.clips import crop_short_side
 from metrics.leakage import CropDistance, PerceptualDistance, crop_lpips
 from metrics.motion import FlowBackend, warping_error
+from metrics.temporal import feature_consistency
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
@@ -203,6 +206,40 @@ def test_torchvision_inception_gives_pooled_features(tmp_path):
     assert torch.isfinite(features).all()
 
 
+def test_videomae_v2_is_cd_fvds_network_under_other_names(tmp_path):
+    theirs = pytest.importorskip("cdfvd.third_party.VideoMAEv2.videomaev2_finetune")
+    from cdfvd.third_party.VideoMAEv2.utils import preprocess_videomae
+
+    torch.manual_seed(0)
+    network = theirs.VisionTransformer(
+        img_size=224, patch_size=56, embed_dim=16, depth=2, num_heads=2, mlp_ratio=2,
+        qkv_bias=True, num_classes=3, norm_layer=lambda d: nn.LayerNorm(d, eps=1e-6),
+    ).eval()  # fmt: skip
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    path = tmp_path / "vit_g.pth"
+    torch.save({"module": network.state_dict()}, path)
+    model = VideoMAEv2(path, heads=2, batch_size=1)
+    videos = noise(0, 2, 16, 60, 90)
+    with torch.no_grad():
+        expected = network.forward_features(preprocess_videomae(videos))
+    torch.testing.assert_close(model.encode(videos), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(MetricsError, match="takes 16 frames, not 20"):
+        model.encode(noise(0, 1, 20, 60, 60))
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(MetricsError, match="isn't VideoMAE-v2"):
+        VideoMAEv2(path)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 70), (70, 40), (300, 260), (256, 256)])
+def test_the_short_side_is_cropped_as_cd_fvds_loader_does(height, width):
+    data_utils = pytest.importorskip("cdfvd.utils.data_utils")
+    frames = noise(0, 3, height, width)
+    theirs = data_utils.preprocess(torch.from_numpy(frames), 256)["video"]  # [3, T, 256, 256]
+    expected = (theirs * 255).byte().permute(1, 2, 3, 0).numpy()
+    assert np.array_equal(crop_short_side(frames, 256), expected)
+
+
 # --- flow and LPIPS
 
 
@@ -352,3 +389,44 @@ def test_open_clip_folders_need_only_their_files(tmp_path):
     assert first.name == f"open_clip:{tmp_path.name}"
     assert first.version.endswith(model_hash(network))
     assert first.encode(noise(0, 2, 40, 50)).shape == (2, 8)
+
+
+# --- VBench's frames
+
+
+def test_background_consistency_sees_frames_as_vbench_does(tmp_path):
+    """Bicubic without antialiasing, in bytes, cropped in the middle; against VBench's transform."""
+    from torchvision import transforms
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    from metrics.extractors.clip import VBenchCLIP
+    from metrics.features.models import Models
+    from tests.metrics.test_text import TEXT, VISION, tokenizer
+
+    torch.manual_seed(0)
+    network = CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=8)).eval()
+    network.save_pretrained(tmp_path)
+    size = {"height": 32, "width": 32}
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    clip = TransformersCLIP(tmp_path)
+    frames = noise(0, 3, 120, 200)
+    vbench = transforms.Compose(
+        [
+            transforms.Resize(32, transforms.InterpolationMode.BICUBIC, antialias=False),
+            transforms.CenterCrop(32),
+            transforms.Lambda(lambda x: x.float().div(255.0)),
+            transforms.Normalize(open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD),
+        ]
+    )
+    pixels = vbench(torch.from_numpy(frames).permute(0, 3, 1, 2))
+    with torch.no_grad():
+        expected = network.get_image_features(pixels).pooler_output
+    found = VBenchCLIP(clip).encode(frames)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(clip.encode(frames), expected, atol=1e-3)  # antialiased
+    feature = Models(weights={"clip.vit_b32": tmp_path}).feature("clip.vbench")
+    torch.testing.assert_close(torch.stack(feature.compute(frames, {})), expected)
+    metric = metric_info("temporal.background_consistency").make(weights={"clip.vit_b32": tmp_path})
+    metric.update(frames)
+    assert float(metric.compute()) == pytest.approx(feature_consistency(expected), abs=1e-6)
