@@ -69,12 +69,15 @@ def judge_fingerprint(config: cfg.Metrics) -> str:
     its scores are what they would be now.
     """
     import metrics
+    from media.video import DECODER
     from metrics.catalogue import availability, choose, load_plugins, metric_info, metric_names
 
     load_plugins(config.plugins)
     names = list(metric_names()) if config.names == "all" else choose(config.names)
     present = [n for n in names if not availability(metric_info(n), {})[0]]
-    digest = hashlib.sha256(canonical([present, config.num_frames, config.device]).encode())
+    digest = hashlib.sha256(
+        canonical([present, config.num_frames, config.device, DECODER]).encode()
+    )
     for path in sorted(Path(metrics.__path__[0]).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -35,7 +35,7 @@ from leaderboards.runfolder import (
     create,
     insert,
 )
-from media.files import file_sha256, write_atomic
+from media.files import file_sha256, whole_file, write_atomic
 
 
 class Store(RunFolder):
@@ -542,13 +542,8 @@ def file_stamp(path: Path) -> str | None:
 
 def _take(source: Path, target: Path) -> None:
     """A second name for a finished file where the disk allows it, else a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    try:
-        os.link(source, part)
-    except OSError:
-        shutil.copyfile(source, part)
-    os.replace(part, target)
-    if part.exists():  # rename does nothing between two names of one file
-        part.unlink()
+    with whole_file(target) as part:
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copyfile(source, part)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from media.video import VideoReader, read_clip
+from media.video import VideoReader, read_clip, sample_linspace
 from metrics import MetricSuite, Result, VideoItem, VideoMetric, metric_info, register
 from metrics.catalogue import choose
 from metrics.distribution import FrechetDistance
@@ -23,6 +23,7 @@ from metrics.identity import identity_scores
 from metrics.scores import Score, SetScore
 from metrics.temporal import temporal_flicker
 from tests.media.clips import group_photo, steps, write_video
+from tests.media.numbered import picture, write_numbered
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -313,6 +314,20 @@ def own_metrics():
     yield
     unregister("bright")
     unregister("bright_set")
+
+
+@pytest.mark.parametrize("name", ["bframes.avi", "open_gop.mp4"])
+def test_few_frames_are_the_same_alone_and_beside_a_metric_of_all(tmp_path, own_metrics, name):
+    options = {
+        "bframes.avi": {"codec": "mpeg4", "bframes": 2, "gop": 30},
+        "open_gop.mp4": {"codec": "libx265", "gop": 25, "x265": "open-gop=1:min-keyint=25"},
+    }
+    path = write_numbered(tmp_path / name, **options[name])
+    item = VideoItem(path, "fine")
+    (alone,) = MetricSuite(["bright"], num_frames=16).score([item])
+    beside, _ = MetricSuite(["bright", "temporal.flicker"], num_frames=16).score([item])
+    frames = np.stack([picture(i) for i in sample_linspace(200, 16)])
+    assert alone.value == beside.value == pytest.approx(frames.mean(), abs=2)
 
 
 def test_defects_and_nan_stay_in_their_row(folder, own_metrics, tmp_path):
