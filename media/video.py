@@ -225,12 +225,12 @@ class _Stream:
     """A video file's main stream, decoded in order.
 
     Args:
-        container: FFmpeg's name of the container; found by its content by default.
+        format: FFmpeg's name of the container; found by its content by default.
     """
 
-    def __init__(self, path: Path, container: str | None = None) -> None:
+    def __init__(self, path: Path, format: str | None = None) -> None:
         self.path = path
-        self._format = container
+        self._format = format
         self._reformatter = VideoReformatter()
         packets = self._demux()
         with self._open() as (container, stream):
