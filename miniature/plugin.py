@@ -17,6 +17,7 @@ METRICS = (
     "miniature.judges.metrics:MiniatureTextScore",
     "miniature.judges.metrics:WorldBackground",
     "miniature.judges.metrics:WorldMotion",
+    "miniature.judges.metrics:AttributeLeakage",
 )
 FACE_ENCODERS = {"miniature": "miniature.identity_encoder:load_identity_encoder"}
 CONFIGS = "miniature.configs"

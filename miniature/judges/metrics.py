@@ -6,16 +6,29 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from metrics.facts import register
+from metrics.facts import Backend, register
 from metrics.features.clips import video_encoder
 from metrics.features.models import Models
+from metrics.frames import Frames
 from metrics.metric import Result, Video, VideoMetric
 from metrics.text import CLIPScore
-from miniature.judges.attributes import MiniatureAttributes, agreement, parse_prompt
+from miniature.judges.attributes import (
+    LEAKING,
+    MiniatureAttributes,
+    agreement,
+    leakage,
+    parse_prompt,
+)
 from miniature.judges.text import MiniatureTextVideo
 from miniature.judges.video import MiniatureVideo
 
-__all__ = ["MiniatureTextScore", "WorldBackground", "WorldMotion", "load_video"]
+__all__ = [
+    "AttributeLeakage",
+    "MiniatureTextScore",
+    "WorldBackground",
+    "WorldMotion",
+    "load_video",
+]
 
 
 @video_encoder(
@@ -67,19 +80,11 @@ _WORLD: dict[str, Any] = {
 _SHARE = "share of what the prompt says of the {} that a classifier sees in the clip"
 
 
-@register(
-    "world.background",
-    label="Background as the prompt says",
-    formula=_SHARE.format("background colour and pattern"),
-    family="text",
-    **_WORLD,
-)
-class WorldBackground(VideoMetric):
-    """Whether colour and pattern of the background are what the prompt says, 0 to 1."""
+class _Judged(VideoMetric):
+    """A metric of what the attribute judge names in clips."""
 
     features = ("pixels",)
-    settings = ("judge_version",)
-    said: ClassVar[tuple[str, ...]] = ("color", "pattern")
+    settings: ClassVar[tuple[str, ...]] = ("judge_version",)
 
     @property
     def judge(self) -> MiniatureAttributes:
@@ -90,9 +95,25 @@ class WorldBackground(VideoMetric):
     def prepare(self) -> None:
         self.judge_version = self.judge.version
 
+    def labels(self, clip: Frames) -> dict[str, str]:
+        """What is seen in a clip uint8 [T, H, W, 3], by attribute."""
+        return {name: found[0] for name, found in self.judge.predict(clip[None]).items()}
+
+
+@register(
+    "world.background",
+    label="Background as the prompt says",
+    formula=_SHARE.format("background colour and pattern"),
+    family="text",
+    **_WORLD,
+)
+class WorldBackground(_Judged):
+    """Whether colour and pattern of the background are what the prompt says, 0 to 1."""
+
+    said: ClassVar[tuple[str, ...]] = ("color", "pattern")
+
     def measure(self, video: Video) -> Result:
-        clip = np.stack(video["pixels"])
-        seen = {name: labels[0] for name, labels in self.judge.predict(clip[None]).items()}
+        seen = self.labels(np.stack(video["pixels"]))
         said = parse_prompt(video.prompt or "")
         value = agreement(said, seen, self.said)
         detail = {f"said_{n}": said.get(n, "") for n in self.said} | {
@@ -114,3 +135,48 @@ class WorldMotion(WorldBackground):
     """Whether the motion is what the prompt says, 0 or 1."""
 
     said = ("motion",)
+
+
+@register(
+    "leakage.attributes.{attribute}",
+    label="The reference's attribute against the prompt",
+    formula="1 where a classifier sees in the clip what it sees in the reference though the prompt "
+    "asks for another, else 0; any: their mean over the attributes that are asked otherwise",
+    source="this package",
+    family="copying",
+    backends=[Backend(name, by_default=False) for name in (*LEAKING, "any")],
+    higher_is_better=False,
+    quirks="knows the drawn world only; no value where the prompt names nothing that the reference "
+    "lacks; expressions of true clips are named right three times in four",
+    cost="a small network per video and reference",
+    needs=("prompt", "reference"),
+    weights=("miniature.video",),
+)
+class AttributeLeakage(_Judged):
+    """Whether a clip shows its reference's expression, light, hat or background, 0 or 1.
+
+    Args:
+        attribute: one of `attributes.LEAKING`, or "any" for the mean of all.
+
+    With several references the mean over those that differ from what is asked.
+    """
+
+    settings = ("judge_version", "attribute")
+
+    def __init__(self, attribute: str, **kwargs: Any) -> None:
+        self.attribute = attribute
+        super().__init__(**kwargs)
+
+    def measure(self, video: Video) -> Result:
+        seen, said = self.labels(np.stack(video["pixels"])), parse_prompt(video.prompt or "")
+        # A reference is a clip of one frame: the judge repeats it.
+        shown = [self.labels(picture.pixels[None]) for picture in video.references]
+        found = [leakage(said, seen, labels)[self.attribute] for labels in shown]
+        asked = [value for value in found if not np.isnan(value)]
+        parts = [p for name, ps in LEAKING.items() if self.attribute in (name, "any") for p in ps]
+        detail = {f"said_{p}": said.get(p, "") for p in parts}
+        detail |= {f"seen_{p}": seen[p] for p in parts}
+        detail |= {f"reference_{p}": ", ".join(labels[p] for labels in shown) for p in parts}
+        if not asked:
+            return Result(None, detail, "the prompt names nothing here that the reference lacks")
+        return Result(float(np.mean(asked)), detail)
