@@ -11,8 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
-from miniature.ablation import plan, report
+from miniature.ablation import data, measure, plan, report, training
 from miniature.ablation.data import REFERENCES_OF, head_crop
 from miniature.ablation.frontier import Difference, compare, gap, mean_interval, polyline
 from miniature.ablation.kept import curve_file, is_measured, keep, restore, results_of
@@ -293,3 +294,50 @@ def test_what_is_kept_lets_another_machine_go_on(tmp_path: Path) -> None:
     base_file(other).write_bytes(b"newer")
     restore(other, kept)
     assert base_file(other).read_bytes() == b"newer"
+
+
+@pytest.mark.slow
+def test_a_tiny_ablation_runs_is_killed_and_goes_on(tmp_path: Path, monkeypatch) -> None:
+    """Base, a point and its measures on four clips, two steps each; a second run adds nothing."""
+    monkeypatch.setattr(data, "CLIPS", 4)
+    monkeypatch.setattr(data, "GROUP", 2)
+    monkeypatch.setattr(training, "SNAPSHOTS", (1, 2))
+    monkeypatch.setattr(measure, "SNAPSHOTS", (1, 2))
+    monkeypatch.setattr(measure, "BUDGETS", {"late": 2})
+    monkeypatch.setattr(measure, "PEOPLE", 2)
+    monkeypatch.setattr(measure, "ATTENTION_PEOPLE", 2)
+    monkeypatch.setattr(measure, "REFERENCE_WEIGHTS", (0.0, 1.0))
+    read = training.TrainConfig.load
+    monkeypatch.setattr(
+        training.TrainConfig, "load", lambda path, more: read(path, [*more, "steps=2"])
+    )
+    for cached in (measure.judges, measure.encoded):
+        cached.cache_clear()
+    point = plan.Point("tass", "on")
+    try:
+        for _ in range(2):
+            training.train_base(tmp_path)
+            training.train_point(tmp_path, point)
+            measure.measure_base(tmp_path)
+            measure.measure_point(tmp_path, point, "late")
+    finally:
+        for cached in (measure.judges, measure.encoded):
+            cached.cache_clear()
+    base = load_file(base_file(tmp_path))
+    first, last = (load_file(snapshot_file(tmp_path, point, step)) for step in (1, 2))
+    assert set(base) == set(first) == set(last)
+    assert all("audio" not in name for name in base)
+    moved = [name for name in base if not torch.equal(first[name], last[name])]
+    assert len(moved) > 20
+    curve = (tmp_path / "trainings" / point.name / "curve.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in curve] == [1, 2]
+    folder = tmp_path / "results" / point.name
+    assert len(list(folder.iterdir())) == 2 + 2 + 1
+    rows = json.loads((folder / "late-w1.json").read_text())["rows"]
+    assert {len(values) for values in rows.values()} == {2}
+    seen = json.loads((folder / "attention.json").read_text())
+    for block, mass in enumerate(seen["to_reference"]):
+        # Every block's softmax over 192 video and 64 reference tokens: the parts add up.
+        assert 0 < np.mean(mass) < 1
+        assert sum(seen["received"][block]) == pytest.approx(1, abs=1e-2)
+        assert np.sum(seen["offset"][block]) == pytest.approx(1, abs=1e-2)
