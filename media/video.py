@@ -42,6 +42,7 @@ __all__ = [
     "Clip",
     "VideoInfo",
     "VideoReader",
+    "display_matrix",
     "read_clip",
     "sample_linspace",
     "video_sha256",
@@ -254,7 +255,7 @@ class _Stream:
                     f"{path} has a video stream without frames; generate it again."
                 )
             self.times = tuple(times)
-            self._matrix, self._coded = _display_matrix(first, path), (first.width, first.height)
+            self._matrix, self._coded = display_matrix(first, path), (first.width, first.height)
             shown = self._upright(np.empty((first.height, first.width, 0)))
             self.info = VideoInfo(
                 len(times),
@@ -390,7 +391,7 @@ class _Stream:
                         f"{self._coded[1]} to {frame.width} x {frame.height} at frame {index}; "
                         "encode it at one size."
                     )
-                if _display_matrix(frame, self.path) != self._matrix:
+                if display_matrix(frame, self.path) != self._matrix:
                     raise UnreadableVideoError(
                         f"{self.path} is turned another way from frame {index} on; encode it "
                         "upright."
@@ -421,8 +422,16 @@ class _Stream:
         return np.ascontiguousarray(pixels[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1])
 
 
-def _display_matrix(frame: Any, path: Path) -> tuple[int, int, int, int]:
-    """Signs of the matrix that takes stored to shown coordinates: x' = ax + cy, y' = bx + dy."""
+def display_matrix(frame: Any, path: Path) -> tuple[int, int, int, int]:
+    """Which way up a decoded frame (PyAV) is shown.
+
+    Returns:
+        Signs ``(a, b, c, d)`` of the matrix that takes stored to shown coordinates, x to the right
+        and y down: x' = ax + cy, y' = bx + dy. ``(1, 0, 0, 1)`` is as stored.
+
+    Raises:
+        UnreadableVideoError: it turns by something else than quarter turns.
+    """
     data = frame.side_data.get(SideData.DISPLAYMATRIX)
     if data is None:
         return (1, 0, 0, 1)

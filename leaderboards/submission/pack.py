@@ -31,6 +31,7 @@ from leaderboards.submission.formats import Limits, SubmissionFormat, submission
 from leaderboards.submission.video import Unplayable, decode, told
 from leaderboards.submission.wanted import Wanted, expected
 from media.files import file_sha256, write_atomic
+from media.video import display_matrix
 
 #: Scores of videos: takes paths, gives one mapping metric -> value for each path.
 Scorer = Callable[[Sequence[Path]], Sequence[Mapping[str, float]]]
@@ -379,6 +380,11 @@ def reencode(source: Path, target: Path, crf: int = 10) -> None:
             x264 = "threads=1:cpu-independent=1"
             out.options = {"crf": str(crf), "preset": "slow", "x264-params": x264}
             for number, frame in enumerate(read.decode(stream)):
+                if display_matrix(frame, source) != (1, 0, 0, 1):
+                    raise LeaderboardError(
+                        f"{source} is turned or mirrored by its metadata, which re-encoding would "
+                        "lose: write it upright first."
+                    )
                 pixels = frame.to_ndarray(format="rgb24")[: out.height, : out.width]
                 even = np.ascontiguousarray(pixels, dtype=np.uint8)
                 copy = av.VideoFrame.from_ndarray(even, format="rgb24")

@@ -15,6 +15,7 @@ from leaderboards import LeaderboardError, check_submission, pack_submission
 from leaderboards.submission import inspect_video, pack_runs, reencode
 from tests.leaderboards.runs import encode, make_run, moving_square
 from tests.leaderboards.submission.conftest import FACIAL_SAMPLES, archive_of
+from tests.media.numbered import write_numbered
 
 FACIAL = "ipvg2026-facial"
 
@@ -80,6 +81,16 @@ def test_reencoding(clip: str, run: Path, eval_json: Path, clips: Path) -> None:
     assert compared["before"] == pytest.approx(compared["after"], abs=0.02)
     assert compared["tolerance"] == 0.02
     assert check_submission(packed.archive, FACIAL, eval=eval_json).ok
+
+
+def test_a_turned_video_is_not_quietly_laid_on_its_side(tmp_path: Path) -> None:
+    for number, turn in enumerate(({"degrees": 90}, {"degrees": 0, "hflip": True})):
+        path = write_numbered(
+            tmp_path / f"{number}.mp4", frames=3,
+            setup=lambda stream, turn=turn: stream.set_display_rotation(**turn),
+        )  # fmt: skip
+        with pytest.raises(LeaderboardError, match="turned or mirrored by its metadata"):
+            reencode(path, tmp_path / "new.mp4")
 
 
 def test_reencoding_keeps_frames_and_times(clips: Path, tmp_path: Path) -> None:
