@@ -44,7 +44,7 @@ class NamedConfig(NamedTuple):
 def _folders() -> Iterator[Path]:
     for declaration in ("bench.configs", *declared("CONFIGS")):
         package, _, folder = declaration.rpartition(".")
-        path = Path(str(import_module(package).__file__)).parent / folder
+        path = Path(import_module(package).__path__[0]) / folder
         if not path.is_dir():
             raise BenchError(f"A plug-in declares the configs {declaration}; {path} is missing.")
         yield path

@@ -21,7 +21,7 @@ from bench.cli import app
 from bench.named_configs import find_config
 from media.errors import UserError
 
-from .pages import ROOT, Block
+from .pages import PAGES, ROOT, Block
 
 #: Programs of others that a page may call; nothing of their arguments is checked but files.
 EXTERNAL = {"cd", "cp", "git", "hf", "jq", "jupyter", "mkdir", "ray", "unzip"}
@@ -106,6 +106,8 @@ def parse_stdrc(arguments: list[str]) -> Parsed:
                     _check_config(path, context.params.get("config"))
                     return Parsed(tuple(path), dict(context.params), "")
                 rest = [*getattr(context, "_protected_args", ()), *context.args]
+                if not rest and command.invoke_without_command:
+                    return Parsed(tuple(path), dict(context.params), "")
                 if not rest:
                     raise Wrong(f"{' '.join(['stdrc', *path])} needs a subcommand.")
                 name, command, rest = command.resolve_command(context, rest)
@@ -121,11 +123,13 @@ def parse_stdrc(arguments: list[str]) -> Parsed:
 
 
 def _check_config(path: list[str], given: str | None) -> None:
-    if given is not None and not given.startswith("$"):
-        try:
-            find_config(given, "train" if path == ["train"] else "bench")
-        except UserError as error:
-            raise Wrong(str(error)) from None
+    printed = "".join(page.read_text() for page in PAGES)
+    if given is None or given.startswith("$") or f"/{given}.yaml\n" in printed:
+        return  # a variable of a script, or the config of a package that a page shows
+    try:
+        find_config(given, "train" if path == ["train"] else "bench")
+    except UserError as error:
+        raise Wrong(str(error)) from None
 
 
 def check(command: Command) -> Parsed | None:
