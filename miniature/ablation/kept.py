@@ -1,8 +1,7 @@
 """What of a run lies in the repository: enough to go on with it elsewhere.
 
-The base as every point starts from it, each point's measurements and loss curve, and the late
-weights of the main points' first seed, for pictures. A point whose measurements are all there is
-not trained again.
+The base as every point starts from it, and each point's measurements and loss curve. A point whose
+measurements are all there is not trained again; the weights of points are too large to ship.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from pathlib import Path
 from miniature import CHECKPOINTS
 from miniature.ablation.plan import (
     BUDGETS,
-    MAIN,
     POINTS,
     REFERENCE_WEIGHTS,
     SNAPSHOTS,
@@ -65,9 +63,6 @@ def _worth_keeping(work: Path) -> Iterator[Path]:
     for point in POINTS:
         yield from results_of(work, point)
         yield curve_file(work, point)
-    for point in MAIN:
-        if point.seed == 0:
-            yield snapshot_file(work, point, SNAPSHOTS[-1])
 
 
 def keep(work: Path, folder: Path = FOLDER) -> None:

@@ -106,7 +106,8 @@ def train_base(work: Path) -> None:
 def train_point(work: Path, point: Point) -> None:
     """A point, from the base as it is kept."""
     train_base(work)
-    if snapshot_file(work, point, SNAPSHOTS[-1]).is_file():
+    kept = {step: snapshot_file(work, point, step) for step in SNAPSHOTS}
+    if all(file.is_file() for file in kept.values()):
         return
     config = TrainConfig.load(
         HERE / "point.yaml",
@@ -117,5 +118,4 @@ def train_point(work: Path, point: Point) -> None:
             f"steps={SNAPSHOTS[-1]}",
         ],
     )
-    kept = {step: snapshot_file(work, point, step) for step in SNAPSHOTS}
     _train(config, work, point.arm, load_transformer(base_file(work)), kept)
