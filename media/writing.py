@@ -54,20 +54,31 @@ def to_uint8(frames: Any) -> np.ndarray:
     return np.rint(np.clip(array, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def encode_video(frames: Any, fps: float, crf: int = 12) -> bytes:
+def encode_video(
+    frames: Any,
+    fps: float,
+    crf: int = 12,
+    *,
+    audio: np.ndarray | None = None,
+    sample_rate: int | None = None,
+) -> bytes:
     """An MP4 file's bytes (H.264, yuv420p); equal frames give equal bytes.
 
     Args:
         frames: what `to_uint8` takes.
-        fps: frames a second, > 0.
+        fps: frames per second, > 0.
         crf: x264's constant rate factor, 0 (lossless) .. 51.
+        audio: float [1 or 2 channels, samples] in -1..1 (values outside are clipped), written as
+            AAC; None: no sound.
+        sample_rate: of the audio, samples per second.
 
     Raises:
-        UserError: for frames that are no video, or a rate that is no rate.
+        UserError: for frames that are not a video, sound that is not a waveform, or a bad rate.
     """
     array = to_uint8(frames)
     if not (np.isfinite(fps) and fps > 0):
         raise UserError(f"A frame rate is a number above 0, not {fps}.")
+    sound = None if audio is None else _waveform(audio, sample_rate)
     buffer = io.BytesIO()
     bitexact = {"fflags": "+bitexact"}
     with av.open(buffer, "w", format="mp4", container_options=bitexact) as container:
@@ -80,13 +91,35 @@ def encode_video(frames: Any, fps: float, crf: int = 12) -> bytes:
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
         stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        track = None
+        if sound is not None:
+            layout = "stereo" if len(sound) == 2 else "mono"
+            track = container.add_stream("aac", rate=sample_rate, layout=layout)
+            track.codec_context.flags |= av.codec.context.Flags.bitexact
         for image in array:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+        if track is not None and sound is not None:
+            heard = av.AudioFrame.from_ndarray(sound, format="fltp", layout=track.layout.name)
+            heard.sample_rate, heard.pts = track.rate, 0
+            container.mux(track.encode(heard))
+            container.mux(track.encode())
     return buffer.getvalue()
 
 
-def write_video(path: str | Path, frames: Any, fps: float, crf: int = 12) -> None:
+def _waveform(audio: Any, sample_rate: int | None) -> np.ndarray:
+    """float32 [channels, samples] in -1..1."""
+    sound = np.ascontiguousarray(audio, dtype=np.float32)
+    if sound.ndim != 2 or len(sound) not in (1, 2) or not sound.shape[1]:
+        raise UserError(f"Sound is [1 or 2 channels, samples], not {list(sound.shape)}.")
+    if not np.isfinite(sound).all():
+        raise UserError("The sound holds NaN or infinity.")
+    if not sample_rate or sample_rate <= 0:
+        raise UserError(f"Sound needs its sample_rate in samples per second, not {sample_rate}.")
+    return sound.clip(-1.0, 1.0)
+
+
+def write_video(path: str | Path, frames: Any, fps: float, crf: int = 12, **sound: Any) -> None:
     """`frames` as an MP4 file at `path`; see `encode_video` and `write_atomic`."""
-    write_atomic(path, encode_video(frames, fps, crf))
+    write_atomic(path, encode_video(frames, fps, crf, **sound))

@@ -45,6 +45,11 @@ _SET_BY = {
     "seeds": "sweep.seeds",
     "generator": "sweep.seeds",
     "face_detector": "the axis crop",
+    "reference_boxes": "the axis crop",
+    "preset": "the axes of guidance and negative_prompt",
+    "strict": "generator.strict",
+    "audio": "'stdrc generate --audio': a sweep's videos are judged without sound",
+    "audio_latents": "'stdrc generate --audio': a sweep's videos are judged without sound",
     "output_type": "nothing: frames are always arrays",
     "return_dict": "nothing: frames are always arrays",
 }

@@ -66,9 +66,41 @@ def test_generate_writes_a_playable_video(checkpoint, face, tmp_path, capsys):
     assert target.read_bytes() == first, "same seed, same bytes"
 
 
+def test_generate_with_sound_loras_and_the_distilled_schedule(checkpoint, face, tmp_path, capsys):
+    import av
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    (weights,) = (checkpoint / "transformer").glob("*.safetensors")
+    out, width = load_file(weights)["proj_in.weight"].shape
+    lora = {
+        "proj_in.lora_A.weight": torch.ones(1, width),
+        "proj_in.lora_B.weight": torch.full((out, 1), 0.05),
+    }
+    save_file(lora, tmp_path / "a.safetensors")
+    videos = {}
+    for strength in ("0", "1"):
+        target = tmp_path / f"{strength}.mp4"
+        code, _, err = run(
+            "generate", "-c", str(checkpoint), "-p", "a person smiles", "-r", str(face), "-q",
+            "--height", "64", "--width", "64", "--frames", "9", "--fps", "8", "--audio",
+            "--schedule", "distilled", "--lora", f"{tmp_path}/a.safetensors={strength}",
+            "--lora", f"{tmp_path}/a.safetensors=0", "-o", str(target), capsys=capsys,
+        )  # fmt: skip
+        assert code == 0, err
+        videos[strength] = target.read_bytes()
+        with av.open(str(target)) as container:
+            assert container.streams.audio[0].codec_context.name == "aac"
+            assert sum(frame.samples for frame in container.decode(audio=0)) > 0
+    assert videos["0"] != videos["1"]
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
+        (["--preset", "ltx23", "--text", "2"], "sets guidance and negative prompt"),
+        (["--schedule", "distilled"], "has 8 steps, not 2"),
+        (["--stg", "1"], "names block 28"),
         (["-r", "nowhere.jpg"], "nowhere.jpg can't be read as an image: No such file"),
         (["--placement", "tas"], "Did you mean 'tass'"),
         (["--text", "nan"], "finite"),

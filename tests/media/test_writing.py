@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 
+import av
 import numpy as np
 import pytest
 
+from media.errors import UserError
 from media.writing import encode_video
 
 
@@ -35,3 +38,37 @@ def test_equal_frames_are_equal_bytes(seed: int) -> None:
             used.pop(rng.integers(len(used)))
         hashes.add(hashlib.sha256(encode_video(frames, 8.0)).hexdigest())
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_sound_is_written_along(tmp_path, channels: int) -> None:
+    seconds = np.arange(24_000) / 24_000
+    tone = 0.5 * np.sin(2 * np.pi * 440 * seconds)[None].repeat(channels, axis=0)
+    frames = moving_square(0).repeat(2, axis=0)  # 10 frames at 10 per second
+    data = encode_video(frames, 10, audio=tone, sample_rate=24_000)
+    assert data == encode_video(frames, 10, audio=tone, sample_rate=24_000)
+    with av.open(io.BytesIO(data)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 10
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.audio[0]
+        assert (stream.codec_context.name, stream.rate) == ("aac", 24_000)
+        heard = np.concatenate([f.to_ndarray() for f in container.decode(audio=0)], axis=1)
+    assert len(heard) == channels
+    assert heard.shape[1] == pytest.approx(24_000, abs=2048)
+    spectrum = np.abs(np.fft.rfft(heard[0, 4000:20_000]))
+    assert spectrum.argmax() * 24_000 / 16_000 == pytest.approx(440, abs=3)
+    assert heard[0].std() == pytest.approx(tone[0].std(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("audio", "rate", "words"),
+    [
+        (np.zeros((3, 10)), 24_000, r"not \[3, 10\]"),
+        (np.zeros(10), 24_000, r"not \[10\]"),
+        (np.full((1, 10), np.nan), 24_000, "NaN"),
+        (np.zeros((1, 10)), None, "sample_rate"),
+    ],
+)
+def test_sound_that_is_not_a_waveform_is_refused(audio, rate, words) -> None:
+    with pytest.raises(UserError, match=words):
+        encode_video(moving_square(0), 8, audio=audio, sample_rate=rate)
