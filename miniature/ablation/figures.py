@@ -43,8 +43,14 @@ def _finish(axis: Any, x: str, y: str, title: str) -> None:
 
 def draw_frontiers(found: Frontiers, path: Path) -> None:
     """Leakage over identity and identity over text alignment, by budget; a mark a weight."""
-    figure, axes = plt.subplots(2, 2, figsize=(9.6, 7.4), layout="constrained", sharey="col")
-    for row, budget in zip(axes, BUDGETS):
+    budgets = [budget for budget in BUDGETS if any(at == budget for _, at in found)]
+    if not budgets:
+        return
+    figure, axes = plt.subplots(
+        len(budgets), 2, figsize=(9.6, 3.7 * len(budgets)), layout="constrained",
+        sharey="col", squeeze=False,
+    )  # fmt: skip
+    for row, budget in zip(axes, budgets, strict=True):
         for cell, seeds in _cells(found, budget):
             rows = [found[Point(*cell, seed).name, budget].rows for seed in seeds]
             mean = {
@@ -92,7 +98,8 @@ def draw_reading(work: Path, path: Path) -> None:
     _finish(axes[0], "step", "flow loss, mean of 20 steps", "training")
     _finish(axes[1], "step", "squared error", "a stranger's reference minus the own")
     _finish(axes[2], "step", "squared error", "the own reference minus a frame of the clip")
-    axes[0].legend(frameon=False, fontsize=7)
+    if axes[0].lines:
+        axes[0].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

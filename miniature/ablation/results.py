@@ -243,7 +243,7 @@ def tables(folder: Path) -> Iterable[str]:
     found = read_frontiers(folder)
     yield "### The eight questions\n"
     yield from question_table(found, QUESTIONS)
-    for budget in BUDGETS:
+    for budget in dict.fromkeys(budget for _, budget in found):
         yield f"\n### At one weight: w_ref 4, {budget} ({BUDGETS[budget]} steps)\n"
         yield from weight_table(found, budget, 4.0)
     yield "\n### Reading over training, squared error at noise level 0.9\n"
