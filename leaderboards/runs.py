@@ -44,6 +44,9 @@ def read_run(run: str | Path) -> Rows:
         scores, sets = folder.frame("scores"), folder.frame("set_scores")
         rates = folder.face_rates()
         declared = folder.manifest()["config"].get("rank") if folder.has_manifest else None
+    row = pd.Index(videos.pop("place")).get_indexer(scores.pop("place"))
+    for name in ("entry", "sample", "seed"):
+        scores[name] = videos[name].take(row).array
     samples["refs"] = [json.loads(refs) if refs else [] for refs in samples["refs"]]
     blank = (samples["identity"].fillna("") == "").to_numpy()
     samples["identity"] = samples["identity"].where(~blank, samples["sample"])
@@ -82,17 +85,12 @@ def _without_absent(
     """Scores that are there or failed; metric -> why it could not run at all; and (metric, sample)
     that a metric which could run does not apply to."""
     gone = scores["status"].eq("absent")
-    ran = set(scores.loc[~gone, "metric"])
-    reasons = {
-        metric: reason or ""
-        for metric, reason in zip(scores.loc[gone, "metric"], scores.loc[gone, "reason"])
-        if metric not in ran
-    }
-    unfit = {
-        (metric, sample)
-        for metric, sample in zip(scores.loc[gone, "metric"], scores.loc[gone, "sample"])
-        if metric in ran
-    }
+    if not gone.any():
+        return scores, {}, set()
+    ran = set(scores.loc[~gone, "metric"].unique())
+    told = scores.loc[gone, ["metric", "sample", "reason"]].drop_duplicates()
+    reasons = {m: r or "" for m, r in zip(told["metric"], told["reason"]) if m not in ran}
+    unfit = {(m, s) for m, s in zip(told["metric"], told["sample"]) if m in ran}
     return scores[~gone], reasons, unfit
 
 
