@@ -131,6 +131,7 @@ def register(
             another class bears.
 
     Example:
+        >>> import numpy as np
         >>> from metrics import VideoMetric, metric_info
         >>> @register("pixels.mean", label="Brightness", formula="mean of f / 255", source="me",
         ...           family="quality")
@@ -144,6 +145,7 @@ def register(
         >>> metric.update(np.full((2, 4, 4, 3), 51, np.uint8))
         >>> float(metric.compute())
         0.2
+        >>> unregister("pixels.mean")
     """
     words = [word for _, word, _, _ in Formatter().parse(name) if word is not None]
     if family not in FAMILIES:

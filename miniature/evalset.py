@@ -28,9 +28,7 @@ class WorldSet(EvalSetBase):
     seed: int = 0
 
     def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
-        from miniature.world import (
-            World,  # it draws with OpenCV, which need not load for other sets
-        )
+        from miniature.world import World  # OpenCV need not load for other sets
 
         world = World(
             split="test",
@@ -52,9 +50,7 @@ class WorldSet(EvalSetBase):
             for index, clip in enumerate(world):
                 person, number = divmod(index, self.prompts)
                 reference = f"id{person + 1:03d}.png"
-                if (
-                    number == 0
-                ):  # one photograph a person, whatever the prompt, as in the challenges
+                if number == 0:  # one photograph per person, as in the challenges
                     Image.fromarray(clip.reference).save(part / reference)
                 target = f"id{person + 1:03d}-{number + 1}.mp4"
                 write_video(part / target, clip.frames, world.fps, crf=0)

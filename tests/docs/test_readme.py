@@ -170,7 +170,15 @@ def test_commands_on_a_finished_run(checkout: Path, capfd: pytest.CaptureFixture
 
 
 HELP = ["", "generate", "bench", "bench run", "bench status", "bench merge", "bench tune", "score"]
-HELP += ["leaderboard", "leaderboard table", "submission", "submission pack", "train", "doctor"]
+HELP += [
+    "leaderboard",
+    "leaderboard table",
+    "submission",
+    "submission pack",
+    "train",
+    "configs",
+    "doctor",
+]
 
 
 @pytest.mark.parametrize("path", HELP)
