@@ -90,7 +90,7 @@ class Batcher:
 
 
 def encode(task: Task, video: Any, seconds: float, crf: int) -> Result:
-    """A generated video as a result: its file's bytes, or why it is no video."""
+    """A generated video as a result: its file's bytes, or why it is not a video."""
     from media.writing import encode_video
 
     video, remark = (video.video, video.remark) if isinstance(video, Remarked) else (video, "")

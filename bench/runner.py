@@ -72,7 +72,7 @@ class Runner:
             search's others, and retire none of them.
 
     Raises:
-        BenchError: for whatever a user can mend.
+        BenchError: for whatever a user can fix.
     """
 
     def __init__(

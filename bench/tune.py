@@ -1,7 +1,7 @@
 """Choosing guidance weights: a search for one metric that keeps another near its best.
 
 The paper leaves the weights to the user. Here the objective is stated in the config ("the most
-identity whose text alignment is no worse than 2 % below its best"), Optuna proposes weights on a
+identity whose text alignment is at most 2 % below its best"), Optuna proposes weights on a
 grid, and every trial is an ordinary cell on the run's store: a trial that was run before costs
 nothing, and a search that was killed goes on.
 """

@@ -289,7 +289,7 @@ class Leaderboard:
             if matches:
                 break
         known = ", ".join(entry.label for entry in self.entries[:12])
-        what = "names several entries" if matches else "is no entry"
+        what = "names several entries" if matches else "is not an entry"
         raise LeaderboardError(f"{name!r} {what}: give one of {known}.")
 
     def column(self, name: str) -> Column:
@@ -299,7 +299,7 @@ class Leaderboard:
             if len(matches) == 1:
                 return matches[0]
         known = ", ".join(column.key for column in self.columns)
-        raise LeaderboardError(f"{name!r} is no column: give one of {known}.")
+        raise LeaderboardError(f"{name!r} is not a column: give one of {known}.")
 
     def cell(self, entry: int, column: int) -> Cell:
         """The cell at a row and column index."""

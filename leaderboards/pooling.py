@@ -47,7 +47,7 @@ def combine(parts: Sequence[Rows]) -> Rows:
             other = meanings.setdefault(key, column)
             if other.higher_is_better != column.higher_is_better:
                 raise LeaderboardError(
-                    f"the sources disagree on whether a higher {key[0]!r} is better: mend the "
+                    f"the sources disagree on whether a higher {key[0]!r} is better: fix the "
                     "direction in one of them."
                 )
 

@@ -369,7 +369,7 @@ def _tidy(long: pd.DataFrame, name: str, backend: str) -> pd.DataFrame:
             at = int(np.flatnonzero(wrong)[0])
             raise LeaderboardError(
                 f"{name}, {column} of {long['metric'].iloc[at]!r} for "
-                f"{long['entry'].iloc[at]!r}: {long[column].iloc[at]!r} is not a number; mend it "
+                f"{long['entry'].iloc[at]!r}: {long[column].iloc[at]!r} is not a number; fix it "
                 "or leave it empty."
             )
         long[column] = numbers

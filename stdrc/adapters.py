@@ -85,7 +85,7 @@ class TrainedAdapters(LTX2Pipeline):
                 "strength" (1 where it is left out)}.
 
         Raises:
-            STDRCError: an unknown key, a strength that is no number, or what `load_lora_weights`
+            STDRCError: an unknown key, a strength that is not a number, or what `load_lora_weights`
                 raises.
         """
         self.unload_lora_weights()

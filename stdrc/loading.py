@@ -80,7 +80,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         name: "auto" (a card if there is one), "cpu", "cuda", "cuda:1", "mps", ...
 
     Raises:
-        STDRCError: there is no such device here, or the name is none.
+        STDRCError: there is no such device here, or the name is unknown.
     """
     kinds = ("auto", "cpu", "cuda", "mps", "xpu")
     if name == "auto":

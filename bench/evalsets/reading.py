@@ -104,7 +104,7 @@ def get(
     value = entry.get(key)
     if isinstance(value, kind):
         return value
-    if entry:  # an entry that is no object at all was already reported
+    if entry:  # an entry that is not an object was already reported
         found = "is missing" if key not in entry else f"must be a {kind.__name__}"
         problems.append(f"{where}: {key!r} {found}")
     return None

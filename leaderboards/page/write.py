@@ -215,7 +215,7 @@ def _samples(board: Leaderboard, folder: Path, media: Media) -> dict[str, Any]:
             if pure is None:
                 raise LeaderboardError(
                     f"the store's video {video['video']} has the path {stored!r}, which leaves the "
-                    "run folder: mend the store."
+                    "run folder: fix the store."
                 )
             path = f"{up}/{pure}"
             if media == "copy":

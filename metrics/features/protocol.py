@@ -52,7 +52,7 @@ class InsightFaceAnalyser:
     """A pack of InsightFace at ``det_size`` 320, the protocols' setting.
 
     Raises:
-        MetricsError: the folder is no pack that can be loaded.
+        MetricsError: the folder is not a pack that can be loaded.
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:

@@ -43,7 +43,7 @@ def train(
         The LoRA file or checkpoint folder; the encoded data after a dry run.
 
     Raises:
-        STDRCError: whatever a user can mend: settings, data, disk, a loss that isn't finite.
+        STDRCError: whatever a user can fix: settings, data, disk, a loss that isn't finite.
     """
     accelerator = make_accelerator(config)
     say = _Teller(accelerator.is_main_process)

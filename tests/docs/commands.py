@@ -156,9 +156,7 @@ def check(command: Command) -> Parsed | None:
     elif program == "sbatch":
         _check_batch(next(a for a in arguments if not a.startswith("-")))
     elif program not in EXTERNAL:
-        raise Wrong(
-            f"{program!r} is no program that tests/docs knows; correct it, or add it to EXTERNAL."
-        )
+        raise Wrong(f"{program!r} is not a program that tests/docs knows; add it to EXTERNAL.")
     return None
 
 

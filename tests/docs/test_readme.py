@@ -350,7 +350,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         ("python -m docs.nothing", "no module 'docs.nothing'"),
         ("accelerate launch -m bench.cli train x.yaml --dryrun", "--dryrun"),
         ("pip install -e .[cuda]", "no extra 'cuda'"),
-        ("curl https://example.org", "'curl' is no program"),
+        ("curl https://example.org", "'curl' is not a program"),
     ],
 )
 def test_a_wrong_command_is_noticed(line: str, message: str) -> None:

@@ -106,10 +106,10 @@ def test_names(board: Leaderboard) -> None:
     assert board.entry("tass 1 1").key == "cell0"
     with pytest.raises(LeaderboardError, match="names several entries"):
         board.entry("cell1x"[:4])
-    with pytest.raises(LeaderboardError, match="is no entry"):
+    with pytest.raises(LeaderboardError, match="is not an entry"):
         board.entry("nobody")
     assert board.column("Identity").key == "identity.dlib"
-    with pytest.raises(LeaderboardError, match="is no column"):
+    with pytest.raises(LeaderboardError, match="is not a column"):
         board.column("beauty")
 
 
