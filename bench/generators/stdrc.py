@@ -44,8 +44,8 @@ _SET_BY = {
     "guidance": "the axes of guidance",
     "seeds": "sweep.seeds",
     "generator": "sweep.seeds",
-    "face_detector": "the axis crop",
-    "reference_boxes": "the axis crop",
+    "face_detector": "reference pictures that are cut already",
+    "reference_boxes": "reference pictures that are cut already",
     "preset": "the axes of guidance and negative_prompt",
     "strict": "generator.strict",
     "audio": "'stdrc generate --audio': a sweep's videos are judged without sound",
@@ -152,12 +152,15 @@ class STDRCGenerator(Generator):
             self.encoded["text"] += 1
         return self._text[prompt]
 
-    def _encode_references(self, pipe: Any, sample: Sample, height: int, width: int) -> Any:
+    def _encode_references(
+        self, pipe: Any, sample: Sample, height: int, width: int, downscale: int
+    ) -> Any:
         parts = []
         for path in sample.references:
-            key = (file_sha256(path), height, width)
+            # Variants may have been trained on references that were cut in different ways.
+            key = (file_sha256(path), height, width, downscale, pipe.trained_crop)
             if key not in self._references:
-                encoded = pipe.encode_reference([str(path)], height, width)
+                encoded = pipe.encode_reference([str(path)], height, width, downscale=downscale)
                 self._references[key] = _to(encoded, "cpu")
                 self.encoded["reference"] += 1
             parts.append(self._references[key])
@@ -187,6 +190,7 @@ class STDRCGenerator(Generator):
         self, pipe: Any, samples: Sequence[Sample], settings: Settings, placement: str, device: str
     ) -> Any:
         from stdrc.pipeline import EncodedReference, EncodedText
+        from stdrc.positions import ReferencePlacement
 
         height, width = settings.height, settings.width
         assert height is not None
@@ -195,7 +199,8 @@ class STDRCGenerator(Generator):
         negative = self._encode_text(pipe, settings.negative_prompt or "")
         references = None
         if samples[0].references:
-            encoded = [self._encode_references(pipe, s, height, width) for s in samples]
+            d = ReferencePlacement.parse(plain(placement)).downscale
+            encoded = [self._encode_references(pipe, s, height, width, d) for s in samples]
             references = _to(EncodedReference.cat(encoded), device)
         with _quiet_pipeline():
             made = pipe(

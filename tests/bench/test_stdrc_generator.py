@@ -341,3 +341,27 @@ def test_a_prompt_that_is_cut_is_said_on_its_row(tmp_path: Path, weights: Path) 
     cell = make(weights).resolve(Settings(placement="tass", steps=2)).settings
     with pytest.raises(STDRCError, match=r"The prompt has .* shorten it"):
         make(weights, strict=True).generate(evaluated[:1], cell)
+
+
+def test_references_are_encoded_anew_for_another_crop_or_size(
+    tmp_path: Path, weights: Path
+) -> None:
+    """A variant trained on faces must not get the whole picture that another one left behind."""
+    path = tmp_path / "face.safetensors"
+    about = {"placement": ReferencePlacement.tass().to_dict(), "crop": "face"}
+    tensors = load_file(weights / "tass-on.safetensors")
+    save_file(tensors, path, metadata={"stdrc": json.dumps(about)})
+    whole = {"path": str(weights / "tass-on.safetensors"), "placement": "tass"}
+    generator = make(weights, variants={"whole": whole, "face": {"path": str(path)}})
+    samples = evalset(tmp_path, ["a man walks"])[:1]
+    cells = {
+        name: generator.resolve(Settings(checkpoint=name, placement="tass", steps=2)).settings
+        for name in ("whole", "face")
+    }
+    generator.generate(samples, cells["whole"])
+    with pytest.raises(STDRCError, match="cut to the face, as the checkpoint was trained"):
+        generator.generate(samples, cells["face"])
+    half = Settings(checkpoint="whole", placement={"downscale": 2}, steps=2)
+    resolved = generator.resolve(half, allow_mismatch=True).settings
+    frames = generator.generate(samples, resolved.model_copy(update={"height": 32, "width": 32}))[0]
+    assert np.isfinite(frames).all()
