@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
@@ -50,6 +50,13 @@ class Axes(_Guidance):
     augmentation: Switch | None = Field(
         default=None, description="which trained variant: 'on', 'off', 'no-pose', ..."
     )
+    crop: Literal["none", "face", "head"] | None = Field(
+        default=None,
+        description="what of a reference is shown: the whole picture, the face or the head",
+    )
+    schedule: Literal["dev", "distilled"] | None = Field(
+        default=None, description="noise levels: the checkpoint's own, or a distilled model's"
+    )
     steps: int | None = Field(default=None, ge=1, description="denoising steps")
     height: int | None = Field(default=None, ge=2, description="pixels")
     width: int | None = Field(default=None, ge=2, description="pixels")
@@ -67,8 +74,12 @@ class Axes(_Guidance):
 AXIS_NAMES: tuple[str, ...] = (
     *("checkpoint", "placement", "augmentation"),
     *GUIDANCE,
-    *("steps", "height", "width", "num_frames", "frame_rate", "negative_prompt"),
+    *("steps", "height", "width", "num_frames", "frame_rate", "negative_prompt", "crop"),
+    "schedule",
 )
+#: Axes that another argument of the pipeline has the name of, and those that pick a checkpoint.
+_ARGUMENTS = {"steps": "num_inference_steps"}
+_CHECKPOINT = ("checkpoint", "augmentation")
 _VALUES = attrgetter(*AXIS_NAMES)
 
 
@@ -101,6 +112,19 @@ class Settings(Axes):
         """The arguments of `ThreeStreamGuidance` that are set."""
         found = {name: getattr(self, name) for name in GUIDANCE}
         return {name: value for name, value in found.items() if value is not None}
+
+    def arguments(self) -> dict[str, Any]:
+        """What is set, as arguments of `STDRCPipeline`; its checkpoint was picked before."""
+        found = {
+            _ARGUMENTS.get(name, name): value
+            for name in AXIS_NAMES
+            if name not in GUIDANCE
+            and name not in _CHECKPOINT
+            and (value := getattr(self, name)) is not None
+        }
+        if given := self.guidance():
+            found["guidance"] = _guidance.ThreeStreamGuidance(**given)
+        return {**found, **self.args}
 
     def replace(self, **changes: Any) -> Settings:
         """The same with other values, which are not checked again."""

@@ -236,7 +236,7 @@ def _label(axes: Mapping[str, Any], names: Sequence[str], generator: str) -> str
 
 
 def _word(name: str, value: Any) -> str:
-    if name in ("placement", "checkpoint", "order"):
+    if name in ("placement", "checkpoint", "order", "schedule"):
         return value if isinstance(value, str) else canonical(value)
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     return f"{name.removeprefix('args.')}={shown}"

@@ -151,6 +151,17 @@ class ThreeStreamGuidance:
         """Plain data that `parse` turns back into the same guidance."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
+    def acting(self) -> dict[str, Any]:
+        """Name -> value of the fields that act: without a guidance that is off, and what it reads.
+
+        Two guidances with the same acting fields give the same video, and a video made before
+        guidance learned something new is still known by these.
+        """
+        values = asdict(self)
+        if not self.stg:
+            del values["stg"], values["stg_blocks"]
+        return values
+
     @property
     def linear(self) -> bool:
         """Whether the result is the same combination in velocity and in clean space."""

@@ -20,6 +20,7 @@ from diffusers.utils import logging
 from torch import Tensor
 
 from stdrc.conditions import EncodedReference, EncodedText
+from stdrc.defaults import FRAME_RATE, HEIGHT, NUM_FRAMES, WIDTH
 from stdrc.encoders import ConditionEncoders
 from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
@@ -337,10 +338,12 @@ class STDRCPipeline(ConditionEncoders):
         frame_rate: float | None,
     ) -> _VideoSize:
         stated = self.config.get("default_size") or {}
-        height = int(stated.get("height", 512) if height is None else height)
-        width = int(stated.get("width", 768) if width is None else width)
-        num_frames = int(stated.get("num_frames", 121) if num_frames is None else num_frames)
-        frame_rate = float(stated.get("frame_rate", 24.0) if frame_rate is None else frame_rate)
+        height = int(stated.get("height", HEIGHT) if height is None else height)
+        width = int(stated.get("width", WIDTH) if width is None else width)
+        num_frames = int(stated.get("num_frames", NUM_FRAMES) if num_frames is None else num_frames)
+        frame_rate = float(
+            stated.get("frame_rate", FRAME_RATE) if frame_rate is None else frame_rate
+        )
         self._check_size(height, width, num_frames)
         if not 0 < frame_rate < float("inf"):
             raise STDRCError(f"The frame rate must be a positive number, not {frame_rate}.")

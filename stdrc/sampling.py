@@ -19,6 +19,7 @@ from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
 from torch import Tensor
 
 from stdrc.conditions import EncodedText
+from stdrc.defaults import STEPS
 from stdrc.errors import STDRCError
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.sequence import TokenSequence
@@ -142,7 +143,7 @@ def noise_levels(
         # As they are: the model was distilled at these levels, not at shifted ones.
         levels = torch.tensor([*given, 0.0], dtype=torch.float32, device=device)
         return levels, levels[:-1] * config.num_train_timesteps
-    steps = 30 if steps is None else steps
+    steps = STEPS if steps is None else steps
     given = np.linspace(1.0, 1 / steps, steps) if sigmas is None else check_sigmas(sigmas)
     mu = calculate_shift(
         tokens,

@@ -22,12 +22,14 @@ class Variant:
         placement: as its metadata has it; a mapping that `ReferencePlacement.parse` takes.
         augmentation: whether its references were perturbed in training.
         identity: whether an identity objective was on, beside the face's weight.
+        crop: what its references were cut to, where it says.
     """
 
     path: Path
     placement: dict[str, Any] | None
     augmentation: bool
     identity: bool
+    crop: str | None = None
 
 
 def read_lora_metadata(path: str | Path) -> dict[str, Any]:
@@ -46,4 +48,5 @@ def read_variant(path: Path) -> Variant:
         stated.get("placement"),
         augmentation=any(perturbed.get(kind) for kind in ("colour", "pose", "layout")),
         identity=any(objectives.get(kind) for kind in ("weight", "alignment")),
+        crop=stated.get("crop"),
     )

@@ -1,11 +1,70 @@
-"""`stdrc generate`: one video of the person in a picture, doing what the prompt says."""
+"""`stdrc generate`: one video of the person in a picture, doing what the prompt says.
+
+The options of the method are the axes of a sweep, with their ranges and descriptions.
+"""
 
 from __future__ import annotations
 
+import inspect
+import types
+import typing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
+
+from bench.axes import AXIS_NAMES, GUIDANCE, Settings
+
+#: Axes that a command line spells otherwise; `--reference` is the picture.
+_FLAGS = {
+    "reference": ("--ref",),
+    "num_frames": ("--frames", "--num-frames"),
+    "frame_rate": ("--fps", "--frame-rate"),
+}
+_OWN = ("checkpoint", "augmentation")  # here a checkpoint is a folder, and a variant a LoRA
+
+
+def _options() -> list[inspect.Parameter]:
+    """An option for each axis."""
+    options = []
+    for name in AXIS_NAMES:
+        if name in _OWN:
+            continue
+        flags = _FLAGS.get(name, (f"--{name.replace('_', '-')}",))
+        about = Settings.model_fields[name].description or ""
+        if name in GUIDANCE:
+            about += f" [default: {_shown(GUIDANCE[name].default)}]"
+        kind = _typed(Settings.model_fields[name].annotation)
+        about = about[:1].upper() + about[1:] if about[1:2].isalpha() else about
+        option = typer.Option(*flags, help=f"{about}.")
+        options.append(
+            inspect.Parameter(
+                f"axis_{name}",
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[kind | None, option],
+            )
+        )
+    return options
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _typed(annotation: Any) -> Any:
+    """What the command line reads for an axis: a number, two, a list of them, or a word."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _typed(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return _typed(inner[0])
+    if origin is tuple:
+        kinds = [_typed(kind) for kind in inner if kind is not ...]
+        several: Any = list if ... in inner else tuple
+        return several[kinds[0] if several is list else tuple(kinds)]
+    return annotation if annotation in (int, float) else str
 
 
 def command(
@@ -35,45 +94,11 @@ def command(
         str | None,
         typer.Option(help="Which of a shipped checkpoint's LoRAs, such as overlap-off."),
     ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What 'no text' means.")] = None,
-    placement: Annotated[
-        str | None,
-        typer.Option(help="tass, overlap, strata, spatial, far, ...; default: as trained."),
-    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(help="ltx23: Lightricks' guidance and negative prompt, in place of yours."),
     ] = None,
-    text: Annotated[float | None, typer.Option(help="Weight of the text; 3.")] = None,
-    ref: Annotated[float | None, typer.Option(help="Weight of the reference; 1.5.")] = None,
-    order: Annotated[
-        str | None, typer.Option(help="text_first (default), reference_first or joint.")
-    ] = None,
-    rescale: Annotated[float | None, typer.Option(help="Guidance rescaling, 0..1.")] = None,
-    parallel: Annotated[
-        float | None,
-        typer.Option(help="0..1; below 1, less of the contrast and saturation guidance adds."),
-    ] = None,
-    stg: Annotated[
-        float | None, typer.Option(help="Weight of spatio-temporal skip guidance; 0.")
-    ] = None,
-    stg_block: Annotated[
-        list[int] | None, typer.Option(help="A block that it perturbs; repeat for several.")
-    ] = None,
-    schedule: Annotated[
-        str, typer.Option(help="dev, or distilled for the distilled model or LoRA.")
-    ] = "dev",
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    frames: Annotated[int | None, typer.Option(help="8k+1; 4k+1 for the miniature.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Denoising steps; 30, or the distilled schedule's 8.")
-    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
-    crop_face: Annotated[
-        bool, typer.Option("--crop-face", help="Crop the reference around its face (MTCNN).")
-    ] = False,
     device: Annotated[str, typer.Option(help="auto, cuda, cuda:1, cpu, ...")] = "auto",
     dtype: Annotated[
         str, typer.Option(help="auto (what the weights are saved in), bfloat16, float32, float16.")
@@ -85,6 +110,7 @@ def command(
         bool, typer.Option("--audio", help="Also generate sound, and write it into the MP4.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    **axes: Any,
 ) -> None:
     """Generate one video.
 
@@ -93,46 +119,26 @@ def command(
       -c diffusers/LTX-2.3-Diffusers --lora stdrc.safetensors
     """
     # Whatever can be wrong cheaply is found before the model loads.
-    from bench.checkpoints import checkpoint_source, remarks, shipped_lora
+    from bench.checkpoints import checkpoint_source
     from stdrc.errors import STDRCError
-    from stdrc.guidance import ThreeStreamGuidance
-    from stdrc.images import crop_to_face, open_image
-    from stdrc.positions import ReferencePlacement
-    from stdrc.presets import resolve_guidance
+    from stdrc.images import open_image
 
-    weights = {
-        "text": text, "reference": ref, "order": order, "rescale": rescale, "parallel": parallel,
-        "stg": stg, "stg_blocks": stg_block or None,
-    }  # fmt: skip
-    given = {name: value for name, value in weights.items() if value is not None}
-    guidance = ThreeStreamGuidance.parse(given) if given else None
-    resolve_guidance(guidance, negative_prompt, preset, schedule)  # says what doesn't go together
-    where = ReferencePlacement.parse(placement) if placement else None
+    settings = _settings(axes, preset)
     images = [open_image(path) for path in reference or []]
     if output.suffix.lower() != ".mp4":
         raise STDRCError(f"The output is an MP4; name it {output.with_suffix('.mp4')}.")
     if not output.parent.is_dir():
         raise STDRCError(f"There is no folder {output.parent} to write {output.name} to.")
-    loras = [_strength(each) for each in lora or []]
-    if not loras:
-        shipped = shipped_lora(checkpoint, variant)
-        loras = [] if shipped is None else [{"path": shipped}]
-    elif variant is not None:
-        raise STDRCError("--lora and --variant both name a LoRA; give one of them.")
-    for each in loras:
-        if "/" not in str(each["path"]) and not Path(each["path"]).exists():
-            raise STDRCError(f"There is no LoRA at {each['path']}.")
-    shown = images
-    if crop_face:
-        detector = _mtcnn()
-        shown = [crop_to_face(image, detector) for image in images]
+    loras = _loras(checkpoint, lora or [], variant)
     names = [path.name for path in reference or []]
-    for remark in remarks(checkpoint, [prompt, negative_prompt or ""], dict(zip(names, shown))):
-        typer.echo(f"stdrc: {remark}", err=True)
+    _remark(
+        checkpoint, [prompt, settings.negative_prompt or ""], dict(zip(names, images)), settings
+    )
 
     import torch
 
     from media.writing import write_video
+    from stdrc.defaults import FRAME_RATE
     from stdrc.loading import pick_device
     from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 
@@ -145,26 +151,18 @@ def command(
     pipeline.load_loras(loras)
     pipeline.to(where_to)
     pipeline.set_progress_bar_config(disable=quiet)
-    rate = fps or (pipeline.config.get("default_size") or {}).get("frame_rate", 24.0)
-    cut = crop_face or (pipeline.trained_crop == "face" and bool(images))
+    size = pipeline.config.get("default_size") or {}
+    rate = settings.frame_rate or size.get("frame_rate", FRAME_RATE)
+    crop = settings.crop or pipeline.trained_crop or "none"
     made = pipeline(
         prompt,
-        negative_prompt,
-        [images] if images else None,
-        placement=where,
-        crop="face" if crop_face else None,
-        face_detector=_mtcnn() if cut else None,
-        guidance=guidance,
-        preset=preset,
-        height=height,
-        width=width,
-        num_frames=frames,
-        frame_rate=rate,
-        schedule=schedule,
-        num_inference_steps=steps,
+        reference=[images] if images else None,
         seeds=seed,
-        audio=audio,
         strict=strict,
+        preset=preset,
+        audio=audio,
+        face_detector=_boxes(crop) if images and crop != "none" else None,
+        **{**settings.arguments(), "frame_rate": rate},
     )
     video, sound = made.frames[0], {}
     if audio:
@@ -173,6 +171,61 @@ def command(
     write_video(output, video, rate, **sound)
     if not quiet:
         typer.echo(f"{output}: {len(video)} frames, {video.shape[2]} x {video.shape[1]}")
+
+
+def _with_options(function: Any) -> None:
+    """Give a function the axes' options in the place of its `**axes`."""
+    signature = inspect.signature(function, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    parameters = [*own, *_options()]
+    function.__signature__ = signature.replace(parameters=parameters)
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+
+
+_with_options(command)
+
+
+def _settings(axes: dict[str, Any], preset: str | None) -> Settings:
+    """The axes that were given, checked, also against a preset.
+
+    Raises:
+        BenchError: naming the axis and what it takes.
+        STDRCError: for a preset beside what it would set.
+    """
+    from bench.errors import BenchError
+    from bench.yaml_models import sentences
+    from stdrc.positions import ReferencePlacement
+    from stdrc.presets import resolve_guidance
+
+    given = {
+        name.removeprefix("axis_"): value for name, value in axes.items() if value not in (None, [])
+    }
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise BenchError(sentences(error, Settings, "stdrc generate")) from None
+    if settings.placement:
+        ReferencePlacement.parse(settings.placement)
+    guidance, schedule = settings.guidance() or None, settings.schedule or "dev"
+    resolve_guidance(guidance, settings.negative_prompt, preset, schedule)
+    return settings
+
+
+def _loras(checkpoint: str, given: list[str], variant: str | None) -> list[dict[str, Any]]:
+    """The LoRAs that were named, or the checkpoint's own, as `load_loras` takes them."""
+    from bench.checkpoints import shipped_lora
+    from stdrc.errors import STDRCError
+
+    if not given:
+        shipped = shipped_lora(checkpoint, variant)
+        return [] if shipped is None else [{"path": shipped}]
+    if variant is not None:
+        raise STDRCError("--lora and --variant both name a LoRA; give one of them.")
+    loras = [_strength(each) for each in given]
+    for each in loras:
+        if "/" not in each["path"] and not Path(each["path"]).exists():
+            raise STDRCError(f"There is no LoRA at {each['path']}.")
+    return loras
 
 
 def _strength(given: str) -> dict[str, Any]:
@@ -184,8 +237,20 @@ def _strength(given: str) -> dict[str, Any]:
         return {"path": given}  # the sign is part of a file's name
 
 
-def _mtcnn():
-    from metrics.faces.facenet import FacenetFaces
+def _remark(checkpoint: str, texts: list[str], images: dict[str, Any], settings: Settings) -> None:
+    """Say what of texts and pictures the checkpoint was not taught."""
+    from bench.checkpoints import remarks
+    from stdrc.images import crop_to_face
 
-    backend = FacenetFaces()
-    return lambda image: backend.detect(image[None])[0].boxes.numpy()
+    if settings.crop not in (None, "none"):
+        boxes = _boxes(settings.crop)
+        images = {name: crop_to_face(image, boxes) for name, image in images.items()}
+    for remark in remarks(checkpoint, texts, images):
+        typer.echo(f"stdrc: {remark}", err=True)
+
+
+def _boxes(crop: str) -> Any:
+    """What finds the part of a picture that a reference is cut to."""
+    from bench.generators.crops import detector
+
+    return detector(crop).boxes

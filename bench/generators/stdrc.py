@@ -11,13 +11,13 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.axes import Settings
+from bench.axes import GUIDANCE, Settings
 from bench.errors import BenchError
 from bench.evalsets import Sample
 from bench.generators.base import (
@@ -28,6 +28,7 @@ from bench.generators.base import (
     pick_device,
     refuse_overruled,
 )
+from bench.generators.crops import detector
 from bench.generators.variants import CheckpointConfig, Variant, Variants, plain
 from media.files import file_sha256
 from stdrc import guidance as _guidance
@@ -44,8 +45,8 @@ _SET_BY = {
     "guidance": "the axes of guidance",
     "seeds": "sweep.seeds",
     "generator": "sweep.seeds",
-    "face_detector": "reference pictures that are cut already",
-    "reference_boxes": "reference pictures that are cut already",
+    "face_detector": "the axis crop",
+    "reference_boxes": "the axis crop",
     "preset": "the axes of guidance and negative_prompt",
     "strict": "generator.strict",
     "audio": "'stdrc generate --audio': a sweep's videos are judged without sound",
@@ -97,23 +98,34 @@ class STDRCGenerator(Generator):
         )
         _refuse_args(settings)
         size = self.trained.default_size
-        guidance = _guidance.ThreeStreamGuidance(**settings.guidance())
+        guidance = _guidance_of(settings)
+        steps = settings.steps
+        if settings.schedule in (None, "dev"):
+            steps, passes = (steps or STEPS,) * 2
+        else:
+            passes = _distilled_steps()
+        crop = settings.crop or variant.crop
         filled = settings.replace(
             placement=plain(placement),
             augmentation=settings.augmentation or variant.augmentation,
-            steps=settings.steps or STEPS,
+            crop=None if crop == "none" else crop,  # all of it: nothing is done
+            schedule=None if settings.schedule == "dev" else settings.schedule,
+            steps=steps,
             height=settings.height or int(size["height"]),
             width=settings.width or int(size["width"]),
             num_frames=settings.num_frames or int(size["num_frames"]),
             frame_rate=settings.frame_rate or float(size["frame_rate"]),
             negative_prompt=settings.negative_prompt or "",
-            **asdict(guidance),
-        )
+            **dict.fromkeys(GUIDANCE),
+        ).replace(**guidance.acting())
+        weights = self.trained.weights(variant)
+        if filled.crop is not None:
+            weights = {**weights, "crop": detector(filled.crop).version}
         return Resolved(
             filled,
-            self.trained.weights(variant),
+            weights,
             mismatch=variant.placement != placement,
-            passes=(filled.steps or STEPS) * guidance.passes(),
+            passes=passes * guidance.passes(),
             fps=filled.frame_rate or FRAME_RATE,
             stage=variant.name,
         )
@@ -153,14 +165,18 @@ class STDRCGenerator(Generator):
         return self._text[prompt]
 
     def _encode_references(
-        self, pipe: Any, sample: Sample, height: int, width: int, downscale: int
+        self, pipe: Any, sample: Sample, settings: Settings, downscale: int
     ) -> Any:
         parts = []
+        how = (settings.height, settings.width, settings.crop, downscale)
         for path in sample.references:
-            # Variants may have been trained on references that were cut in different ways.
-            key = (file_sha256(path), height, width, downscale, pipe.trained_crop)
+            key = (file_sha256(path), *how)
             if key not in self._references:
-                encoded = pipe.encode_reference([str(path)], height, width, downscale=downscale)
+                crop = settings.crop or "none"
+                boxes = None if crop == "none" else detector(crop).boxes
+                encoded = pipe.encode_reference(
+                    [str(path)], how[0], how[1], crop=crop, boxes=boxes, downscale=downscale
+                )
                 self._references[key] = _to(encoded, "cpu")
                 self.encoded["reference"] += 1
             parts.append(self._references[key])
@@ -189,34 +205,27 @@ class STDRCGenerator(Generator):
     def _batch(
         self, pipe: Any, samples: Sequence[Sample], settings: Settings, placement: str, device: str
     ) -> Any:
-        from stdrc.pipeline import EncodedReference, EncodedText
-        from stdrc.positions import ReferencePlacement
+        from stdrc import ReferencePlacement
+        from stdrc.conditions import EncodedReference, EncodedText
 
-        height, width = settings.height, settings.width
-        assert height is not None
-        assert width is not None
         texts = [self._encode_text(pipe, s.prompt) for s in samples]
         negative = self._encode_text(pipe, settings.negative_prompt or "")
         references = None
         if samples[0].references:
             d = ReferencePlacement.parse(plain(placement)).downscale
-            encoded = [self._encode_references(pipe, s, height, width, d) for s in samples]
+            encoded = [self._encode_references(pipe, s, settings, d) for s in samples]
             references = _to(EncodedReference.cat(encoded), device)
+        arguments = settings.arguments()
+        for name in ("crop", "negative_prompt"):  # they are in what is encoded
+            arguments.pop(name, None)
         with _quiet_pipeline():
             made = pipe(
                 prompt_embeds=_to(EncodedText.cat(texts), device),
                 negative_prompt_embeds=_to(negative, device),
                 reference_latents=references,
-                placement=plain(placement),
-                guidance=_guidance.ThreeStreamGuidance(**settings.guidance()),
-                height=height,
-                width=width,
-                num_frames=settings.num_frames,
-                frame_rate=settings.frame_rate,
-                num_inference_steps=settings.steps,
                 seeds=[settings.seed] * len(samples),
                 output_type="np",
-                **settings.args,
+                **arguments,
             )
         return [
             Remarked(video, "; ".join(remarks)) if remarks else video
@@ -242,6 +251,22 @@ def _quiet_pipeline() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(let_through)
+
+
+def _guidance_of(settings: Settings) -> _guidance.ThreeStreamGuidance:
+    """Guidance of a cell; a distilled model's own where the cell names none of it."""
+    given = settings.guidance()
+    if settings.schedule == "distilled":
+        from stdrc.presets import resolve_guidance
+
+        return resolve_guidance(given or None, None, None, settings.schedule)[0]
+    return _guidance.ThreeStreamGuidance(**given)
+
+
+def _distilled_steps() -> int:
+    from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
+
+    return len(DISTILLED_SIGMA_VALUES)
 
 
 def _refuse_args(settings: Settings) -> None:

@@ -70,6 +70,7 @@ class Variant:
     placement: str | None  # canonical; None: not trained with any
     augmentation: str | None
     by_name: bool = False  # only `checkpoint` picks it, not a placement and an augmentation
+    crop: str | None = None  # of its references in training; None: it does not say
 
 
 class Variants:
@@ -94,7 +95,9 @@ class Variants:
             trained = placement_key(shipped.placement) if shipped.placement else None
             switch = "on" if shipped.augmentation else "off"
             # With the identity objectives it differs in more than placement and augmentation.
-            found[name] = Variant(name, shipped.path, trained, switch, shipped.identity)
+            found[name] = Variant(
+                name, shipped.path, trained, switch, shipped.identity, shipped.crop
+            )
         for name, given in self.config.variants.items():
             if not given.path.exists():
                 raise BenchError(
@@ -103,8 +106,15 @@ class Variants:
             found[name] = _variant(name, given)
         if not found:
             index = Path(self.base) / "model_index.json"
-            stated = json.loads(index.read_text()).get("placement") if index.is_file() else None
-            found["base"] = Variant("base", None, placement_key(stated) if stated else None, None)
+            about = json.loads(index.read_text()) if index.is_file() else {}
+            stated = about.get("placement")
+            found["base"] = Variant(
+                "base",
+                None,
+                placement_key(stated) if stated else None,
+                None,
+                crop=about.get("crop"),
+            )
         return found
 
     @cached_property
@@ -248,14 +258,12 @@ def _variant(name: str, given: VariantConfig) -> Variant:
     """
     where = f"generator.variants.{name}"
     if given.path.is_dir():
-        index = given.path / "model_index.json"
-        stated = json.loads(index.read_text()).get("placement") if index.is_file() else None
-        about = given.path / "stdrc.json"
+        index, about = given.path / "model_index.json", given.path / "stdrc.json"
+        stated = json.loads(index.read_text()) if index.is_file() else {}
         trained = json.loads(about.read_text()) if about.is_file() else {}
     else:
-        trained = read_lora_metadata(given.path)
-        stated = trained.get("placement")
-    said = placement_key(stated) if stated else None
+        stated = trained = read_lora_metadata(given.path)
+    said = placement_key(stated["placement"]) if stated.get("placement") else None
     placement = placement_key(given.placement) if given.placement else said
     if placement is None:
         raise BenchError(
@@ -273,7 +281,8 @@ def _variant(name: str, given: VariantConfig) -> Variant:
             f"{where}.augmentation is {given.augmentation!r}, and {given.path.name} was trained "
             f"with {switch!r}; leave the augmentation out."
         )
-    return Variant(name, given.path, placement, given.augmentation or switch)
+    crop = stated.get("crop")
+    return Variant(name, given.path, placement, given.augmentation or switch, crop=crop)
 
 
 def _augmentation(trained: dict[str, Any]) -> str | None:

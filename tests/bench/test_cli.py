@@ -133,7 +133,7 @@ def test_a_face_crop_without_a_face_is_refused(checkpoint, tmp_path, capsys):
     Image.new("RGB", (160, 160), "grey").save(blank)
     target = tmp_path / "out.mp4"
     arguments = ["generate", "-p", "a person", "-c", str(checkpoint), "-r", str(blank)]
-    arguments += ["--crop-face", "--height", "64", "--width", "64", "--frames", "9", "-q"]
+    arguments += ["--crop", "face", "--height", "64", "--width", "64", "--frames", "9", "-q"]
     code, _, err = run(*arguments, "-o", str(target), capsys=capsys)
     assert code == 2
     assert "No face was found" in err
