@@ -305,6 +305,32 @@ def test_flow_metrics_do_not_depend_on_chunks(seed, sizes, fps):
         assert float(moving.compute()) == dynamic_degree(clip, fps, RandomFlow())
 
 
+@pytest.mark.parametrize(("frames", "needed"), [(6, 2), (10, 2), (14, 4), (18, 4), (22, 6)])
+def test_a_quarter_of_the_frames_is_rounded_halves_to_even(frames, needed):
+    """A quarter of 10 frames is 2.5, which Python and VBench round to 2; of 14, 3.5, to 4."""
+
+    class Jumps(KnownFlow):
+        """Motion between the first pairs only."""
+
+        def __init__(self, moving):
+            super().__init__(50.0)
+            self.left = moving
+
+        def flow(self, first, second):
+            lengths = super().flow(first, second)
+            for row in lengths:
+                row *= self.left > 0
+                self.left -= 1
+            return lengths
+
+    clip = noise(0, frames, 24, 20)
+    for moving, expected in ((needed, 1.0), (needed - 1, 0.0)):
+        assert dynamic_degree(clip, 8.0, Jumps(moving)) == expected
+        metric = DynamicDegree(Jumps(moving))
+        metric.update(clip, 8.0)
+        assert float(metric.compute()) == expected
+
+
 def test_magnitudes_are_in_thresholds_whatever_the_resolution():
     for short in (32, 64):
         clip = noise(0, 3, short, short)
