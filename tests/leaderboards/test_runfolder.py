@@ -81,6 +81,19 @@ def everything(run: Path) -> list[object]:
         ]
 
 
+def test_the_face_rate_is_counted_by_identity_metrics_alone(old: Path) -> None:
+    """Protocols look at other frames, and at padded ones; their counts are no share of ours."""
+    db = sqlite3.connect(old / "store.sqlite")
+    db.execute(
+        "INSERT INTO scores VALUES ('aa01', 'consisid.face_arc', 'consisid', '1', 0.5, 'ok', NULL, "
+        """'{"frames": 16, "frames_with_face": 16}')"""
+    )
+    db.commit()
+    db.close()
+    with RunFolder(old) as folder:
+        assert folder.face_rates() == {"c1c1": 0.75}
+
+
 def test_a_folder_of_schema_1_is_read(old: Path) -> None:
     before = (old / "store.sqlite").read_bytes()
     with RunFolder(old) as folder:

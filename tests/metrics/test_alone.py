@@ -69,7 +69,7 @@ class ColourFaces:
         return colour / colour.norm(dim=1, keepdim=True)
 
 
-RED, GREEN, MIXED = (250, 10, 10), (10, 250, 10), (200, 150, 10)
+RED, GREEN, BLUE, MIXED = (250, 10, 10), (10, 250, 10), (10, 10, 250), (200, 150, 10)
 
 
 def drawn(*frames, size=40):

@@ -11,7 +11,7 @@ from metrics.features.frames import FrameFeature
 from metrics.scores import SetScore
 from metrics.temporal import temporal_flicker
 from tests.media.clips import steps, write_video
-from tests.metrics.test_alone import GREEN, MIXED, RED, ColourFaces, cosine, drawn
+from tests.metrics.test_alone import BLUE, GREEN, MIXED, RED, ColourFaces, cosine, drawn
 
 
 class Network:
@@ -241,7 +241,7 @@ def picture(folder, name, faces, size=40):
 
 
 def test_the_targets_person_is_the_reference_not_the_largest_face(colours, tmp_path):
-    target = images(tmp_path, "target", drawn([(MIXED, 2, 2, 8), (GREEN, 16, 16, 20)]))
+    target = images(tmp_path, "target", drawn([(MIXED, 2, 2, 8), (BLUE, 16, 16, 20)]))
     made = images(tmp_path, "made", drawn([(RED, 5, 5, 12)]))
     reference = picture(tmp_path, "r.png", [(RED, 10, 10, 12)])
     item = VideoItem(made, "a", references=(reference,), target=target)
