@@ -19,6 +19,7 @@ from bench.errors import BenchError
 from bench.generators import Settings
 from bench.generators.stdrc import STDRCConfig, STDRCGenerator
 from bench.runner import Runner
+from media.errors import NoFaceError
 from miniature.build import MiniatureConfig, build_components
 from stdrc import ReferencePlacement, STDRCError, STDRCPipeline
 
@@ -358,9 +359,16 @@ def test_references_are_encoded_anew_for_another_crop_or_size(
         name: generator.resolve(Settings(checkpoint=name, placement="tass", steps=2)).settings
         for name in ("whole", "face")
     }
+    assert [cells[name].crop for name in cells] == [None, "face"]
     generator.generate(samples, cells["whole"])
-    with pytest.raises(STDRCError, match="cut to the face, as the checkpoint was trained"):
+    with pytest.raises(NoFaceError, match="No face was found in the reference"):
         generator.generate(samples, cells["face"])
+    asked = Settings(checkpoint="whole", placement="tass", steps=2, crop="face")
+    assert "crop" in generator.resolve(asked).weights  # what finds the face is part of the key
+    with pytest.raises(BenchError, match="nothing here finds heads"):
+        generator.resolve(asked.replace(crop="head"))
+    with pytest.raises(BenchError, match=r"args\.face_detector .* use the axis crop"):
+        generator.resolve(asked.replace(args={"face_detector": "mtcnn"}))
     half = Settings(checkpoint="whole", placement={"downscale": 2}, steps=2)
     resolved = generator.resolve(half, allow_mismatch=True).settings
     frames = generator.generate(samples, resolved.model_copy(update={"height": 32, "width": 32}))[0]
