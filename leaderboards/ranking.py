@@ -482,8 +482,10 @@ def place(
             drawn_places, [tail, 1 - tail], axis=0, method="inverted_cdf"
         ).astype(np.int64)
         p_first = (drawn_places == 1).mean(axis=0)
-        before = np.stack([(bad[:, i : i + 1] < bad).mean(axis=0) for i in range(len(ranked))])
-        sure = told[np.ix_(ranked, ranked)] & (before >= 1 - tail)
+        sure = told[np.ix_(ranked, ranked)]
+        for row in np.flatnonzero(sure.any(axis=1)):
+            rest = np.flatnonzero(sure[row])
+            sure[row, rest] = (bad[:, row, None] < bad[:, rest]).mean(axis=0) >= 1 - tail
         ahead[np.ix_(ranked, ranked)] = sure
     for i, e in enumerate(ranked):
         standings[e] = Standing(

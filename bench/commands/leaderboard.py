@@ -293,22 +293,26 @@ def report(run: Run) -> None:
 
 @app.command()
 def page(
-    run: Run,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    title: Annotated[str | None, typer.Option(help="Heading; the run's name if not given.")] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Heading; the runs' names if not given.")
+    ] = None,
     link: Annotated[
-        bool, typer.Option("--link", help="Point at the run's videos instead of copying them.")
+        bool, typer.Option("--link", help="Point at the runs' videos instead of copying them.")
     ] = False,
 ) -> None:
-    """Write the page as a folder to send around, videos included.
+    """Write the page of one or several runs as a folder to send around, videos included.
 
     \b
     stdrc leaderboard page runs/quick -o quick-page
     """
+    from leaderboards import Leaderboard
     from leaderboards.page import write_page
-    from leaderboards.report import load
 
-    typer.echo(write_page(load(run), output, title=title, media="link" if link else "copy"))
+    board = Leaderboard.from_runs(runs, on_mixed="blank")
+    media = "link" if link else "copy"
+    typer.echo(write_page(board, output, title=title, media=media, runs=runs))  # type: ignore[arg-type]
 
 
 @app.command()

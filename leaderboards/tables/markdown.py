@@ -29,7 +29,8 @@ def to_markdown(
         head.append(f"{_escape(short)} {board.columns[c].arrow}".rstrip())
     head += [board.total_name, "N"]
     failed = any(board.counts[i]["failed"] or board.counts[i]["pending"] for i in chosen.entries)
-    faces = any(board.face_rates[i] < 0.995 for i in chosen.entries)
+    rates = board.face_rates
+    faces = any(rates[i] < 0.995 for i in chosen.entries)
     head += (["Failed"] if failed else []) + (["Faces"] if faces else [])
     align = ["--:", *[":--"] * len(names), *["--:"] * (len(head) - 1 - len(names))]
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join(align)} |"]
@@ -50,7 +51,7 @@ def to_markdown(
                                 if part))  # fmt: skip
         row += [board.total_text(i), str(counts["done"])]
         row += [str(counts["failed"] + counts["pending"])] if failed else []
-        row += [t.percent(board.face_rates[i])] if faces else []
+        row += [t.percent(rates[i])] if faces else []
         lines.append(f"| {' | '.join(row)} |")
     notes = [*t.caption_notes(board, chosen, intervals, base), *board.notes]
     return "\n".join([*lines, "", *(f"- {_escape(note)}" for note in notes)]) + "\n"

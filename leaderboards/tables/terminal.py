@@ -127,7 +127,8 @@ def _tail(board: Leaderboard, chosen: t.Selection) -> list[_Column]:
     lacking = [board.counts[i]["failed"] + board.counts[i]["pending"] for i in chosen.entries]
     if any(lacking):
         columns.append(_Column("Failed", [(str(n or ""), "red") for n in lacking]))
-    rates = [board.face_rates[i] for i in chosen.entries]
+    found = board.face_rates
+    rates = [found[i] for i in chosen.entries]
     if any(rate < 0.995 for rate in rates):
         columns.append(_Column("Faces", [(t.percent(rate), "") for rate in rates]))
     return columns

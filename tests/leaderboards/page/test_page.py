@@ -77,11 +77,20 @@ def test_json_cannot_leave_its_script() -> None:
     assert json.loads(text) == {"a": "</script><!--\u2028"}
 
 
+def samples(page: Path) -> list[dict[str, Any]]:
+    """Each entry's videos and scores, from the page's pieces."""
+    out = []
+    for n in range(len(list((page / "samples").glob("*.js")))):
+        text = (page / "samples" / f"{n}.js").read_text()
+        assert text.startswith(f"STDRC_PIECE({n},")
+        out += json.loads(text[len(f"STDRC_PIECE({n},") : -3])
+    return out
+
+
 def test_copied_page_stands_alone(run: Path, tmp_path: Path) -> None:
     write_page(load(run), tmp_path / "sent", media="copy", title="<Sent> & away")
-    data = (tmp_path / "sent" / "samples.js").read_text()
-    media = json.loads(data[len("window.STDRC_SAMPLES=") : -2])["media"]
-    paths = [m["path"] for row in media for m in row if m and "path" in m]
+    entries = samples(tmp_path / "sent")
+    paths = [m for entry in entries for m in entry["media"] if isinstance(m, str)]
     assert len(paths) == 8 * 7 - 1
     assert all((tmp_path / "sent" / path).is_file() for path in paths)
     assert "<title>&lt;Sent&gt; &amp; away" in (tmp_path / "sent" / "index.html").read_text()
@@ -128,11 +137,21 @@ def column(page: Any, index: int) -> list[float]:
     return [float(cell.text) for cell in cells]
 
 
+def pick_sample(page: Any, name: str) -> None:
+    """Options are called by the sample and, where there is one, the number they are sorted by."""
+    from selenium.webdriver.support.ui import Select
+
+    options = Select(page.find_element("id", "sample"))
+    options.select_by_visible_text(
+        next(o.text for o in options.options if o.text.split()[0] == name)
+    )
+
+
 def test_sort(page: Any, run: Path) -> None:
     assert rows(page) == [e.key for e in load(run).entries]
-    button = page.find_element("css selector", "th[data-column=c0] button")
+    button = page.find_element("css selector", "th[data-column='identity.dlib'] button")
     button.click()
-    head = page.find_element("css selector", "th[data-column=c0]")
+    head = page.find_element("css selector", "th[data-column='identity.dlib']")
     assert head.get_attribute("aria-sort") == "descending"
     assert column(page, 3) == sorted(column(page, 3), reverse=True)
     button.click()
@@ -162,9 +181,8 @@ def test_filter(page: Any) -> None:
 
 
 def test_open_a_sample_and_play_two_videos(page: Any, run: Path) -> None:
-    from selenium.webdriver.support.ui import Select
 
-    Select(page.find_element("id", "sample")).select_by_visible_text("s004")
+    pick_sample(page, "s004")
     assert page.find_element("id", "prompt").text == "a person moves right in front of <wall> & 4"
     reference = page.find_element("css selector", ".refs img")
     assert page.execute_script("return arguments[0].naturalWidth", reference) == 96
@@ -185,9 +203,8 @@ def test_open_a_sample_and_play_two_videos(page: Any, run: Path) -> None:
 
 
 def test_choosing_entries_and_failures(page: Any) -> None:
-    from selenium.webdriver.support.ui import Select
 
-    Select(page.find_element("id", "sample")).select_by_visible_text("s003")
+    pick_sample(page, "s003")
     page.execute_script("document.querySelector('details.chooser').open = true")
     chip = page.find_element("css selector", "[data-chip=cell2]")
     if chip.get_attribute("aria-pressed") == "false":
