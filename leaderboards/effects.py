@@ -54,8 +54,9 @@ class Effect:
 
     def text(self) -> str:
         """ "Identity +0.030 [0.012, 0.048]", with decimals that follow the interval."""
-        width = self.high - self.low if np.isfinite(self.high - self.low) else self.difference
-        places = max(0, int(np.ceil(-np.log10(max(abs(width), 1e-9)))) + 1)
+        width = abs(self.high - self.low if np.isfinite(self.high - self.low) else self.difference)
+        # Equal on every person: there is no spread for the decimals to follow.
+        places = max(0, int(np.ceil(-np.log10(width))) + 1) if width > 1e-9 else 2
         ends = f" [{self.low:.{places}f}, {self.high:.{places}f}]" if np.isfinite(self.low) else ""
         return f"{self.column.title} {self.difference:+.{places}f}{ends}"
 
@@ -261,7 +262,7 @@ def effect_sentences(found: Sequence[Effect]) -> list[str]:
     """One sentence per value of an axis, as for a paper, of marginal effects; then interactions.
 
     "augmentation on against off, over 12 points of the other axes and 64 identities: Identity
-    -0.030 [-0.044, -0.016]; not decided: Text-video similarity +0.2 [-0.1, 0.5]."
+    -0.030 [-0.044, -0.016]; not decided (Holm): Text-video similarity +0.2 [-0.1, 0.5]."
     """
     out = []
     marginal = [effect for effect in found if effect.where == "marginal"]
@@ -275,7 +276,7 @@ def effect_sentences(found: Sequence[Effect]) -> list[str]:
         open_ = [effect.text() for effect in some if not effect.decided]
         told = ", ".join(decided)
         if open_:
-            told += f"{'; ' if told else ''}not decided: {', '.join(open_)}"
+            told += f"{'; ' if told else ''}not decided (Holm): {', '.join(open_)}"
         people = max(effect.identities for effect in some)
         out.append(f"{axis} {value} against {baseline}, {over}{people} identities: {told}.")
     crossed = [effect for effect in found if effect.where == "interaction"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_sentences_and_frame(board: Leaderboard) -> None:
     assert told.startswith(
         "text 3 against 1, over 6 points of the other axes and 8 identities: Text +0.0"
     )
-    assert "; not decided: Identity" in told
+    assert "; not decided (Holm): Identity" in told
     frame = effects_frame(found)
     assert len(frame) == len(found)
     assert set(frame["where"]) == {"marginal", "best point", "interaction"}
@@ -96,3 +97,9 @@ def test_bad_names(board: Leaderboard) -> None:
         effects(board, "text", {"text": 9})
     with pytest.raises(LeaderboardError, match="no samples to pair"):
         effects(board, "text", columns=["fvd.videomae"])
+
+
+def test_equal_on_every_person_is_told_in_two_decimals(board: Leaderboard) -> None:
+    effect = effects(board, "text")[0]
+    same = replace(effect, difference=0.0, low=0.0, high=0.0)
+    assert same.text() == f"{effect.column.title} +0.00 [0.00, 0.00]"
