@@ -40,7 +40,7 @@ def read_text(path: str | Path) -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise UnreadableTableError(f"{path}: there is no such file") from error
+        raise UnreadableTableError(f"{path}: the file does not exist") from error
     except OSError as error:
         raise UnreadableTableError(f"{path}: cannot be read ({error.strerror})") from error
     try:

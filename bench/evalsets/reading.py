@@ -113,7 +113,7 @@ def get(
 def is_folder(path: Path, problems: list[str]) -> bool:
     if path.is_dir():
         return True
-    problems.append(f"{path}: there is no such folder")
+    problems.append(f"{path}: the folder does not exist")
     return False
 
 

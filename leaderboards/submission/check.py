@@ -101,7 +101,7 @@ def _digests(manifest: str | Path | None, report: CheckReport) -> dict[str, str]
         return {}
     try:
         if not Path(manifest).is_file():  # a pipe would be waited for without an end
-            raise FileNotFoundError("there is no such file")
+            raise FileNotFoundError("the file does not exist")
         data = json.loads(Path(manifest).read_text(encoding="utf-8"))
         digests = {video["member"]: video["sha256"] for video in data["videos"]}
         whole = data["archive_sha256"]

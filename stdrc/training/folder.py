@@ -80,7 +80,7 @@ def read_folder(
         STDRCError: the folder is missing or has neither layout.
     """
     if not folder.is_dir():
-        raise STDRCError(f"There is no training folder {folder}.")
+        raise STDRCError(f"The training folder {folder} does not exist.")
     metadata = folder / "metadata.jsonl"
     if layout == "trainer" or (layout == "auto" and metadata.is_file()):
         if not metadata.is_file():

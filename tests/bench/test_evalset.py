@@ -215,7 +215,7 @@ def test_ids_stand_once_and_are_plain(tmp_path: Path) -> None:
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     for kind in ("ipvg2025", "ipvg2026-facial", "consisid", "opens2v", "csv"):
-        with pytest.raises(BenchError, match="there is no such f"):
+        with pytest.raises(BenchError, match="does not exist"):
             load(tmp_path, kind, path=tmp_path / "none")
 
 

@@ -111,7 +111,7 @@ def test_json_that_is_not(tmp_path):
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(UnreadableTableError, match="nested too deeply"):
         read_json(tmp_path / "deep.json")
-    with pytest.raises(UnreadableTableError, match="no such file"):
+    with pytest.raises(UnreadableTableError, match="does not exist"):
         read_json(tmp_path / "gone.json")
     with pytest.raises(UnreadableTableError, match="not a regular file"):
         read_json(tmp_path)
