@@ -164,7 +164,7 @@ def table(
 
     \b
     stdrc leaderboard table runs/quick others.csv --by score --weight identity=1
-    stdrc leaderboard runs/quick --columns identity,text --sort text.miniature --top 5
+    stdrc leaderboard runs/quick --columns identity,text --top 5
     """
     from leaderboards.tables import select, terminal_table, to_json
 
