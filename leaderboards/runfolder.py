@@ -421,7 +421,7 @@ class RunFolder:
 FRAMES: Mapping[str, str] = {
     "videos": "SELECT cell AS entry, sample, seed, video, status, path, reason, place "
     "FROM current_videos ORDER BY place",
-    "samples": "SELECT sample, identity, prompt, refs, target FROM samples "
+    "samples": "SELECT sample, identity, prompt, refs, timeline, target FROM samples "
     "WHERE sample IN (SELECT sample FROM current_videos) ORDER BY rowid",
     # A number in place of three texts: a million of each take seconds to become Python's.
     "scores": "SELECT v.place, s.metric, s.backend, s.version, s.value, s.status, s.reason "

@@ -47,7 +47,8 @@ def read_run(run: str | Path) -> Rows:
     row = pd.Index(videos.pop("place")).get_indexer(scores.pop("place"))
     for name in ("entry", "sample", "seed"):
         scores[name] = videos[name].take(row).array
-    samples["refs"] = [json.loads(refs) if refs else [] for refs in samples["refs"]]
+    for name in ("refs", "timeline"):
+        samples[name] = [json.loads(x) if isinstance(x, str) and x else [] for x in samples[name]]
     blank = (samples["identity"].fillna("") == "").to_numpy()
     samples["identity"] = samples["identity"].where(~blank, samples["sample"])
     scores, absent, unfit = _without_absent(scores)

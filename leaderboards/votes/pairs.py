@@ -85,15 +85,15 @@ def pairs_of_run(run: str | Path, entries: Sequence[str], rater: str, limit: int
         lot.shuffle(turned)
         for (sample, seed), turn in zip(both, turned):
             left, right = (b, a) if turn else (a, b)
-            row = about.get(sample, {})
-            refs = row.get("refs") or []
+            row = about[sample]
+            refs = row["refs"]
             reference = root / refs[0] if refs and (root / refs[0]).is_file() else None
             out.append(
                 Pair(
                     sample, labels[left], labels[right],
                     files[left, sample, seed], files[right, sample, seed],
                     str(row.get("prompt") or ""), reference, seed, str(row.get("identity") or ""),
-                    tuple((s, e, str(d)) for s, e, d in row.get("timeline") or ()),
+                    tuple((float(s), float(e), str(d)) for s, e, d in row["timeline"]),
                 )
             )  # fmt: skip
     if not out:

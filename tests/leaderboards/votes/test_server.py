@@ -215,6 +215,19 @@ def test_several_questions_about_one_pair(run: Path, tmp_path: Path) -> None:
             assert len(again.left_to_do) == 5
 
 
+def test_a_timeline_of_the_store_is_asked_about(tmp_path: Path) -> None:
+    import sqlite3
+
+    cells = {f"c{n}": {"placement": p} for n, p in enumerate(("tass", "overlap"))}
+    run = make_run(tmp_path / "run", cells, identities=1, prompts=2, videos=True)
+    with sqlite3.connect(run / "store.sqlite") as db:
+        db.execute("UPDATE samples SET timeline = '[[0, 1.5, \"walks\"]]' WHERE sample = 's001'")
+    pairs = pairs_of_run(run, ["tass", "overlap"], "ann")
+    assert {p.sample: p.timeline for p in pairs} == {"s000": (), "s001": ((0.0, 1.5, "walks"),)}
+    with VoteServer(pairs, VoteFile(tmp_path / "v.csv"), "ann", questions=["timeline"]) as server:
+        assert server.total == 1
+
+
 def test_unknown_questions(run: Path, tmp_path: Path) -> None:
     pairs, file = pairs_of_run(run, ["tass", "overlap"], "ann"), VoteFile(tmp_path / "votes.csv")
     with pytest.raises(LeaderboardError, match="beauty cannot be asked"):
