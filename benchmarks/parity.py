@@ -22,8 +22,9 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import kernel_mmd
 from torchmetrics.image.kid import poly_mmd
 
-from metrics.distribution import StreamingFrechetDistance, kernel_distance
+from metrics.distribution import StreamingFrechetDistance
 from metrics.frechet import frechet_distance
+from metrics.kernel import kernel_distance
 
 SHAPES = [(8, 400), (200, 400), (512, 768), (1024, 400), (4096, 400), (8, 2048), (200, 2048)]
 TOLERANCE = 1e-6

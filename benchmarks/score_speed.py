@@ -39,8 +39,8 @@ from metrics import MetricSuite, VideoItem
 from metrics.faces import Faces, load_face_backend
 from metrics.faces.base import align_five_points, pad_grey
 from metrics.faces.curricularface import ImprovedResNet
-from metrics.features import ProtocolFacesFeature
-from metrics.protocols import ProtocolFaces
+from metrics.features.base import feature
+from metrics.features.protocol import ProtocolFaces, ProtocolFacesFeature
 from metrics.scores import Score
 
 METRICS = (
@@ -73,15 +73,10 @@ class Analyser:
         return (small / 127.5 - 1).astype("f4") @ self.projection
 
 
-class Suite(MetricSuite):
-    """The suite with the stand-in for InsightFace's pack."""
-
-    analyser: Analyser
-
-    def feature(self, name: str) -> str:
-        if name == "protocol.faces":
-            self.add_feature(ProtocolFacesFeature(ProtocolFaces(self.analyser), "stand-in"))
-        return super().feature(name)
+def stand_in(analyser: Analyser) -> None:
+    """Let the protocols' faces come from an analyser of one's own."""
+    faces = ProtocolFacesFeature(ProtocolFaces(analyser), "stand-in")
+    feature("protocol.faces")(lambda models: faces)
 
 
 # --- the published way -------------------------------------------------------------------------
@@ -247,10 +242,11 @@ def speed(video: Path, reference: Path, videos: int, sqrtm: bool, folder: Path) 
     torch.save(ir101.state_dict(), weights["curricularface.ir101"])
     torch.save(inception.state_dict(), weights["inception.imagenet"])
     inception.fc = torch.nn.Identity()
-    Suite.analyser = Analyser()
-    suite = Suite(METRICS, weights=weights)
+    analyser = Analyser()
+    stand_in(analyser)
+    suite = MetricSuite(METRICS, weights=weights)
     assert not suite.absent, suite.absent
-    published = Published(Suite.analyser, ir101, inception, sqrtm)
+    published = Published(analyser, ir101, inception, sqrtm)
     image = read_image(reference)
     items = [VideoItem(video, str(i), references=(reference,)) for i in range(videos)]
     rows, wall, cpu = timed(lambda: suite.score(items))
