@@ -17,6 +17,7 @@ from rich.table import Table
 from bench import config as cfg
 from bench.errors import BenchError
 from bench.runner import Runner
+from bench.scoring import Judge
 from bench.store import Store
 
 
@@ -77,19 +78,7 @@ def tune_guidance(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     first = Runner(_at(config, tune.text[0], tune.reference[0]), limit=limit, **stand_ins)
     judge = first.judge
-    columns = {c.metric: c for c in judge.columns}
-    for name in (tune.objective, tune.subject_to):
-        if name not in columns:
-            why = judge.absent.get(name)
-            raise BenchError(
-                f"tune: the metric {name!r} cannot run here ({why})."
-                if why
-                else f"tune: there is no metric {name!r}; there are {', '.join(sorted(columns))}."
-            )
-    signs = {
-        name: -1.0 if columns[name].higher_is_better is False else 1.0
-        for name in (tune.objective, tune.subject_to)
-    }
+    signs = _signs(tune, judge)
     shared = {**stand_ins, "generator": first.generator, "judge": judge, "console": console}
     measured: dict[tuple[float, float], tuple[float, float]] = {}
 
@@ -135,6 +124,26 @@ def tune_guidance(
         best=found[0],
         trials=tuple(found),
     )
+
+
+def _signs(tune: cfg.Tune, judge: Judge) -> dict[str, float]:
+    """Metric -> 1 where more is better, -1 where less is.
+
+    Raises:
+        BenchError: for a metric that cannot run here.
+    """
+    columns = {c.metric: c for c in judge.columns}
+    signs = {}
+    for name in (tune.objective, tune.subject_to):
+        if name not in columns:
+            why = judge.absent.get(name)
+            raise BenchError(
+                f"tune: the metric {name!r} cannot run here ({why})."
+                if why
+                else f"tune: there is no metric {name!r}; there are {', '.join(sorted(columns))}."
+            )
+        signs[name] = -1.0 if columns[name].higher_is_better is False else 1.0
+    return signs
 
 
 def _at(config: cfg.BenchConfig, text: float, reference: float) -> cfg.BenchConfig:

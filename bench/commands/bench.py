@@ -107,8 +107,6 @@ def run(
     from rich.console import Console
 
     from bench.runner import Runner
-    from bench.store import Store
-    from media.wording import duration
 
     console = Console(highlight=False)
     loaded = _load(
@@ -121,6 +119,22 @@ def run(
         wait=None if wait else 0,
         console=console,
     )
+    _say_plan(console, runner, plan, wait)
+    if plan:
+        return
+    try:
+        summary = runner.run(retry_failed=retry_failed, fresh_report=report)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. The same command goes on; what is done is in {runner.folder}.")
+        raise typer.Exit(130) from None
+    _say(console, summary)
+
+
+def _say_plan(console: Any, runner: Any, plan: bool, wait: bool) -> None:
+    """What will be done, and how long it will take where that is asked for or not known yet."""
+    from bench.store import Store
+    from media.wording import duration
+
     runner.generator.may_train = not plan
     known = (runner.folder / "store.sqlite").is_file()
     store = Store(runner.folder) if known and not wait else None
@@ -139,33 +153,18 @@ def run(
                 f"{each * 1000:.0f} ms a model pass here: about {duration(each * passes)} to "
                 "generate, on one worker"
             )
-    if plan:
-        return
-    try:
-        summary = runner.run(retry_failed=retry_failed, fresh_report=report)
-    except KeyboardInterrupt:
-        console.print(f"Stopped. The same command goes on; what is done is in {runner.folder}.")
-        raise typer.Exit(130) from None
-    _say(console, summary)
 
 
 def _say(console: Any, summary: Any) -> None:
     from media.wording import duration
 
     made = f"{summary.generated} generated, {summary.scored} scored"
-    if not summary.generated and not summary.scored:
+    if not (summary.generated or summary.scored or summary.failed):
         made = "nothing was left to do"
     console.print(
         f"{summary.cells} cells, {summary.videos} videos: {made}, in {duration(summary.seconds)}",
         soft_wrap=True,
     )
-    if summary.failed:
-        console.print(
-            f"{summary.failed} videos failed; 'stdrc bench status {summary.folder}' says why, "
-            "--retry-failed tries them again",
-            markup=False,
-            soft_wrap=True,
-        )
     page = summary.report or summary.folder / "leaderboard" / "index.html"
     if page.is_file():
         from leaderboards.effects import effect_sentences, every_effect
@@ -179,6 +178,14 @@ def _say(console: Any, summary: Any) -> None:
         tables = sorted(page.parent.glob("ablation_*.csv")) + sorted(page.parent.glob("*.tex"))
         for path in (page.parent / "leaderboard.csv", *tables, page):
             console.print(str(path), markup=False, soft_wrap=True)
+    if summary.failed or summary.unscorable:
+        console.print(
+            f"{summary.failed} of {summary.videos} videos and {summary.unscorable} scores failed; "
+            f"'stdrc bench status {summary.folder}' says why, --retry-failed makes videos again",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -119,7 +119,6 @@ def command(
       -c diffusers/LTX-2.3-Diffusers --lora stdrc.safetensors
     """
     # Whatever can be wrong cheaply is found before the model loads.
-    from bench.checkpoints import checkpoint_source
     from stdrc.errors import STDRCError
     from stdrc.images import open_image
 
@@ -135,22 +134,12 @@ def command(
         checkpoint, [prompt, settings.negative_prompt or ""], dict(zip(names, images)), settings
     )
 
-    import torch
-
-    from media.writing import write_video
-    from stdrc.defaults import FRAME_RATE
-    from stdrc.loading import pick_device
-    from stdrc.pipeline import STDRCPipeline, hide_loading_bars
-
-    where_to = pick_device(device)
     if dtype not in ("auto", "bfloat16", "float32", "float16"):
         raise STDRCError(f"--dtype is auto, bfloat16, float16 or float32, not {dtype}.")
-    hide_loading_bars()
-    source = checkpoint_source(checkpoint)
-    pipeline = STDRCPipeline.from_pretrained(source, dtype=getattr(torch, dtype, None))
-    pipeline.load_loras(loras)
-    pipeline.to(where_to)
-    pipeline.set_progress_bar_config(disable=quiet)
+    pipeline = _pipeline(checkpoint, loras, device, dtype, quiet)
+    from media.writing import write_video
+    from stdrc.defaults import FRAME_RATE
+
     size = pipeline.config.get("default_size") or {}
     rate = settings.frame_rate or size.get("frame_rate", FRAME_RATE)
     crop = settings.crop or pipeline.trained_crop or "none"
@@ -171,6 +160,26 @@ def command(
     write_video(output, video, rate, **sound)
     if not quiet:
         typer.echo(f"{output}: {len(video)} frames, {video.shape[2]} x {video.shape[1]}")
+
+
+def _pipeline(
+    checkpoint: str, loras: list[dict[str, Any]], device: str, dtype: str, quiet: bool
+) -> Any:
+    """The pipeline with its LoRAs, where it will run."""
+    import torch
+
+    from bench.checkpoints import checkpoint_source
+    from stdrc.loading import pick_device
+    from stdrc.pipeline import STDRCPipeline, hide_loading_bars
+
+    where = pick_device(device)
+    hide_loading_bars()
+    source = checkpoint_source(checkpoint)
+    pipeline = STDRCPipeline.from_pretrained(source, dtype=getattr(torch, dtype, None))
+    pipeline.load_loras(loras)
+    pipeline.to(where)
+    pipeline.set_progress_bar_config(disable=quiet)
+    return pipeline
 
 
 def _with_options(function: Any) -> None:

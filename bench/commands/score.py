@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,8 +19,9 @@ def command(
     samples: Annotated[
         Path | None,
         typer.Option(
-            help="What the videos were made from: an eval.json, a CSV or JSONL table, or a folder "
-            "of idNNN/ folders. A sample's video is VIDEOS/<its id>.mp4."
+            help="What the videos were made from: an eval.json, a CSV or JSONL table (columns "
+            "prompt, reference and, where there are, id, identity, target, video), or a folder of "
+            "idNNN/ folders. A sample's video is VIDEOS/<its id>.mp4, or as its row says."
         ),
     ] = None,
     reference: Annotated[
@@ -61,7 +62,7 @@ def command(
         Path | None, typer.Option(help="Folder that keeps features between runs.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if a score failed or is absent.")
+        bool, typer.Option("--strict", help="Exit with 1 also if a metric can't run here.")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")
@@ -93,15 +94,35 @@ def command(
         real=truths,
     )
     rows = _run(suite, items, quiet)
+    _report(rows, items, suite.absent, out, json)
+    _end(rows, strict)
+
+
+def _report(
+    rows: list[Score | SetScore],
+    items: list[VideoItem],
+    absent: dict[str, str],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Write and print the scores."""
     if out is not None:
         _write(rows, items, out)
-    if json:
-        import json as encoder
+    if as_json:
+        import json
 
-        typer.echo(encoder.dumps(_records(rows, items), indent=2))
+        typer.echo(json.dumps(_records(rows, items), indent=2))
     else:
-        _show(rows, items, suite.absent, out)
-    if strict and any(row.status != "ok" for row in rows):
+        _show(rows, items, absent, out)
+
+
+def _end(rows: list[Score | SetScore], strict: bool) -> None:
+    """Exit with 1 if something failed, the counts being the last thing that is said."""
+    failed = sum(row.status == "failed" for row in rows)
+    absent = sum(row.status == "absent" for row in rows)
+    if failed or (strict and absent):
+        said = f"{failed} of {len(rows)} scores failed"
+        typer.echo(said + (f", {absent} are absent" if absent else ""), err=True)
         raise typer.Exit(1)
 
 
@@ -147,22 +168,73 @@ def _from_files(videos: Path, references: list[Path] | None, prompt: str | None)
 
 
 def _from_samples(videos: Path, samples: Path) -> list[VideoItem]:
+    """A video for each sample: by the table's column `video` where it has one, else by its id.
+
+    Raises:
+        BenchError: if no sample has a video.
+    """
     from bench.errors import BenchError
+    from media.files import natural_order
     from metrics.scores import VideoItem
 
     if not videos.is_dir():
-        raise BenchError(f"With --samples, VIDEOS is a folder of videos; {videos} is none.")
+        raise BenchError(f"With --samples, VIDEOS is a folder of videos; {videos} is not one.")
     loaded = _samples_config(samples).load(samples.parent)
+    named = _named_videos(samples, videos)
     items = []
-    for sample in loaded:
+    for number, sample in enumerate(loaded):
         candidates = [videos / f"{sample.id}{suffix}" for suffix in VIDEO_SUFFIXES]
+        if named:
+            candidates = [named[number]]
         video = next((p for p in candidates if p.is_file()), candidates[0])
         items.append(
             VideoItem(
                 video, sample.id, sample.prompt, sample.references, sample.target, sample.identity
             )
         )
+    if not any(item.video.is_file() for item in items):
+        there = ", ".join(p.name for p in natural_order(videos.iterdir())[:3]) or "nothing"
+        raise BenchError(
+            f"None of the {len(items)} samples of {samples} has a video in {videos}: looked for "
+            f"{items[0].video.name} and so on, and there is {there}. Name the videos by the "
+            "samples' ids, or name them in a column 'video'."
+        )
     return items
+
+
+def _table_kind(samples: Path) -> Literal["csv", "jsonl"] | None:
+    kinds: dict[str, Literal["csv", "jsonl"]] = {".csv": "csv", ".jsonl": "jsonl"}
+    return kinds.get(samples.suffix.lower())
+
+
+def _named_videos(samples: Path, videos: Path) -> list[Path]:
+    """The files that a table's column `video` names, in its order; [] without such a column."""
+    from bench.errors import BenchError
+    from media.errors import UserError
+    from media.files import inside
+    from media.tables import read_table
+
+    kind = _table_kind(samples)
+    found: list[Path] = []
+    for row in read_table(samples, kind, ("prompt",)) if kind else ():
+        if "video" not in row.values:
+            if found:
+                raise BenchError(f"{samples}:{row.line}: 'video' is missing; name one in each row.")
+            return []
+        try:
+            found.append(inside(videos, row.values["video"], "video"))
+        except UserError as error:
+            raise BenchError(f"{samples}:{row.line}: {error}.") from None
+    return found
+
+
+def _table_columns(samples: Path, kind: Literal["csv", "jsonl"]) -> dict[str, str]:
+    """Of the columns `id`, `identity` and `target`, those that a table has, as settings."""
+    from media.tables import read_table
+
+    first = next(iter(read_table(samples, kind, ("prompt",))), None)
+    has = first.values if first is not None else {}
+    return {name: name for name in ("id", "identity", "target") if name in has}
 
 
 def _samples_config(samples: Path) -> Any:
@@ -172,11 +244,8 @@ def _samples_config(samples: Path) -> Any:
 
     if samples.is_dir() and not (samples / "eval.json").is_file():
         return evalset("ipvg2025", path=samples)
-    suffix = samples.suffix.lower()
-    if suffix == ".csv":
-        return evalset("csv", path=samples)
-    if suffix == ".jsonl":
-        return evalset("jsonl", path=samples)
+    if kind := _table_kind(samples):
+        return evalset(kind, path=samples, **_table_columns(samples, kind))
     file = samples / "eval.json" if samples.is_dir() else samples
     content = read_json(file)
     if isinstance(content, dict):

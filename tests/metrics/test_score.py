@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bench.cli import main
-from bench.commands.score import _from_files, _names
+from bench.commands.score import _from_files, _from_samples, _names
 from tests.media.clips import group_photo, steps, write_video
 
 METRICS = "faces.rate.facenet,temporal.flicker"
@@ -54,13 +54,14 @@ def test_a_folder_prints_a_table_and_writes_three_files(folder, tmp_path, run):
     assert not list((tmp_path / "s").glob(".*"))
 
 
-def test_bad_videos_are_counted_and_only_strict_fails(tmp_path, run):
+def test_bad_videos_are_counted_and_exit_with_one(tmp_path, run):
     write_video(tmp_path / "good.mp4", steps())
     (tmp_path / "zero.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("no video")
     arguments = (tmp_path, "-m", "temporal.flicker")
-    code, out, _ = run(*arguments)
-    assert code == 0
+    code, out, err = run(*arguments)
+    assert code == 1
+    assert err.splitlines()[-1] == "2 of 3 scores failed"
     assert "Failed (2 scores, 2 videos)" in out
     assert "zero.mp4: " in out
     assert "0 bytes" in out
@@ -84,10 +85,43 @@ def test_samples_of_the_challenge_give_prompts_and_references(folder, tmp_path, 
         folder, "--samples", tmp_path / "eval.json", "-m", "temporal.flicker", "--json"
     )
     scores = json.loads(out)["scores"]
-    assert code == 0
+    assert code == 1
     assert [s["key"] for s in scores] == ["1", "2", "3"]
     assert [s["status"] for s in scores] == ["ok", "ok", "failed"]  # there is no 3.mp4
     assert "No such file" in scores[2]["reason"]
+
+
+def people(folder, rows, header="id,prompt,reference,identity"):
+    for name in ("ada", "ben"):
+        Image.fromarray(group_photo(64)).save(folder / f"{name}.png")
+    (folder / "people.csv").write_text("\n".join([header, *rows]) + "\n")
+    return folder / "people.csv"
+
+
+def test_a_tables_ids_say_which_video_is_whose(folder, tmp_path):
+    rows = ["2,a person waves,ada.png,Ada", "1,a person reads,ben.png,Ben"]
+    items = _from_samples(folder, people(tmp_path, rows))
+    assert [(i.key, i.video.name, i.references[0].name, i.identity) for i in items] == [
+        ("2", "2.mp4", "ada.png", "Ada"),
+        ("1", "1.mp4", "ben.png", "Ben"),
+    ]
+    header = "prompt,reference,video"
+    rows = ["a person waves,ada.png,10.mp4", "a person reads,ben.png,1.mp4"]
+    items = _from_samples(folder, people(tmp_path, rows, header))
+    assert [(i.key, i.video.name) for i in items] == [("1", "10.mp4"), ("2", "1.mp4")]
+
+
+def test_a_table_that_matches_nothing_is_refused(folder, tmp_path, run):
+    table = people(tmp_path, ["clip-1,a person waves,ada.png,Ada"])
+    code, out, err = run(folder, "--samples", table, "-m", "temporal.flicker")
+    assert (code, out) == (2, "")
+    assert "None of the 1 samples" in err
+    assert "looked for clip-1.mp4" in err
+    assert "column 'video'" in err
+    away = people(tmp_path, ["a person waves,ada.png,../x.mp4"], "prompt,reference,video")
+    code, _, err = run(folder, "--samples", away, "-m", "temporal.flicker")
+    assert code == 2
+    assert "people.csv:2: the video '../x.mp4' leads out of" in err
 
 
 def test_references_by_file_and_by_name(folder, tmp_path):
