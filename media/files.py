@@ -20,6 +20,7 @@ __all__ = [
     "file_sha256",
     "inside",
     "natural_order",
+    "special_file",
     "tree_sha256",
     "whole_file",
     "whole_folder",
@@ -112,6 +113,22 @@ def _flush(path: Path) -> None:
 # Reading --------------------------------------------------------------------------------------
 
 
+def special_file(path: str | Path) -> str:
+    """What a path is that is neither a regular file nor a folder; empty for those and for nothing.
+
+    Opening a pipe waits for a writer for ever, and a device never ends: ask before opening.
+
+    Returns:
+        "a pipe", "a socket", "a device" or "".
+    """
+    path = Path(path)
+    if path.is_fifo():
+        return "a pipe"
+    if path.is_socket():
+        return "a socket"
+    return "a device" if path.is_char_device() or path.is_block_device() else ""
+
+
 def file_sha256(path: str | Path, known: MutableMapping[str, str] | None = None) -> str:
     """SHA-256 of a file's bytes, in hex.
 
@@ -132,6 +149,8 @@ def file_sha256(path: str | Path, known: MutableMapping[str, str] | None = None)
             and re.fullmatch(r"[0-9a-f]{64}", real.name)
         ):
             return real.name
+        if special := special_file(real):
+            raise UnreadableFileError(f"{path} is {special}, not a file; save it to a file first.")
         status = real.stat()
         key = f"{real}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
         if key not in known:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from media.errors import UnreadableImageError
+from media.files import special_file
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -112,6 +113,8 @@ def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
         file: IO[bytes] = io.BytesIO(source)
     elif isinstance(source, str | Path):
         name = str(source)
+        if special := special_file(source):
+            raise UnreadableImageError(f"{name} is {special}, not a file; save the image first.")
         try:
             file = Path(source).open("rb")  # noqa: SIM115 - closed below
             data = file.read(1)

@@ -25,7 +25,7 @@ from av.video.reformatter import ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from media.errors import UnreadableVideoError, UserError
-from media.files import file_sha256, natural_order, tree_sha256
+from media.files import file_sha256, natural_order, special_file, tree_sha256
 from media.images import (
     IMAGE_SUFFIXES,
     Pixels,
@@ -470,6 +470,8 @@ def _remarks(container: Any, stream: Any, first: Any) -> tuple[str, ...]:
 def _source(path: Path) -> _Folder | _Animation | _Stream:
     if path.is_dir():
         return _Folder(path)
+    if special := special_file(path):
+        raise UnreadableVideoError(f"{path} is {special}, not a file; save the video first.")
     try:
         with path.open("rb") as file:
             head = file.read(16)
