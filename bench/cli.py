@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from media.errors import UserError
+from media.wording import did_you_mean
 
 #: In the order of a first visit.
 COMMANDS = (
@@ -35,6 +36,15 @@ class LazyCommands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            raise UserError(
+                f"No such command {name!r}.{did_you_mean(name, COMMANDS)} "
+                f"There are {', '.join(COMMANDS)}."
+            )
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:

@@ -146,6 +146,14 @@ def test_unknown_command_and_program_entry():
     )
     assert done.returncode == 2
     assert "No such command" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_command_is_met_with_the_right_one(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["scroe", "videos"])
+    assert ended.value.code == 2
+    assert "No such command 'scroe'. Did you mean 'score'?" in capsys.readouterr().err
 
 
 def test_doctor_reports_every_metric_as_json(capsys):
