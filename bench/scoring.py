@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import queue
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -65,12 +66,15 @@ def inputs(needs: Sequence[str], item: VideoItem, sha256: str) -> str:
 def judge_fingerprint(config: cfg.Metrics) -> str:
     """What the metrics' columns depend on, without loading any of them.
 
-    The names that can run here, and the metrics' code: if neither changed since a run was complete,
-    its scores are what they would be now.
+    The names that can run here, the metrics' code, and which files their weights are: if none of
+    these changed since a run was complete, its scores are what they would be now. Weights go by
+    size and time of change, since hashing gigabytes would cost more than asking the judge, which
+    compares their bytes.
     """
     import metrics
     from media.video import DECODER
     from metrics.catalogue import availability, choose, load_plugins, metric_info, metric_names
+    from metrics.weights import find
 
     load_plugins(config.plugins)
     names = list(metric_names()) if config.names == "all" else choose(config.names)
@@ -78,8 +82,16 @@ def judge_fingerprint(config: cfg.Metrics) -> str:
     digest = hashlib.sha256(
         canonical([present, config.num_frames, config.device, DECODER]).encode()
     )
-    for path in sorted(Path(metrics.__path__[0]).rglob("*.py")):
+    code = set(Path(metrics.__path__[0]).rglob("*.py"))
+    code |= {Path(str(sys.modules[target.partition(":")[0]].__file__)) for target in config.plugins}
+    for path in sorted(code):
         digest.update(path.read_bytes())
+    for name in sorted({w for metric in present for w in metric_info(metric).weights}):
+        place = find(name)
+        files = [] if place is None else [place, *sorted(place.rglob("*"))]
+        for file in files:
+            status = file.stat()
+            digest.update(canonical([name, file.name, status.st_size, status.st_mtime_ns]).encode())
     return digest.hexdigest()
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from bench import config as cfg
 from bench.evalsets import Event, Sample
 from bench.runner import Runner
+from bench.scoring import judge_fingerprint
 from bench.store import Store
 from leaderboards.runfolder import MetricRow
 from leaderboards.runs import read_run
@@ -358,3 +359,17 @@ def test_the_number_of_frames_is_in_a_sampled_metrics_version(tmp_path: Path) ->
     )
     assert sampled[0] != sampled[1]
     assert whole[0] == whole[1]  # it looks at every frame
+
+
+def test_replaced_weights_are_noticed_on_a_complete_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"one")
+    monkeypatch.setattr("metrics.weights.find", lambda name, path=None: weights)
+    config = cfg.Metrics(names=["identity.dlib"])
+    monkeypatch.setattr("metrics.catalogue.availability", lambda info, paths: ("", ""))
+    first = judge_fingerprint(config)
+    assert judge_fingerprint(config) == first
+    weights.write_bytes(b"another")
+    assert judge_fingerprint(config) != first
