@@ -97,6 +97,12 @@ CREATE TEMP VIEW current_cells AS SELECT rowid AS place, * FROM cells
 """
 
 
+def runs_near(path: Path) -> list[str]:
+    """Run folders beside a path that is not there, and in `runs/`, for a message."""
+    near = {path.parent, Path("runs")}
+    return sorted({str(found.parent) for place in near for found in place.glob(f"*/{STORE}")})
+
+
 @dataclass(frozen=True)
 class CellRow:
     """A cell that is planned: one setting of every axis."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboards.errors import LeaderboardError
+from leaderboards.runfolder import runs_near
 from leaderboards.scores import SCORES, SUMMARIES, VIDEOS, Column, Entry, Rows
 
 #: Directions of metric names in wide use, for tables that do not state one. Compared without case
@@ -81,7 +82,11 @@ def read_frame(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
         return source.copy(), "table"
     path = Path(source)
     if not path.is_file():
-        raise LeaderboardError(f"{path} does not exist: give a CSV or Parquet file of scores.")
+        runs = runs_near(path)
+        known = f" Runs that are there: {', '.join(runs)}." if runs else ""
+        raise LeaderboardError(
+            f"{path} does not exist: give a run folder, or a CSV or Parquet file of scores.{known}"
+        )
     try:
         if path.suffix.lower() in {".parquet", ".pq"}:
             return pd.read_parquet(path), path.stem

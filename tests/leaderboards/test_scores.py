@@ -171,3 +171,12 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     same = make_run(tmp_path / "three", {"a": {"text": 1.0}})
     keys = {e.key for e in Leaderboard.from_runs([one, same]).entries}
     assert keys == {"a", "three/a"}
+
+
+def test_a_source_that_is_not_there_is_met_with_the_runs_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "runs" / "quick")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LeaderboardError, match=r"Runs that are there: runs/quick\."):
+        read_table("nothere")
