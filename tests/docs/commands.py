@@ -114,6 +114,8 @@ def parse_stdrc(arguments: list[str]) -> Parsed:
                 path.append(name)
     except Wrong:
         raise
+    except UserError as error:  # the program's own: no such command
+        raise Wrong(str(error)) from None
     except Exception as error:  # the parser's own, of whichever package typer brings along
         if getattr(error, "exit_code", None) == 0 or "--help" in arguments:
             return Parsed(tuple(path), {}, printed.getvalue())
