@@ -86,7 +86,7 @@ def test_half_precision_is_storage(tmp_path, saved, computed):
     tensors = {"norm": torch.ones(2), "weight": torch.ones(4, 4).to(saved)}
     save_file(tensors, tmp_path / "transformer" / "model.safetensors")
     assert saved_dtype(tmp_path) == computed
-    assert saved_dtype(tmp_path, variant="fp16") == torch.float32  # there is no such file
+    assert saved_dtype(tmp_path, variant="fp16") == torch.float32  # no fp16 file here
 
 
 def test_the_shipped_storage_is_read_as_float32(bf16_repository, tmp_path):
