@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from media.video import VideoReader
-from metrics.faces import load_face_backend
-from metrics.faces.base import box_iou
+from metrics.features.face_backends import load_face_backend
+from metrics.features.face_backends.base import box_iou
 
 
 def main() -> None:

@@ -36,10 +36,10 @@ from torchvision.models import inception_v3
 
 from media.images import read_image
 from metrics import MetricSuite, VideoItem
-from metrics.faces import Faces, load_face_backend
-from metrics.faces.base import align_five_points, pad_grey
-from metrics.faces.curricularface import ImprovedResNet
 from metrics.features.base import feature
+from metrics.features.face_backends import Faces, load_face_backend
+from metrics.features.face_backends.base import align_five_points, pad_grey
+from metrics.features.face_backends.curricularface import ImprovedResNet
 from metrics.features.protocol import ProtocolFaces, ProtocolFacesFeature
 from metrics.scores import Score
 
@@ -59,7 +59,7 @@ class Analyser:
     """Stands for InsightFace: MTCNN detects, and a fixed projection of pixels is the embedding."""
 
     def __init__(self) -> None:
-        from metrics.faces.facenet import FacenetFaces
+        from metrics.features.face_backends.facenet import FacenetFaces
 
         self.backend = FacenetFaces(detect_size=640)
         self.projection = np.random.default_rng(0).normal(size=(28 * 28 * 3, 512)).astype("f4")

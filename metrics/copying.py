@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces import recognisers
 from metrics.facts import register
+from metrics.features.face_backends import recognisers
 from metrics.identity import FaceMetric, best_faces
 from metrics.metric import Result, Video, remarks
 

@@ -19,10 +19,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces import FaceBackend, Faces, detectors, recognisers
-from metrics.faces.base import unit_length
 from metrics.facts import register
 from metrics.features.base import Indices
+from metrics.features.face_backends import FaceBackend, Faces, detectors, recognisers
+from metrics.features.face_backends.base import unit_length
 from metrics.features.models import Picture
 from metrics.frames import dimensions, per_video
 from metrics.metric import Result, Video, VideoMetric, remarks

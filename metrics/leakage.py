@@ -17,8 +17,8 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from metrics.errors import MetricsError
-from metrics.faces import FaceBackend, aligners
 from metrics.facts import register
+from metrics.features.face_backends import FaceBackend, aligners
 from metrics.features.models import Models, Picture
 from metrics.identity import OURS, FaceMetric, Reference, best_faces
 from metrics.metric import Result, Video, remarks
@@ -120,7 +120,7 @@ def crop_lpips(generated: Image, reference: Image, model: PerceptualDistance) ->
 
     Args:
         generated, reference: as in :func:`crop_ssim`.
-        model: ``metrics.extractors.lpips.LPIPS`` with its backbone's weights.
+        model: ``metrics.features.networks.lpips.LPIPS`` with its backbone's weights.
 
     Returns:
         From 0, a copy, up; rarely above 1.
@@ -446,7 +446,7 @@ class CropDistance(CropSimilarity):
 
 
 def _lpips(models: Models) -> PerceptualDistance:
-    from metrics.extractors.lpips import LPIPS
+    from metrics.features.networks.lpips import LPIPS
 
     return LPIPS(models.weight("lpips.alexnet"), device=models.device)
 

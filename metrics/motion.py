@@ -165,7 +165,7 @@ def warping_error(
 
     Example:
         >>> import numpy as np
-        >>> from metrics.extractors.flow import DISFlow
+        >>> from metrics.features.networks.flow import DISFlow
         >>> still = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
         >>> warping_error(still.repeat(3, axis=0), DISFlow())
         0.0
@@ -214,7 +214,7 @@ def motion_magnitudes(
 
     Example:
         >>> import numpy as np
-        >>> from metrics.extractors.flow import DISFlow
+        >>> from metrics.features.networks.flow import DISFlow
         >>> still = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
         >>> motion_magnitudes(still.repeat(3, axis=0), 8.0, DISFlow()).tolist()
         [0.0, 0.0]
@@ -264,7 +264,7 @@ def dynamic_degree(
 
     Example:
         >>> import numpy as np
-        >>> from metrics.extractors.flow import DISFlow
+        >>> from metrics.features.networks.flow import DISFlow
         >>> still = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
         >>> dynamic_degree(still.repeat(9, axis=0), 8.0, DISFlow())
         0.0
@@ -279,7 +279,7 @@ _FLOWS = (Backend("dis"), Backend("raft", ("raft.large",)))
 
 
 def _load_flow(models: Models, name: str) -> FlowBackend:
-    from metrics.extractors.flow import DISFlow, RAFTFlow
+    from metrics.features.networks.flow import DISFlow, RAFTFlow
 
     if name == "dis":
         return models.shared("flow.dis", DISFlow)

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces import FaceBackend, recognisers
 from metrics.facts import register
+from metrics.features.face_backends import FaceBackend, recognisers
 from metrics.frames import Frames, check_frames, dimensions
 from metrics.identity import OURS, FaceMetric, best_faces
 from metrics.metric import ChunkedMetric, Result, StreamedMetric, Video

@@ -18,9 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.extractors.text import ImageTextModel, TextAlignment, TextFeatures, VideoTextModel
 from metrics.facts import Backend, register
 from metrics.features.frames import FrameFeature, text_model
+from metrics.features.networks.text import (
+    ImageTextModel,
+    TextAlignment,
+    TextFeatures,
+    VideoTextModel,
+)
 from metrics.metric import Result, Video, VideoMetric, remarks
 
 __all__ = [
@@ -192,7 +197,7 @@ class CLIPScore(VideoMetric):
 
     Args:
         model: "clip", "open_clip", "xclip", or a model of one of the protocols of
-            `metrics.extractors.text`.
+            `metrics.features.networks.text`.
         of: ``"frames"`` for the mean over frames, ``"video"`` for the mean frame or the video-text
             model's score.
         kwargs: of :class:`metrics.VideoMetric`.

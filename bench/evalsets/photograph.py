@@ -36,7 +36,7 @@ class PhotographSet(EvalSetBase):
             from insightface.data import get_image
             from PIL import Image
 
-            from metrics.faces.facenet import FacenetFaces
+            from metrics.features.face_backends.facenet import FacenetFaces
             from stdrc.images import crop_to_face
 
             pixels = get_image("t1", to_rgb=True)

@@ -35,7 +35,7 @@ def detector(crop: str) -> Detector:
             "The checkpoint's references are cut to the head, and nothing here finds heads in a "
             "picture: give references that are cut to it, and set the axis crop to none."
         )
-    from metrics.faces.facenet import FacenetFaces
+    from metrics.features.face_backends.facenet import FacenetFaces
 
     faces = FacenetFaces()
     return Detector(lambda image: faces.detect(image[None])[0].boxes.numpy(), faces.version)

@@ -174,7 +174,7 @@ _CD_FVD = Window(short_side=256)
     source="FVD, arXiv 1812.01717; StyleGAN-V's detector, cd-fvd's frames",
 )
 def _i3d(models: Models) -> Any:
-    from metrics.extractors.video import I3D
+    from metrics.features.networks.video import I3D
 
     return I3D(models.weight("i3d.torchscript"), device=models.device)
 
@@ -187,7 +187,7 @@ def _i3d(models: Models) -> Any:
     quirks="not cd-fvd's network, which is videomae_v2",
 )
 def _videomae_base(models: Models) -> Any:
-    from metrics.extractors.video import VideoMAE
+    from metrics.features.networks.video import VideoMAE
 
     return VideoMAE(models.weight("videomae.base"), device=models.device)
 
@@ -199,6 +199,6 @@ def _videomae_base(models: Models) -> Any:
     source="content-debiased FVD, arXiv 2404.12391",
 )
 def _videomae_v2(models: Models) -> Any:
-    from metrics.extractors.video import VideoMAEv2
+    from metrics.features.networks.video import VideoMAEv2
 
     return VideoMAEv2(models.weight("videomae.v2"), device=models.device)

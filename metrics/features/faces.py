@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.faces.base import FaceBackend, Faces
 from metrics.features.base import feature
+from metrics.features.face_backends.base import FaceBackend, Faces
 from metrics.frames import Frames
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def crops(models: Models, backend: str) -> CropsFeature:
 
 
 class FacesFeature:
-    """The faces of each frame, as :class:`~metrics.faces.base.Faces`."""
+    """The faces of each frame, as :class:`~metrics.features.face_backends.base.Faces`."""
 
     requires: tuple[str, ...] = ()
 

@@ -68,14 +68,14 @@ def pixels(models: Models) -> PixelsFeature:
 
 
 def _clip(models: Models) -> Any:
-    from metrics.extractors.clip import TransformersCLIP
+    from metrics.features.networks.clip import TransformersCLIP
 
     source = models.weight("clip.vit_b32")
     return models.shared("clip", lambda: TransformersCLIP(source, device=models.device))
 
 
 def _open_clip(models: Models) -> Any:
-    from metrics.extractors.clip import OpenCLIP
+    from metrics.features.networks.clip import OpenCLIP
 
     # OpenAI's weights were trained with the fast GELU; open_clip has an architecture for it.
     path, name = models.weight("open_clip.vit_b32"), "ViT-B-32-quickgelu"
@@ -83,7 +83,7 @@ def _open_clip(models: Models) -> Any:
 
 
 def _xclip(models: Models) -> Any:
-    from metrics.extractors.clip import XCLIP
+    from metrics.features.networks.clip import XCLIP
 
     source = models.weight("xclip.base")
     return models.shared("xclip", lambda: XCLIP(source, device=models.device))
@@ -115,7 +115,7 @@ def clip_bgr(models: Models) -> FrameFeature:
 
 @feature("clip.vbench")
 def clip_vbench(models: Models) -> FrameFeature:
-    from metrics.extractors.clip import VBenchCLIP
+    from metrics.features.networks.clip import VBenchCLIP
 
     return FrameFeature("clip.vbench", VBenchCLIP(_clip(models)))
 
@@ -127,14 +127,14 @@ def open_clip_rgb(models: Models) -> FrameFeature:
 
 @feature("dino.vitb16")
 def dino(models: Models) -> FrameFeature:
-    from metrics.extractors.image import DINO
+    from metrics.features.networks.image import DINO
 
     return FrameFeature("dino.vitb16", DINO(models.weight("dino.vitb16"), device=models.device))
 
 
 @feature("inception.fid")
 def inception(models: Models) -> FrameFeature:
-    from metrics.extractors.image import ScriptedInception
+    from metrics.features.networks.image import ScriptedInception
 
     path = models.weight("inception.fid")
     return FrameFeature("inception.fid", ScriptedInception(path, device=models.device))

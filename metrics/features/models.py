@@ -16,10 +16,10 @@ import torch
 from media.images import read_image
 from media.video import VideoReader, video_sha256
 from metrics.errors import MetricsError
-from metrics.faces import load_face_backend
-from metrics.faces.base import FaceBackend, pad_grey
 from metrics.features.base import ClipFeature, Feature, Indices, build
 from metrics.features.cache import FeatureCache, MemoryCache
+from metrics.features.face_backends import load_face_backend
+from metrics.features.face_backends.base import FaceBackend, pad_grey
 from metrics.frames import Frames
 from metrics.weights import require
 

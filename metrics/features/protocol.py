@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from metrics.faces.base import Faces, align_five_points, pad_grey
 from metrics.features.base import feature
+from metrics.features.face_backends.base import Faces, align_five_points, pad_grey
 from metrics.frames import Frames
 from metrics.weights import short_hash
 
@@ -56,7 +56,7 @@ class InsightFaceAnalyser:
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        from metrics.faces.insightface import open_pack
+        from metrics.features.face_backends.insightface import open_pack
 
         self._app = open_pack(folder, device, detect_size=320)
 
@@ -157,7 +157,7 @@ class ConsisIDInception:
     def __init__(self, path: Path, device: str | torch.device = "cpu") -> None:
         from torchvision.models import inception_v3
 
-        from metrics.extractors.loading import load_tensors
+        from metrics.features.networks.loading import load_tensors
 
         network = inception_v3(weights=None, init_weights=False, transform_input=True)
         load_tensors(network, path)
@@ -245,7 +245,7 @@ def protocol_faces(models: Models) -> ProtocolFacesFeature:
 
 @feature("protocol.curricular")
 def curricular(models: Models) -> AlignedFeature:
-    from metrics.faces.curricularface import load_ir101
+    from metrics.features.face_backends.curricularface import load_ir101
 
     path = models.weight("curricularface.ir101")
     embedder = CurricularEmbedder(load_ir101(path, models.device), models.device)

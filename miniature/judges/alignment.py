@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from metrics.faces.base import Frames, similarity_transform
+from metrics.features.face_backends.base import Frames, similarity_transform
 from miniature.judges.networks import CROP, TEMPLATE
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceFacts, Faces, Frames
+from metrics.features.face_backends.base import FaceFacts, Faces, Frames
 from metrics.frames import check_frames
 from miniature.judges.alignment import align_face
 from miniature.judges.networks import (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.extractors.text import TextAlignment
+from metrics.features.networks.text import TextAlignment
 from miniature.judges.networks import TextVideoNet, fit_clips, load_weights, weights_version
 from miniature.words import split_words, vocabulary
 

@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 import miniature.judges
-from metrics.faces.base import box_iou
-from metrics.faces.facenet import FacenetFaces
+from metrics.features.face_backends.base import box_iou
+from metrics.features.face_backends.facenet import FacenetFaces
 from metrics.frechet import frechet_distance
 from miniature.identity_encoder import load_identity_encoder
 from miniature.judges import rendered

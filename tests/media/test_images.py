@@ -89,7 +89,7 @@ def test_the_crop_follows_the_largest_face():
 
 def test_mtcnn_crops_a_real_face():
     insightface_data = pytest.importorskip("insightface.data")
-    from metrics.faces.facenet import FacenetFaces
+    from metrics.features.face_backends.facenet import FacenetFaces
 
     backend = FacenetFaces()
     photograph = np.ascontiguousarray(insightface_data.get_image("t1")[..., ::-1])

@@ -41,7 +41,7 @@ class ColourFaces:
     name, version, crop_size = "colour", "1", 16
 
     def detect(self, frames):
-        from metrics.faces import Faces
+        from metrics.features.face_backends import Faces
 
         found = []
         for frame in frames:

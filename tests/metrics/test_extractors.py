@@ -22,13 +22,13 @@ from transformers import (
 from metrics.catalogue import metric_info
 from metrics.distribution import FeatureEncoder
 from metrics.errors import MetricsError
-from metrics.extractors.clip import OpenCLIP, TransformersCLIP
-from metrics.extractors.flow import RAFTFlow
-from metrics.extractors.image import DINO, ScriptedInception, TorchvisionInception
-from metrics.extractors.loading import load_tensors, model_hash, read_tensors
-from metrics.extractors.lpips import LPIPS
-from metrics.extractors.video import I3D, VideoMAE, VideoMAEv2
 from metrics.features.clips import crop_short_side
+from metrics.features.networks.clip import OpenCLIP, TransformersCLIP
+from metrics.features.networks.flow import RAFTFlow
+from metrics.features.networks.image import DINO, ScriptedInception, TorchvisionInception
+from metrics.features.networks.loading import load_tensors, model_hash, read_tensors
+from metrics.features.networks.lpips import LPIPS
+from metrics.features.networks.video import I3D, VideoMAE, VideoMAEv2
 from metrics.leakage import CropDistance, PerceptualDistance, crop_lpips
 from metrics.motion import FlowBackend, warping_error
 from metrics.temporal import feature_consistency
@@ -399,8 +399,8 @@ def test_background_consistency_sees_frames_as_vbench_does(tmp_path):
     from torchvision import transforms
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-    from metrics.extractors.clip import VBenchCLIP
     from metrics.features.models import Models
+    from metrics.features.networks.clip import VBenchCLIP
     from tests.metrics.test_text import TEXT, VISION, tokenizer
 
     torch.manual_seed(0)

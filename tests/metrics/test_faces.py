@@ -13,8 +13,8 @@ from insightface.utils.face_align import norm_crop
 from media.images import read_image
 from media.video import VideoReader
 from metrics.errors import MetricsError
-from metrics.faces import Faces, load_face_backend
-from metrics.faces.base import (
+from metrics.features.face_backends import Faces, load_face_backend
+from metrics.features.face_backends.base import (
     ARCFACE_POINTS,
     align_five_points,
     box_iou,
@@ -22,7 +22,12 @@ from metrics.faces.base import (
     similarity_transform,
     unit_length,
 )
-from metrics.faces.curricularface import IR101_UNITS, CurricularFaces, ImprovedResNet, load_ir101
+from metrics.features.face_backends.curricularface import (
+    IR101_UNITS,
+    CurricularFaces,
+    ImprovedResNet,
+    load_ir101,
+)
 from tests.media.clips import group_photo
 
 NAMES = ("angelina_jolie", "kate_siegel", "paul_rudd", "shea_whigham")
@@ -277,7 +282,9 @@ def test_curricularface_embeds_scaled_crops(small_network, monkeypatch, tmp_path
 
     path = tmp_path / "glint360k_curricular_face_r101_backbone.bin"
     path.write_bytes(b"stands for the file; the network is put in by hand")
-    monkeypatch.setattr("metrics.faces.curricularface.load_ir101", lambda p, d: small_network)
+    monkeypatch.setattr(
+        "metrics.features.face_backends.curricularface.load_ir101", lambda p, d: small_network
+    )
     backend = CurricularFaces(Detector(), weights=path)
     crops = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
     found = backend.embed(crops)

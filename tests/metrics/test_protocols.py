@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.models import inception_v3
 
-from metrics.faces.curricularface import ImprovedResNet
+from metrics.features.face_backends.curricularface import ImprovedResNet
 from metrics.features.protocol import ConsisIDInception, CurricularEmbedder, ProtocolFaces
 from metrics.protocols import (
     clip_frames,
@@ -27,7 +27,7 @@ class Analyser:
     """MTCNN for detection and a fixed projection of pixels for ArcFace: both real functions."""
 
     def __init__(self, blind=False):
-        from metrics.faces.facenet import FacenetFaces
+        from metrics.features.face_backends.facenet import FacenetFaces
 
         self.backend = FacenetFaces(detect_size=320)
         self.projection = np.random.default_rng(0).normal(size=(14 * 14 * 3, 512)).astype("f4")

@@ -15,9 +15,9 @@ from metrics import MetricSuite, Result, VideoItem, VideoMetric, metric_info, re
 from metrics.catalogue import choose
 from metrics.distribution import FrechetDistance
 from metrics.errors import MetricsError
-from metrics.faces import load_face_backend
-from metrics.faces.facenet import FacenetFaces
 from metrics.facts import unregister
+from metrics.features.face_backends import load_face_backend
+from metrics.features.face_backends.facenet import FacenetFaces
 from metrics.features.frames import FrameFeature
 from metrics.identity import identity_scores
 from metrics.scores import Score, SetScore
@@ -171,7 +171,7 @@ def test_a_truncated_video_fails_whole_even_if_its_first_frames_were_seen(tmp_pa
 
 def test_one_decode_one_detection_one_embedding(folder, monkeypatch):
     pytest.importorskip("dlib")
-    from metrics.faces.dlib import DlibFaces
+    from metrics.features.face_backends.dlib import DlibFaces
 
     seen = {"opened": 0, "detected": 0, "embedded": 0}
     opened, detect, embed = VideoReader.__init__, DlibFaces.detect, DlibFaces.embed

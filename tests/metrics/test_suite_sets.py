@@ -207,7 +207,7 @@ def test_what_was_used_longest_ago_goes_first():
 
 @pytest.fixture
 def colours(monkeypatch):
-    from metrics.faces.base import FaceFacts
+    from metrics.features.face_backends.base import FaceFacts
 
     class Declared(ColourFaces):
         facts = FaceFacts()
@@ -217,7 +217,8 @@ def colours(monkeypatch):
             return cls()
 
     monkeypatch.setattr(
-        "metrics.faces.declared", lambda kind: {"colour": "tests.metrics.test_suite_sets:Colours"}
+        "metrics.features.face_backends.declared",
+        lambda kind: {"colour": "tests.metrics.test_suite_sets:Colours"},
     )
     monkeypatch.setitem(globals(), "Colours", Declared)
 

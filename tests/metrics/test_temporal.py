@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.errors import MetricsError
-from metrics.extractors.flow import DISFlow
+from metrics.features.networks.flow import DISFlow
 from metrics.motion import (
     DynamicDegree,
     FlowBackend,

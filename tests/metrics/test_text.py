@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from metrics.errors import MetricsError
-from metrics.extractors.clip import XCLIP, OpenCLIP, TransformersCLIP
+from metrics.features.networks.clip import XCLIP, OpenCLIP, TransformersCLIP
 from metrics.text import (
     CLIPScore,
     ImageTextModel,

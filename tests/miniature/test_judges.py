@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceBackend, Faces, box_iou
+from metrics.features.face_backends.base import FaceBackend, Faces, box_iou
 from metrics.frechet import frechet_distance
 from metrics.text import VideoTextModel
 from miniature import identity_encoder

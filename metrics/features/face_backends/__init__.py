@@ -8,8 +8,8 @@ from typing import Any
 
 from media.plugins import declared, load
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceBackend, FaceFacts, Faces
 from metrics.facts import Backend
+from metrics.features.face_backends.base import FaceBackend, FaceFacts, Faces
 
 __all__ = [
     "FACE_BACKENDS",
@@ -23,10 +23,10 @@ __all__ = [
 ]
 
 FACE_BACKENDS = {
-    "dlib": "metrics.faces.dlib:DlibFaces",
-    "facenet": "metrics.faces.facenet:FacenetFaces",
-    "insightface": "metrics.faces.insightface:InsightFaces",
-    "curricularface": "metrics.faces.curricularface:CurricularFaces",
+    "dlib": "metrics.features.face_backends.dlib:DlibFaces",
+    "facenet": "metrics.features.face_backends.facenet:FacenetFaces",
+    "insightface": "metrics.features.face_backends.insightface:InsightFaces",
+    "curricularface": "metrics.features.face_backends.curricularface:CurricularFaces",
 }
 """This package's own backends; plug-ins add theirs under the same name, `FACE_BACKENDS`."""
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceBackend, FaceFacts, Faces, Frames, unit_length
-from metrics.faces.insightface import InsightFaces
+from metrics.features.face_backends.base import FaceBackend, FaceFacts, Faces, Frames, unit_length
+from metrics.features.face_backends.insightface import InsightFaces
 from metrics.frames import check_frames
 from metrics.weights import require, short_hash
 

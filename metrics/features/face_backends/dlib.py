@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces.base import FaceFacts, Faces, Frames, unit_length
+from metrics.features.face_backends.base import FaceFacts, Faces, Frames, unit_length
 from metrics.frames import check_frames
 from metrics.weights import require, short_hash
 

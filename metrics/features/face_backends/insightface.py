@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.faces.base import (
+from metrics.features.face_backends.base import (
     FaceFacts,
     Faces,
     Frames,

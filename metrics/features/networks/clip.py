@@ -27,21 +27,21 @@ from transformers import (
 )
 
 from metrics.errors import MetricsError
-from metrics.extractors.arrays import (
+from metrics.features.networks.arrays import (
     batches,
     check_videos,
     evenly,
     normalise,
     to_tensor,
 )
-from metrics.extractors.loading import (
+from metrics.features.networks.loading import (
     freeze,
     load_pretrained,
     load_processor,
     model_hash,
     require_file,
 )
-from metrics.extractors.text import TextAlignment, TextFeatures
+from metrics.features.networks.text import TextAlignment, TextFeatures
 from metrics.frames import check_frames
 
 __all__ = ["XCLIP", "OpenCLIP", "TransformersCLIP", "VBenchCLIP"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.models.optical_flow import raft_large, raft_small
 
-from metrics.extractors.loading import file_hash, load_tensors, require_file
+from metrics.features.networks.loading import file_hash, load_tensors, require_file
 
 __all__ = ["DISFlow", "RAFTFlow"]
 

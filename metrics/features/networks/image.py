@@ -13,7 +13,7 @@ from torchvision.models import inception_v3
 from torchvision.transforms.v2 import functional as TF
 from transformers import ViTModel
 
-from metrics.extractors.arrays import (
+from metrics.features.networks.arrays import (
     IMAGENET,
     batches,
     feature_rows,
@@ -21,7 +21,7 @@ from metrics.extractors.arrays import (
     resize_square,
     to_tensor,
 )
-from metrics.extractors.loading import (
+from metrics.features.networks.loading import (
     file_hash,
     freeze,
     load_pretrained,

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metrics.errors import MetricsError
-from metrics.extractors.arrays import batches, to_tensor
-from metrics.extractors.loading import file_hash, freeze, read_tensors, require_file
+from metrics.features.networks.arrays import batches, to_tensor
+from metrics.features.networks.loading import file_hash, freeze, read_tensors, require_file
 from metrics.frames import check_frames
 
 __all__ = ["LPIPS"]

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from metrics.errors import MetricsError
-from metrics.extractors.arrays import (
+from metrics.features.networks.arrays import (
     IMAGENET,
     batches,
     check_videos,
@@ -26,7 +26,7 @@ from metrics.extractors.arrays import (
     resize_square,
     to_tensor,
 )
-from metrics.extractors.loading import (
+from metrics.features.networks.loading import (
     file_hash,
     freeze,
     load_pretrained,
