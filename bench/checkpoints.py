@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from media.errors import UnknownNameError
+from bench.errors import UnknownNameError
 from media.plugins import declared, load
 from media.wording import did_you_mean
 

@@ -18,8 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from bench.errors import BenchError
-from media.errors import UnknownNameError
+from bench.errors import BenchError, UnknownNameError
 from media.plugins import declared
 from media.wording import did_you_mean
 
@@ -119,10 +118,7 @@ def copy_config(name: str, to: Path) -> Path:
     """
     known = named_configs()
     if name not in known:
-        hint = did_you_mean(name, known)
-        raise UnknownNameError(
-            f"No config is called {name!r}; choose one of {', '.join(known)}.{hint}"
-        )
+        raise UnknownNameError.among("No config is called", name, known)
     target = to / f"{name}.yaml" if to.is_dir() else to
     if target.exists():
         raise BenchError(f"{target} is there already; name another file.")

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torchvision.ops import box_iou
 
 from media.video import VideoReader
 from metrics.features.face_backends import load_face_backend
-from metrics.features.face_backends.base import box_iou
 
 
 def main() -> None:

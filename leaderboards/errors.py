@@ -1,7 +1,12 @@
 """What a user of the leaderboards can fix."""
 
+from media import errors
 from media.errors import UserError
 
 
 class LeaderboardError(UserError):
     """A one-sentence problem that says what is wrong, where, and what to do."""
+
+
+class UnknownNameError(LeaderboardError, errors.UnknownNameError):
+    """A name that nothing of this package bears."""

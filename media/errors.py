@@ -4,6 +4,11 @@ Each package derives its own error from `UserError`, so that a caller catches on
 command line knows one.
 """
 
+from collections.abc import Iterable
+from typing import Self
+
+from media.wording import did_you_mean
+
 
 class UserError(ValueError):
     """A one-sentence problem that says what is wrong, where, and what to do."""
@@ -11,6 +16,16 @@ class UserError(ValueError):
 
 class UnknownNameError(UserError):
     """A name that nothing bears: a metric, a placement, a checkpoint, a key of a file."""
+
+    @classmethod
+    def among(cls, lead: str, name: str, known: Iterable[str]) -> Self:
+        """The error of a name that isn't one of those known; says which are, and the nearest.
+
+        >>> print(UnknownNameError.among("There is no split", "tran", ["train", "test"]))
+        There is no split 'tran'; choose one of train, test. Did you mean 'train'?
+        """
+        known = tuple(known)
+        return cls(f"{lead} {name!r}; choose one of {', '.join(known)}.{did_you_mean(name, known)}")
 
 
 class WeightsMissingError(UserError):

@@ -57,9 +57,7 @@ def declared(kind: str) -> dict[str, str]:
         UserError: a plug-in can't be imported or is malformed, or a name is declared twice.
     """
     if kind not in KINDS:
-        raise UnknownNameError(
-            f"A plug-in declares nothing called {kind!r}; choose one of {', '.join(KINDS)}."
-        )
+        raise UnknownNameError.among("A plug-in declares nothing called", kind, KINDS)
     found: dict[str, str] = {}
     origin: dict[str, str] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):

@@ -8,14 +8,14 @@ from difflib import get_close_matches
 __all__ = ["did_you_mean", "duration"]
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question with the nearest known name, to follow a sentence; empty where none is near.
+def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
+    """A question with the nearest known names, to follow a sentence; empty where none is near.
 
     >>> did_you_mean("tas", ["tass", "overlap"])
     " Did you mean 'tass'?"
     """
-    near = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = get_close_matches(name, list(known), n=most, cutoff=0.6 if most == 1 else 0.4)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,6 @@ whether a metric can run on this machine, and why not; nothing is loaded for any
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +24,9 @@ import metrics.protocols
 import metrics.temporal
 import metrics.text  # noqa: F401  (all of them register their metrics)
 from media.plugins import declared, load
+from media.wording import did_you_mean
 from metrics import facts
-from metrics.errors import MetricsError, UnknownMetricError
+from metrics.errors import MetricsError, UnknownNameError
 from metrics.facts import FAMILIES, MetricInfo
 from metrics.features.clips import ENCODERS
 from metrics.weights import WEIGHTS, find, missing
@@ -90,20 +90,18 @@ def metric_info(name: str) -> MetricInfo:
     """What a metric means and needs.
 
     Raises:
-        UnknownMetricError: no metric has that name; the message names the nearest ones.
+        UnknownNameError: no metric has that name; the message names the nearest ones.
     """
     known = metrics_by_name()
     if name not in known:
-        raise UnknownMetricError(_unknown(name, known))
+        raise _unknown(name, known)
     return known[name]
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, [*known, *FAMILIES], n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else (
-        f"choose from {', '.join(FAMILIES)} or {', '.join(known)}."
-    )  # fmt: skip
-    return f"no metric is called {name!r}; {hint}"
+def _unknown(name: str, known: Iterable[str]) -> UnknownNameError:
+    hint = did_you_mean(name, [*known, *FAMILIES], most=3)
+    choices = "" if hint else f"; choose from {', '.join(FAMILIES)} or {', '.join(known)}"
+    return UnknownNameError(f"no metric is called {name!r}{choices}.{hint}")
 
 
 def choose(asked: Sequence[str]) -> list[str]:
@@ -118,7 +116,7 @@ def choose(asked: Sequence[str]) -> list[str]:
         Each name once, in the order asked.
 
     Raises:
-        UnknownMetricError: one of them stands for no metric.
+        UnknownNameError: one of them stands for no metric.
 
     Example:
         >>> choose(["temporal.warping_error.*", "temporal.flicker"])
@@ -136,7 +134,7 @@ def choose(asked: Sequence[str]) -> list[str]:
                 name for name in known if any(c in one for c in "*?[") and fnmatchcase(name, one)
             ]
         if not found:
-            raise UnknownMetricError(_unknown(one, known))
+            raise _unknown(one, known)
         names.update(dict.fromkeys(found))
     return list(names)
 

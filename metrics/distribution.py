@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from metrics.clusters import Interval
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, UnknownNameError
 from metrics.facts import Backend, register
 from metrics.features.clips import ENCODERS, Window
 from metrics.frechet import (
@@ -138,9 +138,7 @@ class _OfVideos(KeptFeatures):
 
     def __init__(self, extractor: str = "i3d", window: Window | None = None, **kwargs: Any) -> None:
         if window is None and extractor not in ENCODERS:
-            raise MetricsError(
-                f"no video network is called {extractor!r}; choose one of {', '.join(ENCODERS)}."
-            )
+            raise UnknownNameError.among("no video network is called", extractor, ENCODERS)
         self.window = window or ENCODERS[extractor].window
         super().__init__(extractor, **kwargs)
 

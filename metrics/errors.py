@@ -1,14 +1,15 @@
 """What a user of the metrics can fix."""
 
-from media.errors import UnknownNameError, UserError, WeightsMissingError
+from media import errors
+from media.errors import UserError, WeightsMissingError
 
 
 class MetricsError(UserError):
     """A one-sentence problem that says what is wrong, where, and what to do."""
 
 
-class UnknownMetricError(MetricsError, UnknownNameError):
-    """No metric, pattern or family bears that name."""
+class UnknownNameError(MetricsError, errors.UnknownNameError):
+    """No metric, pattern, family, network or face backend bears that name."""
 
 
 class MissingWeightsError(MetricsError, WeightsMissingError):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, UnknownNameError
 from metrics.facts import Backend, register
 from metrics.features.models import Models
 from metrics.frames import Frames, as_videos, check_frames
@@ -286,7 +286,7 @@ def _load_flow(models: Models, name: str) -> FlowBackend:
     if name == "raft":
         path = models.weight("raft.large")
         return models.shared("flow.raft", lambda: RAFTFlow(path, device=models.device))
-    raise MetricsError(f"no optical flow is called {name!r}; choose 'dis' or 'raft'.")
+    raise UnknownNameError.among("no optical flow is called", name, ("dis", "raft"))
 
 
 class _FlowMetric(StreamedMetric):

@@ -70,7 +70,7 @@ class MetricSuite:
         plugins: metrics of one's own to import first, ``module:Class`` each.
 
     Raises:
-        UnknownMetricError: an unknown metric.
+        UnknownNameError: an unknown metric.
         MetricsError: a path in ``weights`` that isn't there, or a number of frames below 1.
 
     Example:

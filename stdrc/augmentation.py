@@ -21,8 +21,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from media.wording import did_you_mean
-from stdrc.errors import STDRCError
+from stdrc.errors import STDRCError, UnknownNameError
 
 ImageT = TypeVar("ImageT", np.ndarray, Image.Image, Tensor)
 
@@ -279,5 +278,4 @@ def _like(pixels: Tensor, image: Any) -> Any:
 
 def _check_known(name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        hint = did_you_mean(name, known)
-        raise STDRCError(f"Unknown augmentation {name!r}; known are {', '.join(known)}.{hint}")
+        raise UnknownNameError.among("Unknown augmentation", name, known)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from media import errors
 from media.errors import UserError
 
 Settings = TypeVar("Settings")
@@ -15,6 +16,10 @@ Settings = TypeVar("Settings")
 
 class STDRCError(UserError):
     """A one-sentence problem that says what is wrong, where, and what to do."""
+
+
+class UnknownNameError(STDRCError, errors.UnknownNameError):
+    """A name that nothing of this package bears."""
 
 
 def one_sentence(what: str) -> Callable[[type[Settings]], type[Settings]]:

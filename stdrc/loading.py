@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from media.wording import did_you_mean
-from stdrc.errors import STDRCError
+from stdrc.errors import STDRCError, UnknownNameError
 
 #: How weights are saved -> how they are computed with. Half precision as float16 is storage: LTX-2
 #: overflows in it. Eight bits are storage too, of weights that were bfloat16.
@@ -91,7 +91,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     except RuntimeError:
         kind = str(name).partition(":")[0].lower()
         hint = did_you_mean("cuda" if kind in ("gpu", "nvidia") else kind, kinds)
-        raise STDRCError(
+        raise UnknownNameError(
             f"There is no device {str(name)!r}; choose one of {', '.join(kinds)}.{hint}"
         ) from None
     if device.type in ("cpu", "meta"):

@@ -17,8 +17,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from media.wording import did_you_mean
-from stdrc.errors import STDRCError
+from stdrc.errors import STDRCError, UnknownNameError
 
 When = Literal["after", "start", "before"]
 Anchor = Literal["extent", "corner"]
@@ -137,10 +136,7 @@ class ReferencePlacement:
             return value
         if isinstance(value, str):
             if value not in PLACEMENTS:
-                hint = did_you_mean(value, PLACEMENTS)
-                raise STDRCError(
-                    f"Unknown placement {value!r}; known are {', '.join(PLACEMENTS)}.{hint}"
-                )
+                raise UnknownNameError.among("Unknown placement", value, PLACEMENTS)
             return PLACEMENTS[value]
         if isinstance(value, Mapping):
             known = set(cls.__dataclass_fields__)

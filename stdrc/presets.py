@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusers.pipelines.ltx2.utils import DEFAULT_NEGATIVE_PROMPT
 
-from stdrc.errors import STDRCError
+from stdrc.errors import STDRCError, UnknownNameError
 from stdrc.guidance import ThreeStreamGuidance
 
 #: Name -> guidance and negative prompt.
@@ -34,7 +34,7 @@ def resolve_guidance(
         raise STDRCError(f"The schedule is {' or '.join(SCHEDULES)}, not {schedule!r}.")
     if preset is not None:
         if preset not in PRESETS:
-            raise STDRCError(f"There is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
+            raise UnknownNameError.among("There is no preset", preset, PRESETS)
         if guidance is not None or negative_prompt is not None:
             raise STDRCError(
                 f"The preset {preset!r} sets guidance and negative prompt; leave those out, or the "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.errors import BenchError
+from bench.errors import BenchError, UnknownNameError
 from bench.evalsets.base import EvalSetBase
 from bench.evalsets.samples import EvalSet, Event, Sample
 from media.plugins import declared, load
@@ -37,7 +37,7 @@ def evalset(kind: str, **fields: Any) -> EvalSetBase:
     """
     known = EVALSETS | declared("EVALSETS")
     if kind not in known:
-        raise BenchError(f"There is no evaluation set {kind!r}; choose one of {', '.join(known)}.")
+        raise UnknownNameError.among("There is no evaluation set", kind, known)
     model: EvalSetBase = load(known[kind])(kind=kind, **fields)
     return model
 

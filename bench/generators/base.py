@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.axes import Settings
-from bench.errors import BenchError
+from bench.errors import BenchError, UnknownNameError
 from bench.evalsets import Sample
 from bench.keys import canonical
 from bench.yaml_models import Model
 from media.files import file_sha256
-from media.wording import did_you_mean
 
 Frames = Any  # [T, H, W, 3]: uint8, or float in 0..1; an array, CPU tensor or list of PIL images
 
@@ -160,9 +159,8 @@ def refuse_overruled(
         if name in set_by:
             raise BenchError(f"args.{name} would be overruled; use {set_by[name]}.")
         if name not in allowed:
-            raise BenchError(
-                f"args.{name}: the pipeline takes no such argument; it takes "
-                f"{', '.join(sorted(allowed))}.{did_you_mean(name, allowed)}"
+            raise UnknownNameError.among(
+                "args: the pipeline takes no argument", name, sorted(allowed)
             )
 
 

@@ -14,12 +14,11 @@ from pydantic import Field
 
 from bench.axes import Settings
 from bench.checkpoints import checkpoint_source, shipped_variants
-from bench.errors import BenchError
+from bench.errors import BenchError, UnknownNameError
 from bench.generators.base import GeneratorConfig
 from bench.keys import canonical, checkpoint_hash
 from bench.yaml_models import Model, Switch
 from media.plugins import declared
-from media.wording import did_you_mean
 from stdrc.defaults import FRAME_RATE, HEIGHT, NUM_FRAMES, WIDTH
 from stdrc.variants import read_lora_metadata
 
@@ -163,10 +162,8 @@ class Variants:
         variants = [v for v in self.known.values() if not v.by_name]
         if settings.checkpoint is not None:
             if settings.checkpoint not in self.known:
-                hint = did_you_mean(settings.checkpoint, self.known)
-                raise BenchError(
-                    f"There is no checkpoint {settings.checkpoint!r}; known are "
-                    f"{', '.join(self.known)}.{hint}"
+                raise UnknownNameError.among(
+                    "There is no checkpoint", settings.checkpoint, self.known
                 )
             variants = [self.known[settings.checkpoint]]
             placement = placement or variants[0].placement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from leaderboards.errors import LeaderboardError
+from leaderboards.errors import UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ FORMATS: Mapping[str, SubmissionFormat] = {
 def submission_format(name: str) -> SubmissionFormat:
     """The format of that name; raises LeaderboardError listing those that exist."""
     if name not in FORMATS:
-        raise LeaderboardError(
-            f"{name!r} is not a submission format: choose one of {', '.join(FORMATS)}."
-        )
+        raise UnknownNameError.among("There is no submission format", name, FORMATS)
     return FORMATS[name]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,12 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metrics.errors import MetricsError
-from metrics.features.base import feature
+from metrics.errors import MetricsError, UnknownNameError
+from metrics.features.base import Networks, feature
 from metrics.frames import Frames
-
-if TYPE_CHECKING:
-    from metrics.features.models import Models
 
 __all__ = ["ENCODERS", "ClipVector", "VideoEncoder", "Window", "crop_short_side", "video_encoder"]
 
@@ -85,7 +82,7 @@ class VideoEncoder:
         weights, source, cost, quirks, by_default: see :class:`metrics.facts.MetricInfo`.
     """
 
-    load: Callable[[Models], Any]
+    load: Callable[[Networks], Any]
     window: Window = Window()
     weights: tuple[str, ...] = ()
     source: str = ""
@@ -99,7 +96,7 @@ _Load = TypeVar("_Load", bound=Callable[..., Any])
 
 
 def video_encoder(name: str, **facts: Any) -> Callable[[_Load], _Load]:
-    """Register what loads a video network, ``load(models)``; gives ``fvd.NAME`` and ``kvd.NAME``.
+    """Register what loads a video network, ``load(networks)``; gives ``fvd.NAME`` and ``kvd.NAME``.
 
     Args:
         name: of the network.
@@ -154,13 +151,11 @@ class ClipVector:
 
 
 @feature("clip.{encoder}.{window}")
-def clip_vector(models: Models, encoder: str, window: str) -> ClipVector:
+def clip_vector(networks: Networks, encoder: str, window: str) -> ClipVector:
     if encoder not in ENCODERS:
-        raise MetricsError(
-            f"no video network is called {encoder!r}; choose one of {', '.join(ENCODERS)}."
-        )
+        raise UnknownNameError.among("no video network is called", encoder, ENCODERS)
     load = ENCODERS[encoder].load
-    network = models.shared(f"video.{encoder}", lambda: load(models))
+    network = networks.shared(f"video.{encoder}", lambda: load(networks))
     return ClipVector(f"clip.{encoder}.{window}", network, Window.parse(window))
 
 
@@ -173,10 +168,10 @@ _CD_FVD = Window(short_side=256)
     weights=("i3d.torchscript",),
     source="FVD, arXiv 1812.01717; StyleGAN-V's detector, cd-fvd's frames",
 )
-def _i3d(models: Models) -> Any:
+def _i3d(networks: Networks) -> Any:
     from metrics.features.networks.video import I3D
 
-    return I3D(models.weight("i3d.torchscript"), device=models.device)
+    return I3D(networks.weight("i3d.torchscript"), device=networks.device)
 
 
 @video_encoder(
@@ -186,10 +181,10 @@ def _i3d(models: Models) -> Any:
     source="content-debiased FVD, arXiv 2404.12391, with VideoMAE-base",
     quirks="not cd-fvd's network, which is videomae_v2",
 )
-def _videomae_base(models: Models) -> Any:
+def _videomae_base(networks: Networks) -> Any:
     from metrics.features.networks.video import VideoMAE
 
-    return VideoMAE(models.weight("videomae.base"), device=models.device)
+    return VideoMAE(networks.weight("videomae.base"), device=networks.device)
 
 
 @video_encoder(
@@ -198,7 +193,7 @@ def _videomae_base(models: Models) -> Any:
     weights=("videomae.v2",),
     source="content-debiased FVD, arXiv 2404.12391",
 )
-def _videomae_v2(models: Models) -> Any:
+def _videomae_v2(networks: Networks) -> Any:
     from metrics.features.networks.video import VideoMAEv2
 
-    return VideoMAEv2(models.weight("videomae.v2"), device=models.device)
+    return VideoMAEv2(networks.weight("videomae.v2"), device=networks.device)

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.features.base import feature
+from metrics.features.base import Networks, feature
 from metrics.features.face_backends.base import FaceBackend, Faces
 from metrics.frames import Frames
-
-if TYPE_CHECKING:
-    from metrics.features.models import Models
 
 __all__ = ["CropsFeature", "EmbeddingsFeature", "FacesFeature"]
 
 
 @feature("faces.{backend}")
-def faces(models: Models, backend: str) -> FacesFeature:
-    return FacesFeature(models.backend(backend))
+def faces(networks: Networks, backend: str) -> FacesFeature:
+    return FacesFeature(networks.backend(backend))
 
 
 @feature("embeddings.{backend}")
-def embeddings(models: Models, backend: str) -> EmbeddingsFeature:
-    return EmbeddingsFeature(models.backend(backend))
+def embeddings(networks: Networks, backend: str) -> EmbeddingsFeature:
+    return EmbeddingsFeature(networks.backend(backend))
 
 
 @feature("crops.{backend}")
-def crops(models: Models, backend: str) -> CropsFeature:
-    return CropsFeature(models.backend(backend))
+def crops(networks: Networks, backend: str) -> CropsFeature:
+    return CropsFeature(networks.backend(backend))
 
 
 class FacesFeature:

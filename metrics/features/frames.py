@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.errors import MetricsError
-from metrics.features.base import feature
+from metrics.errors import UnknownNameError
+from metrics.features.base import Networks, feature
 from metrics.frames import Frames
-
-if TYPE_CHECKING:
-    from metrics.features.models import Models
 
 __all__ = ["FrameFeature", "PixelsFeature", "text_model"]
 
@@ -63,78 +60,78 @@ class FrameFeature:
 
 
 @feature("pixels")
-def pixels(models: Models) -> PixelsFeature:
+def pixels(networks: Networks) -> PixelsFeature:
     return PixelsFeature()
 
 
-def _clip(models: Models) -> Any:
+def _clip(networks: Networks) -> Any:
     from metrics.features.networks.clip import TransformersCLIP
 
-    source = models.weight("clip.vit_b32")
-    return models.shared("clip", lambda: TransformersCLIP(source, device=models.device))
+    source = networks.weight("clip.vit_b32")
+    return networks.shared("clip", lambda: TransformersCLIP(source, device=networks.device))
 
 
-def _open_clip(models: Models) -> Any:
+def _open_clip(networks: Networks) -> Any:
     from metrics.features.networks.clip import OpenCLIP
 
     # OpenAI's weights were trained with the fast GELU; open_clip has an architecture for it.
-    path, name = models.weight("open_clip.vit_b32"), "ViT-B-32-quickgelu"
-    return models.shared("open_clip", lambda: OpenCLIP(name, path, device=models.device))
+    path, name = networks.weight("open_clip.vit_b32"), "ViT-B-32-quickgelu"
+    return networks.shared("open_clip", lambda: OpenCLIP(name, path, device=networks.device))
 
 
-def _xclip(models: Models) -> Any:
+def _xclip(networks: Networks) -> Any:
     from metrics.features.networks.clip import XCLIP
 
-    source = models.weight("xclip.base")
-    return models.shared("xclip", lambda: XCLIP(source, device=models.device))
+    source = networks.weight("xclip.base")
+    return networks.shared("xclip", lambda: XCLIP(source, device=networks.device))
 
 
 _TEXT_MODELS = {"clip": _clip, "open_clip": _open_clip, "xclip": _xclip}
 
 
-def text_model(models: Models, name: str) -> Any:
+def text_model(networks: Networks, name: str) -> Any:
     """A model that embeds prompts: "clip", "open_clip" or "xclip".
 
     Raises:
         MetricsError: another name, or its weights aren't on this machine.
     """
     if name not in _TEXT_MODELS:
-        raise MetricsError(f"no text model is called {name!r}; choose {', '.join(_TEXT_MODELS)}.")
-    return _TEXT_MODELS[name](models)
+        raise UnknownNameError.among("no text model is called", name, _TEXT_MODELS)
+    return _TEXT_MODELS[name](networks)
 
 
 @feature("clip.rgb")
-def clip_rgb(models: Models) -> FrameFeature:
-    return FrameFeature("clip.rgb", _clip(models))
+def clip_rgb(networks: Networks) -> FrameFeature:
+    return FrameFeature("clip.rgb", _clip(networks))
 
 
 @feature("clip.bgr")
-def clip_bgr(models: Models) -> FrameFeature:
-    return FrameFeature("clip.bgr", _clip(models), bgr=True)
+def clip_bgr(networks: Networks) -> FrameFeature:
+    return FrameFeature("clip.bgr", _clip(networks), bgr=True)
 
 
 @feature("clip.vbench")
-def clip_vbench(models: Models) -> FrameFeature:
+def clip_vbench(networks: Networks) -> FrameFeature:
     from metrics.features.networks.clip import VBenchCLIP
 
-    return FrameFeature("clip.vbench", VBenchCLIP(_clip(models)))
+    return FrameFeature("clip.vbench", VBenchCLIP(_clip(networks)))
 
 
 @feature("open_clip.rgb")
-def open_clip_rgb(models: Models) -> FrameFeature:
-    return FrameFeature("open_clip.rgb", _open_clip(models))
+def open_clip_rgb(networks: Networks) -> FrameFeature:
+    return FrameFeature("open_clip.rgb", _open_clip(networks))
 
 
 @feature("dino.vitb16")
-def dino(models: Models) -> FrameFeature:
+def dino(networks: Networks) -> FrameFeature:
     from metrics.features.networks.image import DINO
 
-    return FrameFeature("dino.vitb16", DINO(models.weight("dino.vitb16"), device=models.device))
+    return FrameFeature("dino.vitb16", DINO(networks.weight("dino.vitb16"), device=networks.device))
 
 
 @feature("inception.fid")
-def inception(models: Models) -> FrameFeature:
+def inception(networks: Networks) -> FrameFeature:
     from metrics.features.networks.image import ScriptedInception
 
-    path = models.weight("inception.fid")
-    return FrameFeature("inception.fid", ScriptedInception(path, device=models.device))
+    path = networks.weight("inception.fid")
+    return FrameFeature("inception.fid", ScriptedInception(path, device=networks.device))

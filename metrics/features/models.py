@@ -1,4 +1,4 @@
-"""The networks of one machine, each loaded once, and the features that they give of any picture.
+"""What a metric stands on: networks, and the features that they give of any picture or video.
 
 `Models` is what a metric stands on: by itself it has one of its own; in the suite all metrics share
 one, so that no face is detected twice.
@@ -6,7 +6,7 @@ one, so that no face is detected twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,10 @@ import torch
 from media.images import read_image
 from media.video import VideoReader, video_sha256
 from metrics.errors import MetricsError
-from metrics.features.base import ClipFeature, Feature, Indices, build
+from metrics.features.base import ClipFeature, Indices, Networks
 from metrics.features.cache import FeatureCache, MemoryCache
-from metrics.features.face_backends import load_face_backend
-from metrics.features.face_backends.base import FaceBackend, pad_grey
+from metrics.features.face_backends.base import pad_grey
 from metrics.frames import Frames
-from metrics.weights import require
 
 __all__ = ["Models", "Picture"]
 
@@ -29,12 +27,11 @@ MEMORY_BYTES = 256 << 20
 """Most bytes of features of references and targets that are held at a time."""
 
 
-class Models:
-    """Features by name, on the networks that this machine has.
+class Models(Networks):
+    """Features by name, and what is kept of pictures and videos that aren't scored themselves.
 
     Args:
-        device: where networks run, "cpu" or "cuda".
-        weights: explicit places of weights, by their name in `metrics.weights.WEIGHTS`.
+        device, weights: see :class:`~metrics.features.base.Networks`.
         cache: a folder in which features of videos are kept between runs, or None.
     """
 
@@ -44,105 +41,15 @@ class Models:
         weights: Mapping[str, str | Path] | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        self.device = device
-        self.weights: Mapping[str, str | Path] = dict(weights or {})
+        super().__init__(device, weights)
         self.cache = FeatureCache(cache) if cache is not None else None
-        self._own: dict[str, Any] = {}
-        self._clear()
 
     def _clear(self) -> None:
-        self._features: dict[str, Any] = {}
-        self._models: dict[str, Any] = {}
+        super()._clear()
         self._memory = MemoryCache(MEMORY_BYTES)
 
-    def __deepcopy__(self, memo: Any) -> Models:
-        return self  # networks don't change, so copies of a metric share them
-
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("device", "weights", "cache", "_own")
-        return {name: self.__dict__[name] for name in kept}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._clear()
-
-    # --- networks ----------------------------------------------------------------------------
-
-    def weight(self, name: str) -> Path:
-        """Where weights are.
-
-        Raises:
-            MetricsError: they aren't on this machine; the message says how to get them.
-        """
-        return require(name, self.weights.get(name))
-
-    def shared(self, key: str, load: Callable[[], Any]) -> Any:
-        """A network that several features or metrics use, loaded when it is first asked for."""
-        if key not in self._models:
-            self._models[key] = load()
-        return self._models[key]
-
-    def add(self, key: str, thing: Any) -> str:
-        """Take a network that the caller has loaded; returns the name that it has here."""
-        while self._own.setdefault(key, thing) is not thing:
-            key += "'"
-        return key
-
-    def own(self, key: str) -> Any:
-        """What `add` took, or None."""
-        return self._own.get(key)
-
-    def backend(self, name: str) -> FaceBackend:
-        """The face backend of that name."""
-        return self.own(name) or self.shared(
-            f"faces.{name}", lambda: load_face_backend(name, self.device, self.weights)
-        )
-
-    # --- features ----------------------------------------------------------------------------
-
-    def feature(self, name: str) -> Any:
-        """A feature, built when it is first asked for.
-
-        Raises:
-            MetricsError: no feature has that name, or weights aren't on this machine.
-        """
-        if name not in self._features:
-            self._features[name] = build(self, name)
-        return self._features[name]
-
-    def add_feature(self, feature: Feature) -> None:
-        """Take a feature that the caller has built."""
-        self._features.setdefault(feature.name, feature)
-
-    def version(self, name: str) -> str:
-        """The version of a feature; changes whenever its numbers may."""
-        return str(self.feature(name).version)
-
-    def chain(self, names: Iterable[str]) -> list[Feature]:
-        """Features and what they require, each after what it builds on."""
-        order: dict[str, Feature] = {}
-
-        def visit(name: str) -> None:
-            feature = self.feature(name)
-            for required in feature.requires:
-                visit(required)
-            order.setdefault(name, feature)
-
-        for name in names:
-            visit(name)
-        return list(order.values())
-
-    def compute(
-        self, names: Iterable[str], frames: Frames, given: Mapping[str, list[Any]] | None = None
-    ) -> dict[str, list[Any]]:
-        """Features of frames uint8 ``[N, H, W, 3]``, beside those that are ``given``."""
-        values: dict[str, list[Any]] = dict(given or {})
-        for feature in self.chain(names):
-            if feature.name not in values:
-                values[feature.name] = feature.compute(frames, values)
-        return values
-
-    # --- pictures and videos that aren't scored themselves -------------------------------------
+        return {k: v for k, v in super().__getstate__().items() if k != "_memory"}
 
     def of_image(self, name: str, path: Path) -> tuple[Any, bool]:
         """A feature of an image file, and whether its faces needed a border; see `Picture`."""

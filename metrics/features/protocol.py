@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -18,13 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from metrics.features.base import feature
+from metrics.features.base import Networks, feature
 from metrics.features.face_backends.base import Faces, align_five_points, pad_grey
 from metrics.frames import Frames
 from metrics.weights import short_hash
-
-if TYPE_CHECKING:
-    from metrics.features.models import Models
 
 __all__ = [
     "ConsisIDInception",
@@ -235,26 +232,26 @@ class AlignedFeature:
 
 
 @feature("protocol.faces")
-def protocol_faces(models: Models) -> ProtocolFacesFeature:
+def protocol_faces(networks: Networks) -> ProtocolFacesFeature:
     from importlib.metadata import version
 
-    pack = models.weight("insightface.buffalo_l")
-    faces = ProtocolFaces(InsightFaceAnalyser(pack, models.device))
+    pack = networks.weight("insightface.buffalo_l")
+    faces = ProtocolFaces(InsightFaceAnalyser(pack, networks.device))
     return ProtocolFacesFeature(faces, f"{version('insightface')}-{short_hash(pack)}")
 
 
 @feature("protocol.curricular")
-def curricular(models: Models) -> AlignedFeature:
+def curricular(networks: Networks) -> AlignedFeature:
     from metrics.features.face_backends.curricularface import load_ir101
 
-    path = models.weight("curricularface.ir101")
-    embedder = CurricularEmbedder(load_ir101(path, models.device), models.device)
-    version = f"{models.version('protocol.faces')}-{short_hash(path)}"
+    path = networks.weight("curricularface.ir101")
+    embedder = CurricularEmbedder(load_ir101(path, networks.device), networks.device)
+    version = f"{networks.version('protocol.faces')}-{short_hash(path)}"
     return AlignedFeature("protocol.curricular", embedder, version)
 
 
 @feature("protocol.inception")
-def inception(models: Models) -> AlignedFeature:
-    path = models.weight("inception.imagenet")
-    version = f"{models.version('protocol.faces')}-{short_hash(path)}"
-    return AlignedFeature("protocol.inception", ConsisIDInception(path, models.device), version)
+def inception(networks: Networks) -> AlignedFeature:
+    path = networks.weight("inception.imagenet")
+    version = f"{networks.version('protocol.faces')}-{short_hash(path)}"
+    return AlignedFeature("protocol.inception", ConsisIDInception(path, networks.device), version)

@@ -19,9 +19,9 @@ import torch
 from insightface.data import get_image
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import box_iou
 
 import miniature.judges
-from metrics.features.face_backends.base import box_iou
 from metrics.features.face_backends.facenet import FacenetFaces
 from metrics.frechet import frechet_distance
 from miniature.identity_encoder import load_identity_encoder

@@ -27,7 +27,7 @@ from PIL import Image
 from media.files import write_atomic
 from media.writing import encode_video
 from miniature import words
-from miniature.errors import MiniatureError
+from miniature.errors import MiniatureError, UnknownNameError
 from miniature.world.attributes import ClipAttributes
 from miniature.world.render import WorldClip
 from miniature.world.world import World
@@ -46,7 +46,7 @@ def write_layout(world: World, folder: str | Path, layout: str = "trainer") -> P
     """
     folder = Path(folder)
     if layout not in LAYOUTS:
-        raise MiniatureError(f"There is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}.")
+        raise UnknownNameError.among("There is no layout", layout, LAYOUTS)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MiniatureError(f"{folder} is not an empty folder; name a new one for the world.")
     try:

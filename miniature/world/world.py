@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from miniature.errors import MiniatureError
+from miniature.errors import MiniatureError, UnknownNameError
 from miniature.world.attributes import ClipAttributes
 from miniature.world.identity import Identity
 from miniature.world.render import WorldClip, render_clip
@@ -64,9 +64,7 @@ class World:
         fps: float = 8.0,
     ) -> None:
         if split not in SPLITS:
-            raise MiniatureError(
-                f"World has no split {split!r}; choose one of {', '.join(SPLITS)}."
-            )
+            raise UnknownNameError.among("World has no split", split, SPLITS)
         if min(size, clips_per_identity, frames) < 1:
             raise MiniatureError(
                 f"World needs size, clips_per_identity and frames of at least 1, not {size}, "

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from insightface.utils.face_align import norm_crop
+from torchvision.ops import box_iou
 
 from media.images import read_image
 from media.video import VideoReader
@@ -17,7 +18,6 @@ from metrics.features.face_backends import Faces, load_face_backend
 from metrics.features.face_backends.base import (
     ARCFACE_POINTS,
     align_five_points,
-    box_iou,
     pad_grey,
     similarity_transform,
     unit_length,
@@ -96,12 +96,6 @@ def test_faces_are_sorted_by_area_and_move_with_the_image():
     assert faces.moved(2, 1, -1).boxes[0].tolist() == [1, -1, 11, 9]
     with pytest.raises(MetricsError, match="boxes"):
         Faces(boxes, torch.zeros(2, 5, 2), torch.zeros(3))
-
-
-def test_box_iou():
-    a = torch.tensor([[0.0, 0, 2, 2]])
-    b = torch.tensor([[0.0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6], [1, 1, 1, 1]])
-    torch.testing.assert_close(box_iou(a, b), torch.tensor([[1, 1 / 3, 0, 0]]))
 
 
 def test_grey_padding_is_a_quarter_of_each_side():

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torchvision.ops import box_iou
 
 from metrics.errors import MetricsError
-from metrics.features.face_backends.base import FaceBackend, Faces, box_iou
+from metrics.features.face_backends.base import FaceBackend, Faces
 from metrics.frechet import frechet_distance
 from metrics.text import VideoTextModel
 from miniature import identity_encoder

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from media.plugins import declared, load
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, UnknownNameError
 from metrics.facts import Backend
 from metrics.features.face_backends.base import FaceBackend, FaceFacts, Faces
 
@@ -77,5 +77,5 @@ def load_face_backend(
     """
     known = _known()
     if name not in known:
-        raise MetricsError(f"no face backend is called {name!r}; choose one of {', '.join(known)}.")
+        raise UnknownNameError.among("no face backend is called", name, known)
     return load(known[name]).load(device, weights or {})

@@ -21,7 +21,6 @@ __all__ = [
     "FaceFacts",
     "Faces",
     "align_five_points",
-    "box_iou",
     "pad_grey",
     "similarity_transform",
     "unit_length",
@@ -184,17 +183,6 @@ def align_five_points(frame: Frames, faces: Faces, size: int) -> Frames:
         matrix = similarity_transform(points, template)
         crops[i] = cv2.warpAffine(frame, matrix, (size, size), borderValue=0.0)
     return crops
-
-
-def box_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Overlap of boxes ``[n, 4]`` with boxes ``[m, 4]`` as intersection over union, ``[n, m]``."""
-    first, second = torch.as_tensor(first), torch.as_tensor(second)
-    low = torch.maximum(first[:, None, :2], second[None, :, :2])
-    high = torch.minimum(first[:, None, 2:], second[None, :, 2:])
-    inter = (high - low).clamp_min(0).prod(-1)
-    areas = [(b[:, 2:] - b[:, :2]).clamp_min(0).prod(-1) for b in (first, second)]
-    union = areas[0][:, None] + areas[1][None] - inter
-    return torch.where(union > 0, inter / union.clamp_min(1e-12), 0)
 
 
 def pad_grey(image: Frames, share: float = 0.25) -> tuple[Frames, int, int]:
