@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,6 @@ from media.plugins import declared, load
 from media.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from stdrc.variants import Variant
 
 
@@ -52,8 +50,23 @@ def shipped_lora(checkpoint: str, variant: str | None) -> Path | None:
 
 
 def remarks(
-    checkpoint: str, texts: Sequence[str], pictures: Mapping[str, Image.Image]
+    checkpoint: str, texts: Sequence[str], references: Sequence[Path], crop: str | None
 ) -> list[str]:
-    """What a declared checkpoint says of texts and RGB pictures that it was not taught."""
+    """What a declared checkpoint says of texts and pictures that it was not taught.
+
+    Args:
+        crop: what of the pictures it is shown.
+    """
     target = declared("REMARKS").get(checkpoint)
-    return [] if target is None else load(target)(texts, pictures)
+    if target is None:
+        return []
+    from stdrc.images import crop_to_face, open_image
+
+    pictures = {path.name: open_image(path) for path in references}
+    if crop not in (None, "none"):
+        from bench.generators.crops import detector
+
+        boxes = detector(crop).boxes
+        pictures = {name: crop_to_face(image, boxes) for name, image in pictures.items()}
+    found: list[str] = load(target)(texts, pictures)
+    return found

@@ -1,8 +1,9 @@
 """Writing to a run folder: `leaderboards.runfolder` states its tables and reads them.
 
 One process writes at a time and holds `lock.json`; any number may read while it does. A file stands
-under its final name only when it is complete, and a row follows its file: after a kill at any
-moment, `adopt` finds the files whose rows were not yet written, and nothing is done twice.
+under its final name only when it is complete. What is known of it is written before, and that it is
+done after: after a kill at any moment, `adopt` finds the files that were not yet said to be done,
+and nothing is done twice.
 
 Each config's last plan says which videos are of the run. What no plan holds any more, because an
 input changed or the sweep did, is retired: kept, and passed over by every table, until a plan has
@@ -318,6 +319,14 @@ class Store(RunFolder):
         """Where a video's file lies (or will)."""
         return self.folder / "videos" / key[:2] / f"{key}.mp4"
 
+    def prepare(self, key: str, sha256: str, seconds: float | None, remark: str) -> None:
+        """What will be known of a file that is about to be written, for `adopt` after a kill."""
+        with self.db:
+            self.db.execute(
+                "UPDATE videos SET sha256 = ?, seconds = ?, reason = ? WHERE video = ?",
+                (sha256, seconds, remark or None, key),
+            )
+
     def finish(self, key: str, sha256: str, seconds: float | None, remark: str = "") -> None:
         """A video's file stands at `video_path`; scores of what stood there before are dropped."""
         path = self.video_path(key)
@@ -365,20 +374,24 @@ class Store(RunFolder):
     def adopt(self) -> int:
         """Bring rows in line with the files; how many finished files were found without a row.
 
-        A pending video whose file is complete is done. A done one without its file, or whose file
-        is not what was written there, is pending again. Files are read again only where their size
-        or time changed.
+        A pending video whose file is complete is done, with what was remarked on that file. A done
+        one without its file, or whose file is not what was written there, is pending again. Files
+        are read again only where their size or time changed.
         """
         root = self.folder / "videos"
         present = {p.stem: p for p in root.glob("??/*.mp4")} if root.is_dir() else {}
         for part in root.glob("??/.*.part"):
             part.unlink(missing_ok=True)  # what a killed process had begun to write
         adopted, lost = 0, []
-        rows = self.db.execute("SELECT video, status, sha256, stamp FROM videos").fetchall()
-        for key, status, sha256, stamp in rows:
+        rows = self.db.execute(
+            "SELECT video, status, sha256, stamp, seconds, reason FROM videos"
+        ).fetchall()
+        for key, status, sha256, stamp, seconds, remark in rows:
             path = present.get(key)
             if status == "pending" and path is not None:
-                self.finish(key, file_sha256(path), None)
+                found = file_sha256(path)
+                known = (seconds, remark or "") if found == sha256 else (None, "")
+                self.finish(key, found, *known)
                 adopted += 1
             elif status == "done" and path is None:
                 lost.append(key)
@@ -392,8 +405,8 @@ class Store(RunFolder):
         with self.db:
             for key in lost:
                 self.db.execute(
-                    "UPDATE videos SET status = 'pending', path = NULL, sha256 = NULL "
-                    "WHERE video = ?",
+                    "UPDATE videos SET status = 'pending', path = NULL, sha256 = NULL, "
+                    "seconds = NULL, reason = NULL WHERE video = ?",
                     (key,),
                 )
                 self._forget_scores(key)

@@ -123,6 +123,7 @@ class Work:
             cell.failed += 1
             return False
         sha256 = hashlib.sha256(result.data).hexdigest()
+        self.store.prepare(result.key, sha256, result.seconds, result.remark)
         files.write_atomic(self.store.video_path(result.key), result.data)
         self.store.finish(result.key, sha256, result.seconds, result.remark)
         self.shown.sha256[result.key] = sha256

@@ -38,12 +38,19 @@ RunFolder = Annotated[
 ]
 
 
-def _load(name: str, run: Path | None = None, **engine: Any) -> Any:
+def _load(name: str, run: Path | None = None, strict: bool = False, **engine: Any) -> Any:
     from bench.config import EngineConfig, load_config
     from bench.named_configs import find_config
 
     config = load_config(*find_config(name, "bench"))
     changes: dict[str, Any] = {} if run is None else {"run": run}
+    if strict:
+        if "strict" not in type(config.generator).model_fields:
+            raise BenchError(
+                f"--strict: generators of kind {config.generator.kind!r} don't say what their "
+                "model can't read; leave it out."
+            )
+        changes["generator"] = config.generator.model_copy(update={"strict": True})
     given = {name: value for name, value in engine.items() if value is not None}
     if given:
         changes["engine"] = EngineConfig(**{**config.engine.model_dump(), **given})
@@ -84,6 +91,12 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try videos again that failed before.")
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Fail videos of what the model can't read or was not taught."
+        ),
+    ] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Write the report even if nothing changed.")
     ] = False,
@@ -110,7 +123,13 @@ def run(
 
     console = Console(highlight=False)
     loaded = _load(
-        config, run_folder, kind=engine, address=address, workers=workers, batch_size=batch_size
+        config,
+        run_folder,
+        strict,
+        kind=engine,
+        address=address,
+        workers=workers,
+        batch_size=batch_size,
     )
     runner = Runner(
         loaded,

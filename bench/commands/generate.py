@@ -104,7 +104,7 @@ def command(
         str, typer.Option(help="auto (what the weights are saved in), bfloat16, float32, float16.")
     ] = "auto",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a prompt that the model can't read whole.")
+        bool, typer.Option("--strict", help="Refuse what the model can't read or was not taught.")
     ] = False,
     audio: Annotated[
         bool, typer.Option("--audio", help="Also generate sound, and write it into the MP4.")
@@ -119,6 +119,7 @@ def command(
       -c diffusers/LTX-2.3-Diffusers --lora stdrc.safetensors
     """
     # Whatever can be wrong cheaply is found before the model loads.
+    from bench.checkpoints import remarks
     from stdrc.errors import STDRCError
     from stdrc.images import open_image
 
@@ -129,11 +130,12 @@ def command(
     if not output.parent.is_dir():
         raise STDRCError(f"There is no folder {output.parent} to write {output.name} to.")
     loras = _loras(checkpoint, lora or [], variant)
-    names = [path.name for path in reference or []]
-    _remark(
-        checkpoint, [prompt, settings.negative_prompt or ""], dict(zip(names, images)), settings
-    )
-
+    texts = [prompt, settings.negative_prompt or ""]
+    untaught = remarks(checkpoint, texts, reference or [], settings.crop)
+    if strict and untaught:
+        raise STDRCError(" ".join(untaught))
+    for remark in untaught:
+        typer.echo(f"stdrc: {remark}", err=True)
     if dtype not in ("auto", "bfloat16", "float32", "float16"):
         raise STDRCError(f"--dtype is auto, bfloat16, float16 or float32, not {dtype}.")
     pipeline = _pipeline(checkpoint, loras, device, dtype, quiet)
@@ -244,18 +246,6 @@ def _strength(given: str) -> dict[str, Any]:
         return {"path": path, "strength": float(strength)} if path else {"path": given}
     except ValueError:
         return {"path": given}  # the sign is part of a file's name
-
-
-def _remark(checkpoint: str, texts: list[str], images: dict[str, Any], settings: Settings) -> None:
-    """Say what of texts and pictures the checkpoint was not taught."""
-    from bench.checkpoints import remarks
-    from stdrc.images import crop_to_face
-
-    if settings.crop not in (None, "none"):
-        boxes = _boxes(settings.crop)
-        images = {name: crop_to_face(image, boxes) for name, image in images.items()}
-    for remark in remarks(checkpoint, texts, images):
-        typer.echo(f"stdrc: {remark}", err=True)
 
 
 def _boxes(crop: str) -> Any:

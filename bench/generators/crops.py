@@ -28,12 +28,12 @@ def detector(crop: str) -> Detector:
     """What finds the part of a picture that a reference is cut to.
 
     Raises:
-        BenchError: nothing here finds heads.
+        BenchError: for heads, which nothing here finds.
     """
     if crop == "head":
         raise BenchError(
-            "The checkpoint's references are cut to the head, and nothing here finds heads in a "
-            "picture: give references that are cut to it, and set the axis crop to none."
+            "crop: head needs a box of the head, and the detectors here find faces only: cut the "
+            "references to the head yourself, and set crop: none."
         )
     from metrics.features.face_backends.facenet import FacenetFaces
 

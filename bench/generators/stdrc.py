@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bench.axes import GUIDANCE, Settings
+from bench.checkpoints import remarks
 from bench.errors import BenchError
 from bench.evalsets import Sample
 from bench.generators.base import (
@@ -33,6 +34,7 @@ from bench.generators.variants import CheckpointConfig, Variant, Variants, plain
 from media.files import file_sha256
 from stdrc import guidance as _guidance
 from stdrc.defaults import FRAME_RATE, STEPS
+from stdrc.errors import STDRCError
 
 #: Arguments of the pipeline that the bench sets itself, and what sets them.
 _SET_BY = {
@@ -64,8 +66,8 @@ class STDRCConfig(CheckpointConfig):
     threads: int = Field(default=1, ge=1, description="CPU threads of one generating worker.")
     strict: bool = Field(
         default=False,
-        description="Whether a prompt that is longer than the model reads fails its videos; "
-        "otherwise their rows say so.",
+        description="Whether a prompt that the model can't read whole, or a word or picture that "
+        "it was not taught, fails its videos; otherwise their rows say so.",
     )
 
     def make(self) -> Generator:
@@ -91,6 +93,7 @@ class STDRCGenerator(Generator):
         self._loaded: Variant | None = None
         self._text: dict[str, Any] = {}
         self._references: dict[tuple[Any, ...], Any] = {}
+        self._remarks: dict[tuple[Any, ...], list[str]] = {}
 
     def resolve(self, settings: Settings, *, allow_mismatch: bool = False) -> Resolved:
         variant, placement = self.trained.pick(
@@ -185,6 +188,23 @@ class STDRCGenerator(Generator):
 
         return replace(parts[0], tokens=torch.cat([p.tokens for p in parts], dim=1))
 
+    def _untaught(self, sample: Sample, settings: Settings) -> list[str]:
+        """What of a sample the base was not taught, in words.
+
+        Raises:
+            STDRCError: there is something, and the config is strict.
+        """
+        texts = [sample.prompt, settings.negative_prompt or ""]
+        pictures = {path.name: file_sha256(path) for path in sample.references}
+        key = (*texts, *pictures.items(), settings.crop)
+        if key not in self._remarks:
+            self._remarks[key] = remarks(
+                self.config.checkpoint, texts, sample.references, settings.crop
+            )
+        if self.config.strict and self._remarks[key]:
+            raise STDRCError(" ".join(self._remarks[key]))
+        return self._remarks[key]
+
     def generate(self, samples: Sequence[Sample], settings: Settings) -> Sequence[Frames | Path]:
         variant, placement = self.trained.pick(settings, allow_mismatch=True)
         pipe = self._pipeline(variant)
@@ -196,10 +216,14 @@ class STDRCGenerator(Generator):
         for i, sample in enumerate(samples):
             alone = i if device == "cpu" else 0
             groups.setdefault((alone, len(sample.references)), []).append(i)
+        whole = variant.path is not None and variant.path.is_dir()  # and so another base
+        untaught = [[] if whole else self._untaught(s, settings) for s in samples]
         videos: dict[int, Any] = {}
         for members in groups.values():
             made = self._batch(pipe, [samples[i] for i in members], settings, placement, device)
-            videos.update(zip(members, made))
+            for i, video, unread in zip(members, made.frames, made.remarks):
+                said = [*unread, *untaught[i]]
+                videos[i] = Remarked(video, "; ".join(said)) if said else video
         return [videos[i] for i in range(len(samples))]
 
     def _batch(
@@ -219,7 +243,7 @@ class STDRCGenerator(Generator):
         for name in ("crop", "negative_prompt"):  # they are in what is encoded
             arguments.pop(name, None)
         with _quiet_pipeline():
-            made = pipe(
+            return pipe(
                 prompt_embeds=_to(EncodedText.cat(texts), device),
                 negative_prompt_embeds=_to(negative, device),
                 reference_latents=references,
@@ -227,10 +251,6 @@ class STDRCGenerator(Generator):
                 output_type="np",
                 **arguments,
             )
-        return [
-            Remarked(video, "; ".join(remarks)) if remarks else video
-            for video, remarks in zip(made.frames, made.remarks)
-        ]
 
 
 @contextmanager

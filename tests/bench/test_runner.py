@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench.errors import BenchError
+from bench.generators import Remarked
 from bench.local_engine import LocalEngine
 from bench.runner import Runner, merge_shards
 from bench.store import Store
@@ -193,6 +194,28 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
     with Store(tmp_path / "run") as store:
         assert store.counts()["done"] == 3
     assert runner(config).run().generated == 13
+
+
+def test_a_kill_between_a_file_and_its_row_loses_no_remark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Remarking(DrawnGenerator):
+        def generate(self, samples: Any, settings: Any) -> Any:
+            made = super().generate(samples, settings)
+            return [Remarked(v, f"of {s.prompt}") for v, s in zip(made, samples)]
+
+    def killed(self: Store, *_: Any) -> None:
+        raise KeyboardInterrupt
+
+    calm, rough = make_config(tmp_path / "calm"), make_config(tmp_path / "rough")
+    runner(calm, generator=Remarking()).run()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            runner(rough, generator=Remarking()).run()
+    again = runner(rough, generator=Remarking()).run()
+    assert (again.adopted, again.generated) == (1, 15)
+    assert table_of(rough.folder) == table_of(calm.folder)
 
 
 def test_a_lost_file_is_made_again(tmp_path: Path) -> None:

@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from bench import config as cfg
+from bench.cli import main
 from bench.errors import BenchError
 from bench.generators import Settings
 from bench.generators.stdrc import STDRCConfig, STDRCGenerator
 from bench.runner import Runner
 from media.errors import NoFaceError
 from miniature.build import MiniatureConfig, build_components
+from miniature.world import World
 from stdrc import ReferencePlacement, STDRCError, STDRCPipeline
 
 from .fakes import PixelJudge, evalset, make_config, no_report, table_of
@@ -344,6 +348,49 @@ def test_a_prompt_that_is_cut_is_said_on_its_row(tmp_path: Path, weights: Path) 
         make(weights, strict=True).generate(evaluated[:1], cell)
 
 
+def test_what_the_miniature_was_not_taught_is_said_on_its_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `stdrc generate` says it: a word, and a picture that is not of the drawn world."""
+    clip = World(split="test", size=1)[0]
+    prompts = [clip.caption.replace(",", ""), "a person plays guitar"]
+    small = {"steps": 2, "height": 32, "width": 32, "num_frames": 9, "reference": 0, "text": 1}
+    changes = {"generator": {"kind": "stdrc", "device": "cpu"}, "sweep": {"base": small}}
+    config = make_config(tmp_path, prompts=prompts, **changes)
+    Image.fromarray(clip.reference).save(tmp_path / "data" / "person0.png")
+    runner(config).run()
+
+    def said(run: Path, status: str) -> dict[str, str | None]:
+        return dict(sqlite3.connect(run / "store.sqlite").execute(
+            "SELECT sample, reason FROM videos WHERE status = ?", (status,)
+        ))  # fmt: skip
+
+    rows = said(config.folder, "done")
+    words, picture = "was not taught 'plays' and 'guitar'", "'person1.png' does not look like"
+    assert rows["p0-0"] is None
+    assert words in str(rows["p0-1"])
+    assert picture not in str(rows["p0-1"])
+    assert picture in str(rows["p1-0"])
+    assert words in str(rows["p1-1"])
+    assert picture in str(rows["p1-1"])
+    file = tmp_path / "strict.yaml"
+    file.write_text(yaml.safe_dump({**cfg.config_json(config), "run": str(tmp_path / "strict"),
+                                    "metrics": {"names": ["temporal.flicker"]}}))  # fmt: skip
+    with pytest.raises(SystemExit):
+        main(["bench", str(file), "--strict"])
+    assert list(said(tmp_path / "strict", "done")) == ["p0-0"]
+    failed = said(tmp_path / "strict", "failed")
+    assert words in str(failed["p0-1"])
+    assert picture in str(failed["p1-0"])
+    custom = {**cfg.config_json(config), "generator": {"kind": "custom", "factory": "a:B"}}
+    file.write_text(yaml.safe_dump(custom))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", str(file), "--strict"])
+    assert ended.value.code == 2
+    assert "--strict: generators of kind 'custom' don't say" in capsys.readouterr().err
+
+
 def test_references_are_encoded_anew_for_another_crop_or_size(
     tmp_path: Path, weights: Path
 ) -> None:
@@ -365,7 +412,7 @@ def test_references_are_encoded_anew_for_another_crop_or_size(
         generator.generate(samples, cells["face"])
     asked = Settings(checkpoint="whole", placement="tass", steps=2, crop="face")
     assert "crop" in generator.resolve(asked).weights  # what finds the face is part of the key
-    with pytest.raises(BenchError, match="nothing here finds heads"):
+    with pytest.raises(BenchError, match="crop: head needs a box of the head"):
         generator.resolve(asked.replace(crop="head"))
     with pytest.raises(BenchError, match=r"args\.face_detector .* use the axis crop"):
         generator.resolve(asked.replace(args={"face_detector": "mtcnn"}))

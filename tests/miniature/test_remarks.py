@@ -60,3 +60,7 @@ def test_generate_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     words, picture = said[1]
     assert "'plays' and 'guitar'" in words
     assert "'people.png' does not look like a portrait of the drawn world" in picture
+    with pytest.raises(SystemExit) as ended:
+        main([*common, "--strict", "-p", "a person plays guitar", "-r", str(tmp_path / name)])
+    assert ended.value.code == 2
+    assert words.removeprefix("stdrc: ")[:60] in capsys.readouterr().err
