@@ -64,7 +64,7 @@ def remarks(
 
     pictures = {path.name: open_image(path) for path in references}
     if crop not in (None, "none"):
-        from bench.generators.crops import detector
+        from bench.crops import detector
 
         boxes = detector(crop).boxes
         pictures = {name: crop_to_face(image, boxes) for name, image in pictures.items()}

@@ -250,6 +250,6 @@ def _strength(given: str) -> dict[str, Any]:
 
 def _boxes(crop: str) -> Any:
     """What finds the part of a picture that a reference is cut to."""
-    from bench.generators.crops import detector
+    from bench.crops import detector
 
     return detector(crop).boxes

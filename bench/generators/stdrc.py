@@ -19,6 +19,7 @@ from pydantic import Field
 
 from bench.axes import GUIDANCE, Settings
 from bench.checkpoints import remarks
+from bench.crops import detector
 from bench.errors import BenchError
 from bench.evalsets import Sample
 from bench.generators.base import (
@@ -29,7 +30,6 @@ from bench.generators.base import (
     pick_device,
     refuse_overruled,
 )
-from bench.generators.crops import detector
 from bench.generators.variants import CheckpointConfig, Variant, Variants, plain
 from media.files import file_sha256
 from stdrc import guidance as _guidance
