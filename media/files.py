@@ -16,17 +16,6 @@ from natsort import natsorted
 
 from media.errors import UnreadableFileError, UserError
 
-__all__ = [
-    "file_sha256",
-    "inside",
-    "natural_order",
-    "special_file",
-    "tree_sha256",
-    "whole_file",
-    "whole_folder",
-    "write_atomic",
-]
-
 _DIGESTS: dict[str, str] = {}
 
 

@@ -22,17 +22,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from media.errors import UnreadableImageError
 from media.files import special_file
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "WHITE",
-    "Picture",
-    "Pixels",
-    "animation_frames",
-    "flatten_alpha",
-    "image_size",
-    "read_image",
-]
-
 Pixels: TypeAlias = NDArray[np.uint8]
 Picture: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 

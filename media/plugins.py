@@ -28,8 +28,6 @@ from typing import Any
 
 from media.errors import UnknownNameError, UserError
 
-__all__ = ["GROUP", "KINDS", "declared", "load"]
-
 GROUP = "stdrc.plugins"
 KINDS = (
     "CHECKPOINTS",

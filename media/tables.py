@@ -16,8 +16,6 @@ from typing import Any, Literal, NamedTuple
 
 from media.errors import UnreadableTableError
 
-__all__ = ["Row", "read_json", "read_table", "read_text"]
-
 
 class Row(NamedTuple):
     """A row of a table: either its values or what is wrong with it."""

@@ -35,19 +35,6 @@ from media.images import (
     read_image,
 )
 
-__all__ = [
-    "CHUNK_BYTES",
-    "DECODER",
-    "MAX_PIXELS",
-    "Clip",
-    "VideoInfo",
-    "VideoReader",
-    "display_matrix",
-    "read_clip",
-    "sample_linspace",
-    "video_sha256",
-]
-
 Frames: TypeAlias = NDArray[np.uint8]
 
 MAX_PIXELS = 8192 * 4608

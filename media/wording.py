@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["did_you_mean", "duration"]
-
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
     """A question with the nearest known names, to follow a sentence; empty where none is near.

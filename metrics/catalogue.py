@@ -31,17 +31,6 @@ from metrics.facts import FAMILIES, MetricInfo
 from metrics.features.clips import ENCODERS
 from metrics.weights import WEIGHTS, find, missing
 
-__all__ = [
-    "DoctorRow",
-    "availability",
-    "choose",
-    "doctor",
-    "load_plugins",
-    "metric_info",
-    "metric_names",
-    "metrics_by_name",
-]
-
 
 @lru_cache(maxsize=1)
 def _load_declared() -> None:

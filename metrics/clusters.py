@@ -15,8 +15,6 @@ from torch import Tensor
 
 from metrics.errors import MetricsError
 
-__all__ = ["Clusters", "Interval", "labels"]
-
 
 class Interval(NamedTuple):
     """A value with its interval, None where there are too few videos for one."""

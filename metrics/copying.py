@@ -18,8 +18,6 @@ from metrics.features.face_backends import recognisers
 from metrics.identity import FaceMetric, best_faces
 from metrics.metric import Result, Video, remarks
 
-__all__ = ["CopyPaste", "angular_distance", "copy_paste"]
-
 
 def _unit(vectors: Tensor, name: str) -> Tensor:
     vectors = torch.as_tensor(vectors).detach().to(torch.float64)

@@ -28,19 +28,6 @@ from metrics.kernel import kernel_distance, kernel_distance_interval
 from metrics.moments import merge_moments, merge_packed, moments, pack, unpack
 from metrics.sets import FeatureEncoder, KeptFeatures, SetDistance, SetMetric
 
-__all__ = [
-    "FID",
-    "FVD",
-    "KID",
-    "KVD",
-    "FeatureEncoder",
-    "FrechetDistance",
-    "KernelDistance",
-    "SetDistance",
-    "SetMetric",
-    "StreamingFrechetDistance",
-]
-
 
 class FrechetDistance(KeptFeatures):
     """:func:`metrics.frechet_distance` of a generated to a reference set: FID, FVD.

@@ -14,8 +14,6 @@ from typing import Any, TypeVar
 
 from metrics.errors import MetricsError
 
-__all__ = ["FAMILIES", "Backend", "MetricInfo", "expand", "register"]
-
 FAMILIES = (
     "identity", "text", "temporal", "copying", "distribution", "motion", "quality",
 )  # fmt: skip

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from media.video import read_clip as read_clip
 from metrics.errors import MetricsError
-
-__all__ = ["Frames", "as_frames", "as_image", "as_images", "as_videos", "check_frames"]
 
 Frames = NDArray[np.uint8]
 

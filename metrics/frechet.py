@@ -20,13 +20,6 @@ from torch import Tensor
 from metrics.clusters import Clusters, Interval, labels
 from metrics.errors import MetricsError
 
-__all__ = [
-    "covariance_factor",
-    "frechet_distance",
-    "frechet_distance_from_moments",
-    "frechet_interval",
-]
-
 GROUPS = 20
 """Most groups of people of which each is left out once for an interval."""
 

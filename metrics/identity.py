@@ -27,21 +27,6 @@ from metrics.features.models import Picture
 from metrics.frames import dimensions, per_video
 from metrics.metric import Result, Video, VideoMetric, remarks
 
-__all__ = [
-    "FaceMetric",
-    "FaceRate",
-    "IdentityDiffers",
-    "IdentityFacesOnly",
-    "IdentityLargest",
-    "IdentityScores",
-    "IdentitySimilarity",
-    "Reference",
-    "best_faces",
-    "identity_scores",
-    "match_faces",
-    "reference_face",
-]
-
 OURS = "this package"
 
 

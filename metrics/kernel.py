@@ -15,8 +15,6 @@ from metrics.clusters import Clusters, Interval, labels
 from metrics.errors import MetricsError
 from metrics.frechet import check_features, finite
 
-__all__ = ["Interval", "kernel_distance", "kernel_distance_interval"]
-
 
 def _kernel(x: Tensor, y: Tensor, degree: int, gamma: float | None, coefficient: float) -> Tensor:
     scale = 1.0 / x.shape[1] if gamma is None else gamma

@@ -23,20 +23,6 @@ from metrics.features.models import Models, Picture
 from metrics.identity import OURS, FaceMetric, Reference, best_faces
 from metrics.metric import Result, Video, remarks
 
-__all__ = [
-    "BackgroundSimilarity",
-    "CropDistance",
-    "CropSimilarity",
-    "PerceptualDistance",
-    "PoseDifference",
-    "background_mask",
-    "background_similarity",
-    "crop_lpips",
-    "crop_ssim",
-    "head_rotation",
-    "pose_difference",
-]
-
 Image = NDArray[np.uint8]
 
 

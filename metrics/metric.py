@@ -18,12 +18,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from metrics.errors import MetricsError
-from metrics.facts import register
 from metrics.features.base import ClipFeature, Indices
 from metrics.features.models import Models, Picture, sampled
 from metrics.frames import Frames, as_images, as_videos, per_video
-
-__all__ = ["ChunkedMetric", "Result", "StreamedMetric", "Video", "VideoMetric", "register"]
 
 
 @dataclass(frozen=True)

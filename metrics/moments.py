@@ -10,8 +10,6 @@ from torch import Tensor
 from metrics.errors import MetricsError
 from metrics.frechet import check_ddof, check_features
 
-__all__ = ["Moments", "merge_moments", "merge_packed", "moments", "pack", "unpack"]
-
 
 @dataclass(frozen=True)
 class Moments:

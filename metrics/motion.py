@@ -21,17 +21,6 @@ from metrics.frames import Frames, as_videos, check_frames
 from metrics.metric import StreamedMetric
 from metrics.temporal import VBENCH
 
-__all__ = [
-    "DynamicDegree",
-    "FlowBackend",
-    "WarpingError",
-    "dynamic_degree",
-    "motion_magnitudes",
-    "unoccluded",
-    "warp",
-    "warping_error",
-]
-
 
 @runtime_checkable
 class FlowBackend(Protocol):

@@ -24,8 +24,6 @@ from metrics.frames import Frames
 from metrics.metric import Result, StreamedMetric
 from metrics.scores import VideoItem
 
-__all__ = ["Job", "Pass", "words"]
-
 log = logging.getLogger(__name__)
 
 _BATCH_FRAMES = 64

@@ -29,22 +29,6 @@ from metrics.facts import register
 from metrics.features.frames import text_model
 from metrics.metric import Result, Video, VideoMetric
 
-__all__ = [
-    "ConsisIDArc",
-    "ConsisIDClip",
-    "ConsisIDCur",
-    "ConsisIDFid",
-    "OpenS2VArc",
-    "OpenS2VCur",
-    "clip_frames",
-    "clip_score_bgr",
-    "consisid_fid",
-    "consisid_frames",
-    "consisid_similarity",
-    "opens2v_frames",
-    "opens2v_similarity",
-]
-
 Indices = NDArray[np.int64]
 
 

@@ -25,8 +25,6 @@ from metrics.frames import as_videos, dimensions
 from metrics.frechet import HALF, check_features
 from metrics.metric import Video, remarks
 
-__all__ = ["FeatureEncoder", "KeptFeatures", "SetDistance", "SetMetric"]
-
 
 @runtime_checkable
 class FeatureEncoder(Protocol):

@@ -33,8 +33,6 @@ from metrics.passes import Job, Pass, words
 from metrics.scores import Score, SetScore, VideoItem
 from metrics.sets import SetMetric
 
-__all__ = ["MetricSuite", "Score", "SetScore", "VideoItem"]
-
 _NEEDS = {
     "reference": "needs a reference image of the face, and none was given for this video",
     "prompt": "needs the prompt, and none was given for this video",

@@ -25,16 +25,6 @@ from metrics.frames import Frames, check_frames, dimensions
 from metrics.identity import OURS, FaceMetric, best_faces
 from metrics.metric import ChunkedMetric, Result, StreamedMetric, Video
 
-__all__ = [
-    "FeatureConsistency",
-    "IdentityConsistency",
-    "NeighbourConsistency",
-    "TemporalFlicker",
-    "feature_consistency",
-    "neighbour_consistency",
-    "temporal_flicker",
-]
-
 
 def _check_vectors(features: Tensor) -> Tensor:
     features = torch.as_tensor(features).detach()

@@ -28,17 +28,6 @@ from metrics.features.networks.text import (
 )
 from metrics.metric import Result, Video, VideoMetric, remarks
 
-__all__ = [
-    "CLIPScore",
-    "ImageTextModel",
-    "TextAlignment",
-    "TextFeatures",
-    "VideoTextModel",
-    "clip_score",
-    "text_alignment",
-    "video_clip_score",
-]
-
 
 def _check(frame_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
     frame_features = torch.as_tensor(frame_features).detach()

@@ -17,8 +17,6 @@ from pathlib import Path
 from media.files import file_sha256, tree_sha256
 from metrics.errors import MetricsError, MissingWeightsError
 
-__all__ = ["WEIGHTS", "Weights", "declare_weights", "find", "missing", "require", "short_hash"]
-
 
 @dataclass(frozen=True)
 class Weights:

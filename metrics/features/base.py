@@ -21,8 +21,6 @@ from metrics.features.face_backends import FaceBackend, load_face_backend
 from metrics.frames import Frames
 from metrics.weights import require
 
-__all__ = ["ClipFeature", "Feature", "Networks", "feature"]
-
 Indices = NDArray[np.int64]
 
 

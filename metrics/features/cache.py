@@ -17,8 +17,6 @@ from torch import Tensor
 from media.files import whole_file
 from media.video import DECODER
 
-__all__ = ["FeatureCache", "MemoryCache", "size_of"]
-
 
 class FeatureCache:
     """Features on disk, by the video's hash, its decoder, and the feature's name and version.

@@ -21,8 +21,6 @@ from metrics.errors import MetricsError, UnknownNameError
 from metrics.features.base import Networks, feature
 from metrics.frames import Frames
 
-__all__ = ["ENCODERS", "ClipVector", "VideoEncoder", "Window", "crop_short_side", "video_encoder"]
-
 
 @dataclass(frozen=True)
 class Window:

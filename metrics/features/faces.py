@@ -13,8 +13,6 @@ from metrics.features.base import Networks, feature
 from metrics.features.face_backends.base import FaceBackend, Faces
 from metrics.frames import Frames
 
-__all__ = ["CropsFeature", "EmbeddingsFeature", "FacesFeature"]
-
 
 @feature("faces.{backend}")
 def faces(networks: Networks, backend: str) -> FacesFeature:

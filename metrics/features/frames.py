@@ -13,8 +13,6 @@ from metrics.errors import UnknownNameError
 from metrics.features.base import Networks, feature
 from metrics.frames import Frames
 
-__all__ = ["FrameFeature", "PixelsFeature", "text_model"]
-
 
 class PixelsFeature:
     """The frames themselves, for models that see a whole clip; never written to the cache."""

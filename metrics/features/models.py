@@ -21,8 +21,6 @@ from metrics.features.cache import FeatureCache, MemoryCache
 from metrics.features.face_backends.base import pad_grey
 from metrics.frames import Frames
 
-__all__ = ["Models", "Picture"]
-
 MEMORY_BYTES = 256 << 20
 """Most bytes of features of references and targets that are held at a time."""
 

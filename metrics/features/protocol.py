@@ -23,15 +23,6 @@ from metrics.features.face_backends.base import Faces, align_five_points, pad_gr
 from metrics.frames import Frames
 from metrics.weights import short_hash
 
-__all__ = [
-    "ConsisIDInception",
-    "CurricularEmbedder",
-    "FaceAnalyser",
-    "InsightFaceAnalyser",
-    "ProtocolFace",
-    "ProtocolFaces",
-]
-
 
 class FaceAnalyser(Protocol):
     """Detection and ArcFace recognition on BGR images: InsightFace's ``FaceAnalysis``."""

@@ -16,8 +16,6 @@ import torch
 from miniature import words
 from miniature.judges.networks import HEADS, VideoNet, fit_clips, load_weights, weights_version
 
-__all__ = ["LEAKING", "MiniatureAttributes", "agreement", "leakage", "parse_prompt"]
-
 #: What a reference can leak besides who it shows, and the attributes that make it up.
 LEAKING: dict[str, tuple[str, ...]] = {
     "expression": ("expression",),

@@ -23,8 +23,6 @@ from miniature.judges.networks import (
     weights_version,
 )
 
-__all__ = ["MiniatureFaces"]
-
 
 class MiniatureFaces:
     """A `FaceBackend` for the procedural world, trained on identities that no generator is.

@@ -22,14 +22,6 @@ from miniature.judges.attributes import (
 from miniature.judges.text import MiniatureTextVideo
 from miniature.judges.video import MiniatureVideo
 
-__all__ = [
-    "AttributeLeakage",
-    "MiniatureTextScore",
-    "WorldBackground",
-    "WorldMotion",
-    "load_video",
-]
-
 
 @video_encoder(
     "miniature",

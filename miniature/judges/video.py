@@ -8,8 +8,6 @@ from torch import Tensor
 
 from miniature.judges.networks import VideoNet, fit_clips, load_weights, weights_version
 
-__all__ = ["MiniatureVideo"]
-
 
 class MiniatureVideo:
     """Features of clips of the procedural world.

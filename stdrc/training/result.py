@@ -228,15 +228,3 @@ def _state_in_index(index: Path, about: Mapping[str, Any]) -> None:
         **({"frame_rate": clip["fps"]} if clip["fps"] else {}),
     }
     index.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-__all__ = [
-    "CHECKPOINT_NAME",
-    "LORA_NAME",
-    "add_lora",
-    "describe",
-    "git_commit",
-    "save_full",
-    "save_lora",
-    "weights_fingerprint",
-]

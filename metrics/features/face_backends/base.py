@@ -15,17 +15,6 @@ from torch import Tensor
 from metrics.errors import MetricsError
 from metrics.frames import Frames
 
-__all__ = [
-    "ARCFACE_POINTS",
-    "FaceBackend",
-    "FaceFacts",
-    "Faces",
-    "align_five_points",
-    "pad_grey",
-    "similarity_transform",
-    "unit_length",
-]
-
 ARCFACE_POINTS = np.array(
     [
         [38.2946, 51.6963],

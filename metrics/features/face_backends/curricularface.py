@@ -20,8 +20,6 @@ from metrics.features.face_backends.insightface import InsightFaces
 from metrics.frames import check_frames
 from metrics.weights import require, short_hash
 
-__all__ = ["IR101_UNITS", "CurricularFaces", "ImprovedResNet", "load_ir101"]
-
 IR101_UNITS = (3, 13, 30, 3)
 """Residual units of 64, 128, 256 and 512 channels; each stage's first halves the picture."""
 

@@ -22,8 +22,6 @@ from metrics.features.face_backends.base import FaceFacts, Faces, Frames, unit_l
 from metrics.frames import check_frames
 from metrics.weights import require, short_hash
 
-__all__ = ["DlibFaces"]
-
 # Points of the 68-point scheme: corners of each eye's outline, tip of the nose, mouth corners.
 _EYES = (slice(36, 42), slice(42, 48))
 _NOSE, _MOUTH = 30, (48, 54)

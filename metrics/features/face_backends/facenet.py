@@ -21,8 +21,6 @@ from metrics.features.face_backends.base import FaceFacts, Faces, Frames, unit_l
 from metrics.frames import check_frames
 from metrics.weights import find, require, short_hash
 
-__all__ = ["FacenetFaces"]
-
 
 class FacenetFaces:
     """MTCNN and InceptionResnetV1.

@@ -26,8 +26,6 @@ from metrics.features.face_backends.base import (
 from metrics.frames import check_frames
 from metrics.weights import require, short_hash
 
-__all__ = ["InsightFaces", "onnx_providers", "open_pack"]
-
 
 def onnx_providers(device: str) -> list[str]:
     """onnxruntime's execution providers for a device: CUDA where asked for, then the CPU.

@@ -12,17 +12,6 @@ from torch import Tensor
 
 from metrics.errors import MetricsError
 
-__all__ = [
-    "IMAGENET",
-    "batches",
-    "check_videos",
-    "evenly",
-    "feature_rows",
-    "normalise",
-    "resize_square",
-    "to_tensor",
-]
-
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """mean and standard deviation of ImageNet's pixels in 0..1"""
 

@@ -44,8 +44,6 @@ from metrics.features.networks.loading import (
 from metrics.features.networks.text import TextAlignment, TextFeatures
 from metrics.frames import check_frames
 
-__all__ = ["XCLIP", "OpenCLIP", "TransformersCLIP", "VBenchCLIP"]
-
 
 def _find_open_clip_weights(model: str, pretrained: str) -> dict[str, Any]:
     """What open_clip knows about a tag; nothing of a file or folder.

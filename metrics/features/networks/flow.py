@@ -19,8 +19,6 @@ from torchvision.models.optical_flow import raft_large, raft_small
 
 from metrics.features.networks.loading import file_hash, load_tensors, require_file
 
-__all__ = ["DISFlow", "RAFTFlow"]
-
 
 class DISFlow:
     """Dense inverse search (Kroeger et al. 2016), as OpenCV has it; on the CPU, without weights.

@@ -32,8 +32,6 @@ from metrics.features.networks.loading import (
 )
 from metrics.frames import check_frames
 
-__all__ = ["DINO", "ScriptedInception", "TorchvisionInception"]
-
 
 class DINO:
     """DINO (Caron et al. 2021, arXiv 2104.14294) class tokens, as VBench's subject consistency.

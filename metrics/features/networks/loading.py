@@ -18,18 +18,6 @@ from torch import Tensor, nn
 from media.files import file_sha256
 from metrics.errors import MetricsError
 
-__all__ = [
-    "file_hash",
-    "freeze",
-    "load_pretrained",
-    "load_processor",
-    "load_tensors",
-    "load_torchscript",
-    "model_hash",
-    "read_tensors",
-    "require_file",
-]
-
 
 def require_file(path: str | Path, what: str) -> Path:
     """Return ``path`` if it is a file.

@@ -21,8 +21,6 @@ from metrics.features.networks.arrays import batches, to_tensor
 from metrics.features.networks.loading import file_hash, freeze, read_tensors, require_file
 from metrics.frames import check_frames
 
-__all__ = ["LPIPS"]
-
 _PUBLISHED = {
     "alex": "alexnet-owt-7be5be79.pth",
     "vgg": "vgg16-397923af.pth",

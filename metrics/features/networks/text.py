@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["ImageTextModel", "TextAlignment", "TextFeatures", "VideoTextModel"]
-
 
 @dataclass(frozen=True)
 class TextFeatures:

@@ -37,8 +37,6 @@ from metrics.features.networks.loading import (
     require_file,
 )
 
-__all__ = ["I3D", "VideoMAE", "VideoMAEv2"]
-
 
 class I3D:
     """I3D trained on Kinetics-400, as StyleGAN-V's TorchScript ``i3d_torchscript.pt``: 400-d.

@@ -1,0 +1,6 @@
+from .augmentation import ReferenceAugmentation as ReferenceAugmentation
+from .errors import STDRCError as STDRCError
+from .guidance import Stream as Stream
+from .guidance import ThreeStreamGuidance as ThreeStreamGuidance
+from .pipeline import STDRCPipeline as STDRCPipeline
+from .positions import ReferencePlacement as ReferencePlacement
