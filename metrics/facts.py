@@ -99,7 +99,53 @@ class Backend:
 
 Backends = Iterable[Backend] | Callable[[], Iterable[Backend]]
 _Class = TypeVar("_Class", bound=type)
-_REGISTERED: dict[str, tuple[type, Callable[[], Iterator[MetricInfo]]]] = {}
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """What `register` was told of a metric: its class, facts of :class:`MetricInfo`, arguments."""
+
+    cls: type
+    name: str
+    word: str | None
+    facts: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    backends: Backends
+    quirks: Mapping[str, str]
+
+    def rows(self) -> Iterator[MetricInfo]:
+        """The metric; of a pattern, one per backend."""
+        if self.word is None:
+            backend = self.name.rsplit(".", 1)[-1]
+            yield MetricInfo(
+                **{"name": self.name, "backend": backend, "make": self._make({})} | self.facts
+            )
+            return
+        for each in self.backends() if callable(self.backends) else self.backends:
+            yield self._of(each, self.word)
+
+    def _of(self, backend: Backend, word: str) -> MetricInfo:
+        facts = self.facts
+        quirks = (facts.get("quirks"), self.quirks.get(backend.name), backend.quirks)
+        joined = {
+            "name": self.name.format(**{word: backend.name}),
+            "backend": backend.name,
+            "label": f"{facts['label']} ({backend.name})",
+            "source": facts["source"] or backend.source,
+            "quirks": "; ".join(quirk for quirk in quirks if quirk),
+            "weights": (*backend.weights, *facts.get("weights", ())),
+            "modules": (*backend.modules, *facts.get("modules", ())),
+            "cost": facts.get("cost") or backend.cost,
+            "by_default": backend.by_default,
+            "make": self._make({word: backend.name}),
+        }
+        return MetricInfo(**{**facts, **joined})
+
+    def _make(self, chosen: Mapping[str, str]) -> Callable[..., Any]:
+        return lambda **more: self.cls(**chosen, **self.arguments, **more)
+
+
+_REGISTERED: dict[str, _Statement] = {}
 
 
 def register(
@@ -161,57 +207,24 @@ def register(
             raise MetricsError(
                 f"The metric {name!r} needs {need!r}; choose from {', '.join(NEEDS)}."
             )
+    said = {"label": label, "formula": formula, "source": source, "family": family} | own
 
     def decorate(cls: _Class) -> _Class:
-        other = _REGISTERED.get(name, (cls,))[0]
+        other = _REGISTERED[name].cls if name in _REGISTERED else cls
         if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise MetricsError(
                 f"{cls.__module__}:{cls.__qualname__} can't be called {name!r}; that is "
                 f"{other.__module__}:{other.__qualname__}. Choose another name."
             )
-        common = {"level": getattr(cls, "level", "video")} | own
-        quirks = dict(backend_quirks or {})
-
-        def rows() -> Iterator[MetricInfo]:
-            if not words:
-                plain = {"backend": name.rsplit(".", 1)[-1], "source": source} | common
-                make = _maker(cls, facts)
-                yield MetricInfo(name=name, label=label, formula=formula, family=family,
-                                 make=make, **plain)  # fmt: skip
-                return
-            for backend in backends() if callable(backends) else backends:
-                yield _of_backend(backend)
-
-        def _of_backend(backend: Backend) -> MetricInfo:
-            said = (common.get("quirks", ""), quirks.get(backend.name, ""), backend.quirks)
-            joined = common | {
-                "quirks": "; ".join(q for q in said if q),
-                "weights": (*backend.weights, *common.get("weights", ())),
-                "modules": (*backend.modules, *common.get("modules", ())),
-                "cost": common.get("cost") or backend.cost,
-                "by_default": backend.by_default,
-            }
-            return MetricInfo(
-                name=name.format(**{words[0]: backend.name}),
-                backend=backend.name,
-                label=f"{label} ({backend.name})",
-                formula=formula,
-                source=source or backend.source,
-                family=family,
-                make=_maker(cls, {words[0]: backend.name, **facts}),
-                **joined,
-            )
-
-        _REGISTERED[name] = (cls, rows)
+        stated = {"level": getattr(cls, "level", "video")} | said
+        word = words[0] if words else None
+        quirks = backend_quirks or {}
+        _REGISTERED[name] = _Statement(cls, name, word, stated, facts, backends, quirks)
         if "higher_is_better" not in vars(cls):
             cls.higher_is_better = own.get("higher_is_better", True)  # type: ignore[attr-defined]
         return cls
 
     return decorate
-
-
-def _maker(cls: type, arguments: Mapping[str, Any]) -> Callable[..., Any]:
-    return lambda **more: cls(**arguments, **more)
 
 
 def unregister(name: str) -> None:
@@ -221,7 +234,7 @@ def unregister(name: str) -> None:
 
 def registered(cls: type) -> bool:
     """Whether a class bears a name."""
-    return any(known is cls for known, _ in _REGISTERED.values())
+    return any(statement.cls is cls for statement in _REGISTERED.values())
 
 
 def expand() -> dict[str, MetricInfo]:
@@ -231,8 +244,8 @@ def expand() -> dict[str, MetricInfo]:
         MetricsError: two patterns give one name.
     """
     found: dict[str, MetricInfo] = {}
-    for _, rows in _REGISTERED.values():
-        for info in rows():
+    for statement in _REGISTERED.values():
+        for info in statement.rows():
             if info.name in found:
                 raise MetricsError(f"Two metrics are called {info.name!r}; rename one.")
             found[info.name] = info
