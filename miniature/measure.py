@@ -432,7 +432,7 @@ def difference(report: dict[str, Any], pair: str, name: str) -> str:
 
 
 def card(report: dict[str, Any]) -> str:
-    """The model card, from the measurements alone."""
+    """The model card, from the measurements alone; `card.md` has its words."""
     best = report["variants"][DEFAULT_VARIANT]
     psnr, base = report["autoencoder"], report["base"]
     rows = "\n".join(
@@ -458,99 +458,28 @@ def card(report: dict[str, Any]) -> str:
             ("motion named correctly", best["motion"][0], 0.85),
         )
     )
-    steps = {v["steps"] for v in report["trained"].values()}
-    batch = {v["batch_size"] for v in report["trained"].values()}
-    return f"""# The miniature
-
-ST-DRC small enough for a laptop: diffusers' LTX-2 classes with LTX-2.3's switches, 64 x 64 pixels,
-nine frames at 8 per second, trained on the procedural world (`miniature.world`) and on nothing else. It
-draws cartoons of people who do not exist; it knows no photographs and no other words than the
-world's.
-
-![Held-out people: the reference, what was generated, the truth](images/samples.png)
-
-| part | what it is | file |
-|---|---|---|
-| base | transformer ({base["parameters"] / 1e6:.2f} M parameters), autoencoder, text encoder, connectors; fp16 | `checkpoints/base` |
-| points of the ablation | LoRAs of rank {base["rank"]}, {", ".join(map(str, steps))} steps of {", ".join(map(str, batch))} clips, seed 0 | `checkpoints/variants` |
-| identity encoder | for the identity objectives only; never a judge | `encoders/identity.safetensors` |
-
-`make miniature` makes all of it from nothing. `python -m miniature.measure` repeats every
-number on this page, which it writes. The judges and their own validation are in
-[`miniature/judges`](judges/README.md).
-
-## What it reaches
-`{DEFAULT_VARIANT}` on {report["identities"]} people of the test split, one prompt each (a quarter of the scenes are
-pairs of attributes that training never showed), {report["steps"]} steps, w_text {report["text"]:g}, w_ref {report["reference"]:g}, guidance
-without its parallel part (`parallel` {report["parallel"]:g}, arXiv 2410.02416). The weights were chosen on {report["grid_identities"]} people of
-the validation split from the grid below, steps and `parallel` on 64 of them
-(`benchmarks/projected_guidance.py`).
-
-| | measured | aim | |
-|---|---|---|---|
-{aims}
-
-Normalised identity is (generated - stranger) / (truth - stranger): the cosine between the
-reference's face and the video's, where the true clip has {report["own"]:.3f} and another person's true clip
-{report["stranger"]:.3f}. A frame without a face counts as 0; a face was found in {100 * best["faces"][0]:.1f} % of frames. Background
-counts where colour and pattern are both right.
-
-## The ablation
-Brackets are 95 % bootstrap-t intervals over people.
-
-| variant | normalised identity | text alignment | copy-paste | background | motion |
-|---|---|---|---|---|---|
-{rows}
-
-Copy-paste is -1 at the true clip's face and +1 at the reference's: lower copies less. The same people
-in pairs, first minus second; the intervals are not corrected for how many pairs there are:
-
-| pair | normalised identity | copy-paste |
-|---|---|---|
-{pairs}
-
-The paper's direction is that tass with augmentation copies less at equal identity: `tass-on` should lie
-below `overlap-off` in copy-paste without losing identity. {report["verdict"]}
-{placements(report)}
-
-`tass-on-identity` goes on with the base's identity objectives where `tass-on` drops them: a face weight
-of 3, the identity loss up to noise level 0.9 and after the model's own steps, the alignment of inner
-features.
-
-## Guidance
-![Identity over the reference's weight, text alignment over the text's](images/curves.png)
-
-| w_text | w_ref | normalised identity | text alignment | background | motion |
-|---|---|---|---|---|---|
-{grid}
-
-## How it was made
-- **Autoencoder.** 8 x 8 pixels and 4 frames a latent of 48 channels: principal components in closed
-  form (`miniature/autoencoder.py`), then the decoder alone was trained. On 64 clips outside its
-  training: {psnr["psnr"]:.1f} dB, {psnr["psnr_face"]:.1f} dB inside the face box ({psnr["closed_form_psnr"]:.1f} and {psnr["closed_form_psnr_face"]:.1f} before the training).
-- **Text side.** Encoder and connectors learned to read the six attributes out of captions, and are
-  frozen from then on.
-- **Base.** Full training in four parts: {base["steps"][0]} steps of {base["batch_sizes"][0]} clips in four blocks; {base["steps"][1]} of {base["batch_sizes"][1]} in {base["blocks"]}, with
-  features held to the true face's embedding (`identity.alignment`); {base["steps"][2]} of {base["batch_sizes"][2]} with the identity
-  loss up to noise level 0.9; {base["steps"][3]} of {base["batch_sizes"][3]} with that loss also where the model has come by its own
-  steps (`identity.rollout`). What ships is {100 * base["last_share"]:.0f} % of the last and {100 - 100 * base["last_share"]:.0f} % of the second, averaged after the
-  points were trained: the identity losses cost motion, and on the line between the two more of it comes
-  back than of identity goes. LTX-2.3 has seen so much that a LoRA teaches it to read a reference; so
-  few layers have not, so this base reads references already, at each of the five placements in turn
-  and plain or augmented at even odds. The points are therefore specialisations of one model that
-  favours none of them, and that has had identity objectives: differences between them are smaller
-  than between models trained apart from the beginning.
-- **Points.** The same base, data, steps and seed; only placement and augmentation differ.
-
-## Limits
-- One face, one size of clip, the captions of one generator.
-- Trained on two CPU cores for three and three quarter hours, and not to the end of what it could learn:
-  `benchmarks/README.md` has identity over the training's steps.
-- The stages of `make miniature` were run one at a time, the base's second training from its first in
-  fp16, the third cut off at a third of a longer cosine; the whole command has not been run in one go at
-  these sizes.
-- The text judge, the background and the motion share a trunk and are not independent evidence.
-"""  # noqa: E501
+    trainings = report["trained"].values()
+    return (
+        (HERE / "card.md")
+        .read_text()
+        .format(
+            report=report,
+            variant=DEFAULT_VARIANT,
+            base=base,
+            psnr=psnr,
+            millions=base["parameters"] / 1e6,
+            steps=", ".join(sorted({str(v["steps"]) for v in trainings})),
+            batch=", ".join(sorted({str(v["batch_size"]) for v in trainings})),
+            faces_found=100 * best["faces"][0],
+            last_share=100 * base["last_share"],
+            other_share=100 - 100 * base["last_share"],
+            placements=placements(report),
+            aims=aims,
+            rows=rows,
+            pairs=pairs,
+            grid=grid,
+        )
+    )
 
 
 if __name__ == "__main__":

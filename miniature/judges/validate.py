@@ -241,10 +241,8 @@ def _only(box: np.ndarray, _: np.ndarray) -> np.ndarray:
 
 # -- the card --------------------------------------------------------------------------------------
 def card(report: dict[str, Any]) -> str:
-    """The model card, from the numbers of `measure`."""
-    faces, text = report["faces"], report["text"]
-    attributes, faults = report["attributes"], report["faults"]
-    detector, familiar = faces["detector"], report["familiar"]
+    """The model card, from the numbers of `measure`; `card.md` has its words."""
+    faces, attributes, faults = report["faces"], report["attributes"], report["faults"]
 
     def row(name: str, numbers: dict[str, float]) -> str:
         return (
@@ -262,79 +260,25 @@ def card(report: dict[str, Any]) -> str:
         for name, curve in faults["curves"].items()
     )
     levels = "\n".join(f"- {name}: {', '.join(map(str, v))}" for name, v in FAULTS.items())
-    return f"""# The miniature's judges
-
-Small networks that score videos of the procedural world (`miniature.world`): real metric models don't
-know drawn faces. They are trained on rendered clips with known truth and frozen. They have never
-seen a generated video, and say nothing about photographs.
-
-| judge | what it does | file |
-|---|---|---|
-| detector | box, five landmarks and presence of the one face of a frame | `weights/detector.safetensors` |
-| embedder | identity of an aligned 48 x 48 crop, trained with ArcFace (margin 0.35) and trait heads | `weights/embedder.safetensors` |
-| text | captions and clips in one space, trained by contrast | `weights/text.safetensors` |
-| familiar | where drawn pictures lie among the detector's features | `weights/familiar.safetensors` |
-| video | attributes of a clip; its hidden layer is the feature of the Frechet distance | `weights/video.safetensors` |
-
-The text judge looks through the video net's trunk, so the two err alike: that a caption is found and
-that its attributes are named are not independent evidence. The identity loss of the generator uses none of these but
-`miniature/encoders/identity.safetensors`: another architecture (group norm, no alignment,
-40 x 40 crops around the box), other identities, another seed.
-
-`python -m miniature.judges.train` makes all weights from nothing and this file from its
-measurements; `python -m miniature.judges.validate` measures again. The numbers below are of
-{report["identities"]} identities that no judge was trained on; the full record is `validation.json`.
-
-## Detector
-{detector["faces"]} frames with a face: found {detector["found"]:.4f}, mean IoU {detector["mean_iou"]:.3f}, IoU above
-0.5 in {detector["iou_above_0.5"]:.4f}, mean landmark error {detector["landmark_error_px"]:.2f} pixels (of 64). Of 500 pictures without a
-face (empty scenes, noise, scrambled faces, flat colours) {detector["false_alarms_of_500_faceless"]} raised a false alarm.
-
-## Identity
-All pairs of frames from different scenes: other background, light, expression, pose, often a hat.
-
-| | ROC AUC | TAR at FAR 1e-3 | mean cosine, same | mean cosine, strangers |
-|---|---|---|---|---|
-{row("embedder, detected and aligned", faces["embedder"])}
-{row("embedder, frames blurred by 0.8 px", faces["embedder_blurred_0.8px"])}
-{row("the generator's identity encoder", report["encoder"])}
-
-## Text and video
-One of 32 with distinct scenes, {text["groups_of_32"]} groups: clip found by its caption {text["text_to_video"]:.3f}, caption found by its
-clip {text["video_to_text"]:.3f}. Mean cosine with the own caption {text["mean_cosine_own"]:.3f}, with another's {text["mean_cosine_other"]:.3f}.
-
-## Attributes
-{attributes["clips"]} clips; "background" counts where colour and pattern are both right.
-
-| attribute | accuracy |
-|---|---|
-{accuracy}
-
-## Frechet distance under planted faults
-{faults["clips"]} faulty clips against 512 intact ones of other people. Level 0 is intact: what two samples of
-this size differ by.
-
-| fault | 0 | 1 | 2 | 3 | 4 | 5 | rises throughout |
-|---|---|---|---|---|---|---|---|
-{curves}
-
-Strengths:
-{levels}
-
-## Pictures of another world
-`stdrc generate` says so where a reference is not of the drawn world: beyond a distance of {LIMIT:.0f} of the
-detector's features from those of drawn pictures (Mahalanobis, squared). Of {familiar["portraits"]} portraits, worn by JPEG
-and resizing, {familiar["portraits_refused"]} lie beyond it (median {familiar["median_distance_drawn"]:.0f}); of {familiar["photographs"]} crops of a photograph {familiar["photographs_refused"]} do (median {familiar["median_distance_photograph"]:.0f}).
-
-## Limits
-- One face per frame, of the size and pose that the world draws; frames are looked at 64 x 64 and
-  clips as nine frames.
-- Expressions are a few pixels of mouth and brow, and the video net names them worst of all; no metric
-  is built on them.
-- The video net was also taught to estimate blur, noise, disorder, freezing and changes of person.
-  That its Frechet distance notices them is by design, not a discovery.
-- Distances depend on the number of clips; compare only at equal numbers.
-"""  # noqa: E501
+    return (
+        (HERE / "card.md")
+        .read_text()
+        .format(
+            report=report,
+            detector=faces["detector"],
+            familiar=report["familiar"],
+            text=report["text"],
+            attributes=attributes,
+            faults=faults,
+            limit=LIMIT,
+            sharp=row("embedder, detected and aligned", faces["embedder"]),
+            blurred=row("embedder, frames blurred by 0.8 px", faces["embedder_blurred_0.8px"]),
+            encoder=row("the generator's identity encoder", report["encoder"]),
+            accuracy=accuracy,
+            curves=curves,
+            levels=levels,
+        )
+    )
 
 
 def main(cache: Path) -> dict[str, Any]:
