@@ -15,7 +15,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -314,27 +316,9 @@ def train_decoder(
     decoder = vae.decoder.train()
     average = AveragedModel(decoder, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=training.lr, betas=(0.9, 0.95))
-    warmup = max(1, training.steps // 30)
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        done = (step - warmup) / max(1, training.steps - warmup)
-        return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * done))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, training.steps))
     parts = {"decoder": decoder, "average": average, "optimizer": optimizer, "schedule": schedule}
-    start = 0
-    if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        if state["training"] != asdict(training):
-            raise ValueError(
-                f"{checkpoint} belongs to another training; delete it to start afresh."
-            )
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        start = state["step"]
-        report(f"resumed at step {start}")
+    start = _resume(checkpoint, training, parts, report)
     began, running = time.monotonic(), 0.0
     for step, (pixels, box) in enumerate(_batches(frames, boxes, training, start), start):
         generator = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
@@ -369,6 +353,33 @@ def train_decoder(
                 torch.save({**state, "step": done, "training": asdict(training)}, part)
     decoder.load_state_dict(average.module.state_dict())
     vae.eval()
+
+
+def _rate(steps: int, step: int) -> float:
+    """Share of the learning rate: a linear warm-up, then half a cosine down to 2 %."""
+    warmup = max(1, steps // 30)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def _resume(
+    checkpoint: Path | None,
+    training: DecoderTraining,
+    parts: dict[str, Any],
+    report: Callable[[str], None],
+) -> int:
+    """Read a checkpoint where there is one; the step to go on with."""
+    if checkpoint is None or not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, weights_only=True)
+    if state["training"] != asdict(training):
+        raise ValueError(f"{checkpoint} belongs to another training; delete it to start afresh.")
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    report(f"resumed at step {state['step']}")
+    return int(state["step"])
 
 
 @torch.no_grad()
