@@ -23,6 +23,7 @@ COMMANDS = (
     "generate",
     "bench",
     "score",
+    "compare",
     "leaderboard",
     "submission",
     "train",

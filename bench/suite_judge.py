@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import config as cfg
 from bench.errors import BenchError
+from bench.generators import pick_device
 from leaderboards.runfolder import MetricRow
 from metrics.scores import Score, SetScore, VideoItem
 
@@ -38,6 +39,7 @@ class SuiteJudge:
         from metrics.suite import MetricSuite
 
         load_plugins(config.plugins)
+        config = config.model_copy(update={"device": pick_device(config.device)})
         names = list(metric_names()) if config.names == "all" else choose(config.names)
         asked = MetricSuite(names, config.device, config.num_frames, cache)
         self.absent: dict[str, str] = dict(asked.absent)

@@ -57,12 +57,13 @@ _KNOWN: tuple[tuple[str, str, bool], ...] = (
     ("world.background", "text", False),
 )
 
-_BACKENDS = ("insightface", "curricularface", "facenet", "dlib", "miniature")
+#: Of faces, the one that counts first.
+BACKENDS = ("insightface", "curricularface", "facenet", "dlib", "miniature")
 
 #: Which column of a family counts where there are several: the first of these that is there.
 PRIMARY: Mapping[str, tuple[str, ...]] = {
     "identity": (
-        *(f"identity.{backend}" for backend in _BACKENDS),
+        *(f"identity.{backend}" for backend in BACKENDS),
         "*face?arc*",
         "*face?cur*",
         "*facesim?arc*",
@@ -82,11 +83,11 @@ PRIMARY: Mapping[str, tuple[str, ...]] = {
     "distribution": ("fvd.i3d", "fvd.videomae", "fvd*", "*fvd*", "*fid*", "*"),
     # By who or what is seen. Flicker and warping errors reward a video that stands still.
     "temporal": (
-        *(f"identity.{backend}.consistency" for backend in _BACKENDS),
+        *(f"identity.{backend}.consistency" for backend in BACKENDS),
         "*subject?consistency*",
         "*consistency*",
     ),
-    "copying": (*(f"copy_paste.{backend}" for backend in _BACKENDS), "*"),
+    "copying": (*(f"copy_paste.{backend}" for backend in BACKENDS), "*"),
     "motion": ("world.motion", "*"),
     "quality": ("*aesthetic*", "*imaging?quality*", "*"),
 }

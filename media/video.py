@@ -37,6 +37,9 @@ from media.images import (
 
 Frames: TypeAlias = NDArray[np.uint8]
 
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".gif")
+"""Endings of the files that are taken for videos in a folder; by its name, any file is read."""
+
 MAX_PIXELS = 8192 * 4608
 """Largest frame of a video that is read: 8K with room to spare; more is a decompression bomb."""
 
@@ -116,6 +119,40 @@ def video_sha256(path: str | Path) -> str:
     """
     path = Path(path)
     return tree_sha256(path, _folder_images(path)) if path.is_dir() else file_sha256(path)
+
+
+def is_frame_folder(path: Path) -> bool:
+    """Whether a path is a folder with two images or more, which is read as a video."""
+    if not path.is_dir():
+        return False
+    return sum(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir()) > 1
+
+
+def find_videos(path: Path) -> list[Path]:
+    """Videos in and below a folder, in natural order; of a file, the file itself.
+
+    Folders of frames count where there is not one video file; then the path itself may be one.
+
+    Raises:
+        UserError: there is no such path, or nothing that is a video.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"There is no video or folder {path}; check the path.")
+    inner = [
+        p
+        for p in path.rglob("*")
+        if not any(part.startswith(".") for part in p.relative_to(path).parts)
+    ]
+    found = [p for p in inner if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
+    found = found or [p for p in (path, *inner) if is_frame_folder(p)]
+    if not found:
+        endings = ", ".join(VIDEO_SUFFIXES)
+        raise UserError(
+            f"{path} holds no videos ({endings}, or folders of frames); check the path."
+        )
+    return natural_order(found)
 
 
 def _folder_images(folder: Path) -> list[Path]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from metrics.scores import Score, SetScore, VideoItem
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".gif")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+_SHOWN = 20  # videos and reasons that are listed
 
 
 def command(
@@ -21,9 +21,13 @@ def command(
         typer.Option(
             help="What the videos were made from: an eval.json, a CSV or JSONL table (columns "
             "prompt, reference and, where there are, id, identity, target, video), or a folder of "
-            "idNNN/ folders. A sample's video is VIDEOS/<its id>.mp4, or as its row says."
+            "idNNN/ folders. A sample's video bears its id, or as its row or --match says."
         ),
     ] = None,
+    match: Annotated[
+        str,
+        typer.Option(help="With --samples: a pattern of {sample}, {identity} and {index}."),
+    ] = "{sample}",
     reference: Annotated[
         list[Path] | None,
         typer.Option(
@@ -46,7 +50,7 @@ def command(
             "-m",
             help="Names, patterns such as 'temporal.*', or families such as 'identity', with "
             "commas between them, or 'all'; default: those that can run here and fit what is "
-            "given. 'stdrc doctor' lists them.",
+            "given, each by one backend. 'stdrc doctor' lists them.",
         ),
     ] = None,
     plugin: Annotated[
@@ -56,8 +60,14 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="Folder for scores.csv, scores.json and scores.parquet.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What tables call these videos; their folder's name if none.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace scores that are in --out.")
+    ] = False,
     num_frames: Annotated[int, typer.Option(min=1, help="Frames sampled of each video.")] = 16,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cuda, cuda:1, cpu, ...")] = "auto",
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps features between runs.")
     ] = None,
@@ -75,77 +85,67 @@ def command(
     stdrc score videos/ --samples eval.json --out scores
     stdrc score clips/ --reference face.jpg -m identity.dlib,temporal.flicker
     """
+    import json as as_json
+
     from bench.errors import BenchError
+    from media.video import find_videos
 
     if samples is not None and (reference or prompt is not None):
         raise BenchError("--samples brings its own references and prompts; leave the others out.")
-    items = _from_samples(videos, samples) if samples else _from_files(videos, reference, prompt)
-    truths = _video_files(real) if real is not None else []
+    if out is not None and (out / "scores.csv").exists() and not force:
+        raise BenchError(f"{out} holds scores already; name another --out, or add --force.")
+    if samples is not None:
+        items = _from_samples(videos, samples, match)
+    else:
+        items = _from_files(videos, reference, prompt)
+    truths = find_videos(real) if real is not None else []
 
-    from metrics.catalogue import load_plugins
+    from bench.default_metrics import asked_metrics, default_metrics
+    from bench.generators import pick_device
+    from metrics.catalogue import load_plugins, metric_names
     from metrics.suite import MetricSuite
 
     load_plugins(plugin or ())
+    asked, skipped = (
+        default_metrics(items, bool(truths)) if metrics is None else (asked_metrics(metrics), [])
+    )
     suite = MetricSuite(
-        _names(metrics, items, bool(truths)),
-        device=device,
+        list(metric_names()) if asked == "all" else asked,
+        device=pick_device(device),
         num_frames=num_frames,
         cache=cache,
         real=truths,
     )
     rows = _run(suite, items, quiet)
-    _report(rows, items, suite.absent, out, json)
-    _end(rows, strict)
-
-
-def _report(
-    rows: list[Score | SetScore],
-    items: list[VideoItem],
-    absent: dict[str, str],
-    out: Path | None,
-    as_json: bool,
-) -> None:
-    """Write and print the scores."""
+    entry = name or (videos if videos.is_dir() else videos.parent).resolve().name
     if out is not None:
-        _write(rows, items, out)
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(_records(rows, items), indent=2))
+        _write(rows, items, out, entry)
+    if json:
+        typer.echo(as_json.dumps(_records(rows, items), indent=2))
     else:
-        _show(rows, items, absent, out)
+        _show(rows, items, suite.absent, skipped, out)
+    _end(rows, strict)
 
 
 def _end(rows: list[Score | SetScore], strict: bool) -> None:
     """Exit with 1 if something failed, the counts being the last thing that is said."""
     failed = sum(row.status == "failed" for row in rows)
     absent = sum(row.status == "absent" for row in rows)
-    if failed or (strict and absent):
+    nothing = not any(row.status == "ok" for row in rows)
+    if failed or nothing or (strict and absent):
         said = f"{failed} of {len(rows)} scores failed"
-        typer.echo(said + (f", {absent} are absent" if absent else ""), err=True)
+        said += f", {absent} are absent" if absent else ""
+        typer.echo(said + ("; nothing could be scored" if nothing else ""), err=True)
         raise typer.Exit(1)
 
 
 # --- what to score ---------------------------------------------------------------------------
 
 
-def _video_files(folder: Path) -> list[Path]:
-    """Videos below a folder in natural order, or the file itself."""
-    from bench.errors import BenchError
-    from media.files import natural_order
-
-    if folder.is_file():
-        return [folder]
-    if not folder.is_dir():
-        raise BenchError(f"There is no video or folder {folder}; check the path.")
-    found = [p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
-    if not found:
-        raise BenchError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)}); check the path.")
-    return natural_order(found)
-
-
 def _from_files(videos: Path, references: list[Path] | None, prompt: str | None) -> list[VideoItem]:
     from bench.errors import BenchError
+    from media.images import IMAGE_SUFFIXES
+    from media.video import find_videos
     from metrics.scores import VideoItem
 
     base = videos if videos.is_dir() else videos.parent
@@ -157,130 +157,36 @@ def _from_files(videos: Path, references: list[Path] | None, prompt: str | None)
     if folders and len(references or []) > 1:
         raise BenchError("Give one folder of references, or image files, not both.")
     items = []
-    for video in _video_files(videos):
-        key = video.relative_to(base).as_posix()
+    for video in find_videos(videos):
+        key = video.relative_to(base).as_posix() if video != base else video.resolve().name
         found = files
         if folders:
-            candidates = [folders[0] / f"{video.stem}{suffix}" for suffix in IMAGE_SUFFIXES]
+            candidates = [folders[0] / f"{video.stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES)]
             found = tuple(p for p in candidates if p.is_file())[:1]
         items.append(VideoItem(video, key, prompt, found))
     return items
 
 
-def _from_samples(videos: Path, samples: Path) -> list[VideoItem]:
-    """A video for each sample: by the table's column `video` where it has one, else by its id.
+def _from_samples(videos: Path, samples: Path, match: str = "{sample}") -> list[VideoItem]:
+    """A video for each sample, as a generator of finished videos finds it.
 
     Raises:
         BenchError: if no sample has a video.
     """
     from bench.errors import BenchError
-    from media.files import natural_order
+    from bench.evalsets.detect import evalset_at
+    from bench.generators.folder import FolderConfig
     from metrics.scores import VideoItem
 
     if not videos.is_dir():
         raise BenchError(f"With --samples, VIDEOS is a folder of videos; {videos} is not one.")
-    loaded = _samples_config(samples).load(samples.parent)
-    named = _named_videos(samples, videos)
-    items = []
-    for number, sample in enumerate(loaded):
-        candidates = [videos / f"{sample.id}{suffix}" for suffix in VIDEO_SUFFIXES]
-        if named:
-            candidates = [named[number]]
-        video = next((p for p in candidates if p.is_file()), candidates[0])
-        items.append(
-            VideoItem(
-                video, sample.id, sample.prompt, sample.references, sample.target, sample.identity
-            )
-        )
-    if not any(item.video.is_file() for item in items):
-        there = ", ".join(p.name for p in natural_order(videos.iterdir())[:3]) or "nothing"
-        raise BenchError(
-            f"None of the {len(items)} samples of {samples} has a video in {videos}: looked for "
-            f"{items[0].video.name} and so on, and there is {there}. Name the videos by the "
-            "samples' ids, or name them in a column 'video'."
-        )
-    return items
-
-
-def _table_kind(samples: Path) -> Literal["csv", "jsonl"] | None:
-    kinds: dict[str, Literal["csv", "jsonl"]] = {".csv": "csv", ".jsonl": "jsonl"}
-    return kinds.get(samples.suffix.lower())
-
-
-def _named_videos(samples: Path, videos: Path) -> list[Path]:
-    """The files that a table's column `video` names, in its order; [] without such a column."""
-    from bench.errors import BenchError
-    from media.errors import UserError
-    from media.files import inside
-    from media.tables import read_table
-
-    kind = _table_kind(samples)
-    found: list[Path] = []
-    for row in read_table(samples, kind, ("prompt",)) if kind else ():
-        if "video" not in row.values:
-            if found:
-                raise BenchError(f"{samples}:{row.line}: 'video' is missing; name one in each row.")
-            return []
-        try:
-            found.append(inside(videos, row.values["video"], "video"))
-        except UserError as error:
-            raise BenchError(f"{samples}:{row.line}: {error}.") from None
-    return found
-
-
-def _table_columns(samples: Path, kind: Literal["csv", "jsonl"]) -> dict[str, str]:
-    """Of the columns `id`, `identity` and `target`, those that a table has, as settings."""
-    from media.tables import read_table
-
-    first = next(iter(read_table(samples, kind, ("prompt",))), None)
-    has = first.values if first is not None else {}
-    return {name: name for name in ("id", "identity", "target") if name in has}
-
-
-def _samples_config(samples: Path) -> Any:
-    """The kind of evaluation set that a path is."""
-    from bench.evalsets import evalset
-    from media.tables import read_json
-
-    if samples.is_dir() and not (samples / "eval.json").is_file():
-        return evalset("ipvg2025", path=samples)
-    if kind := _table_kind(samples):
-        return evalset(kind, path=samples, **_table_columns(samples, kind))
-    file = samples / "eval.json" if samples.is_dir() else samples
-    content = read_json(file)
-    if isinstance(content, dict):
-        return evalset("opens2v", path=file)
-    first = content[0] if isinstance(content, list) and content else {}
-    if isinstance(first, dict) and "img_paths" in first:
-        return evalset("ipvg2026-sequential", path=file)
-    return evalset("ipvg2026-facial", path=file)
-
-
-def _names(asked: str | None, items: list[VideoItem], real: bool) -> list[str]:
-    """Metrics to run; by default all that can run here and whose needs some video meets."""
-    from metrics.catalogue import availability, metric_info, metric_names
-
-    if asked is not None and asked.strip() != "all":
-        from bench.errors import BenchError
-
-        names = [name.strip() for name in asked.split(",") if name.strip()]
-        if not names:
-            raise BenchError("--metrics names no metric; leave it out, or name some.")
-        return names
-    if asked is not None:
-        return list(metric_names())
-    given = {
-        "reference": any(item.references for item in items),
-        "prompt": any(item.prompt for item in items),
-        "target": real or any(item.target for item in items),
-    }
+    loaded = evalset_at(samples).load(samples.parent)
+    matched = FolderConfig(kind="folder", path=videos, pattern=match).make().matched(loaded)
+    if not matched.found:
+        raise BenchError(f"{samples}: {matched.nothing(videos)}")
+    where = matched.found | matched.missing
     return [
-        name
-        for name, info in ((name, metric_info(name)) for name in metric_names())
-        if info.by_default
-        and all(given[need] for need in info.needs)
-        and (info.level == "video" or len(items) > 1)
-        and not availability(info, {})[0]
+        VideoItem(where[s.id], s.id, s.prompt, s.references, s.target, s.identity) for s in loaded
     ]
 
 
@@ -335,7 +241,7 @@ def _records(rows: list[Score | SetScore], items: list[VideoItem]) -> dict[str, 
 
     from metrics.scores import Score
 
-    paths = {item.key: str(item.video) for item in items}
+    paths = {item.key: str(item.video.absolute()) for item in items}
     return {
         "scores": [
             {"video": paths.get(r.key, ""), **asdict(r)} for r in rows if isinstance(r, Score)
@@ -344,21 +250,34 @@ def _records(rows: list[Score | SetScore], items: list[VideoItem]) -> dict[str, 
     }
 
 
-def _write(rows: list[Score | SetScore], items: list[VideoItem], out: Path) -> None:
+def _write(rows: list[Score | SetScore], items: list[VideoItem], out: Path, entry: str) -> None:
     import json
 
     import pandas as pd
 
     from bench.errors import BenchError
     from media.files import whole_file
+    from metrics.catalogue import metric_info
 
     records = _records(rows, items)
+    about = {item.key: item for item in items}
     scores = [
-        {**row, "detail": json.dumps(row["detail"], sort_keys=True)} for row in records["scores"]
+        {
+            **row,
+            "detail": json.dumps(row["detail"], sort_keys=True),
+            # What makes it a table that 'stdrc leaderboard' reads.
+            "entry": entry,
+            "sample": row["key"],
+            "identity": about[row["key"]].identity,
+            "prompt": about[row["key"]].prompt or "",
+            "reference": str(next((r.absolute() for r in about[row["key"]].references), "")),
+            "higher_is_better": metric_info(row["metric"]).higher_is_better,
+        }
+        for row in records["scores"]
     ]
-    columns = ["video", "key", "group", "metric", "backend", "version"]
-    columns += ["value", "status", "reason", "detail"]
-    table = pd.DataFrame(scores, columns=columns)
+    columns = ["video", "key", "group", "metric", "backend", "version", "value", "status"]
+    columns += ["reason", "detail", "entry", "sample", "identity", "prompt", "reference"]
+    table = pd.DataFrame(scores, columns=[*columns, "higher_is_better"])
     table["value"] = table["value"].astype("float64")
     try:
         writers: dict[str, Any] = {
@@ -378,49 +297,129 @@ def _write(rows: list[Score | SetScore], items: list[VideoItem], out: Path) -> N
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    return "-" if value is None or value != value else f"{value:.4g}"
 
 
 def _show(
-    rows: list[Score | SetScore], items: list[VideoItem], absent: dict[str, str], out: Path | None
+    rows: list[Score | SetScore],
+    items: list[VideoItem],
+    absent: dict[str, str],
+    skipped: list[str],
+    out: Path | None,
 ) -> None:
-    from collections import Counter
-
+    """Print the videos, the means, what failed and what could not be scored."""
     from rich.console import Console
-    from rich.table import Table
 
-    from metrics.catalogue import metric_info
+    from bench.default_metrics import cautions
     from metrics.scores import Score
 
     console = Console(width=None if Console().is_terminal else 80, highlight=False)
-    scores = [row for row in rows if isinstance(row, Score)]
-    sets = [row for row in rows if not isinstance(row, Score)]
-    table = Table(title=f"{len(items)} video{'s' if len(items) != 1 else ''}", title_justify="left")
+    scores = [row for row in rows if isinstance(row, Score) and row.metric not in absent]
+    sets = [row for row in rows if not isinstance(row, Score) and row.status != "absent"]
+    for table in (_videos(scores, items, out), _means(scores, sets, items)):
+        if table is not None and table.row_count:
+            console.print(table)
+    for line in (*cautions(dict.fromkeys(row.metric for row in scores)), *skipped):
+        console.print(line, markup=False, soft_wrap=True)
+    _show_remarks(console, scores, sets, out)
+    if absent:
+        console.print(f"Absent ({len(absent)} metrics can't run here):", style="bold")
+        for reason, names in _by_reason(absent).items():
+            console.print(f"  {', '.join(names)}: {reason}", markup=False, soft_wrap=True)
+    if out is not None:
+        console.print(f"Written: {out}/scores.csv, scores.json, scores.parquet", markup=False)
+
+
+def _videos(scores: list[Score], items: list[VideoItem], out: Path | None) -> Any:
+    """A row per video, the worst first; None for a single one."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from bench.default_metrics import main_metrics
+    from metrics.catalogue import metric_info
+
+    names = main_metrics(dict.fromkeys(row.metric for row in scores))[:3]
+    if len(items) < 2 or not names:
+        return None
+    values = {(row.key, row.metric): row.value for row in scores}
+    sign = 1 if metric_info(names[0]).higher_is_better else -1
+
+    def goodness(item: VideoItem) -> float:
+        value = values.get((item.key, names[0]))
+        return float("-inf") if value is None else sign * value
+
+    worst = sorted(items, key=goodness)
+    more = len(worst) - _SHOWN
+    title = "Videos, the worst first"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    if more > 0:
+        table.caption = f"{more} more; " + (f"{out}/scores.csv has all" if out else "--out has all")
+    table.add_column("video", overflow="ellipsis", no_wrap=True)
+    for name in names:
+        table.add_column(f"{name} {_arrow(name)}", justify="right", overflow="fold")
+    for item in worst[:_SHOWN]:
+        table.add_row(item.key, *(_number(values.get((item.key, name))) for name in names))
+    return table
+
+
+def _arrow(metric: str) -> str:
+    from metrics.catalogue import metric_info
+
+    return "↑" if metric_info(metric).higher_is_better else "↓"
+
+
+def _means(scores: list[Score], sets: list[SetScore], items: list[VideoItem]) -> Any:
+    """A row per metric: its mean over videos, or its value of the set, with a 95 % interval."""
+    import numpy as np
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from leaderboards.statistics import cluster_means, few_values
+    from metrics.catalogue import metric_info
+
+    title = f"{len(items)} video{'s' if len(items) != 1 else ''}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric", no_wrap=True)
-    table.add_column("")
-    for name in ("mean", "lowest", "highest", "n", "failed"):
+    for name in ("mean", "95 % interval", "n", "failed"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in dict.fromkeys(row.metric for row in scores if row.metric not in absent):
-        values = [r.value for r in scores if r.metric == name and r.value is not None]
-        lost = sum(r.metric == name and r.status == "failed" for r in scores)
-        arrow = "↑" if metric_info(name).higher_is_better else "↓"
-        mean = sum(values) / len(values) if values else None
-        low, high = (min(values), max(values)) if values else (None, None)
-        table.add_row(
-            name,
-            arrow,
-            *(_number(v) for v in (mean, low, high)),
-            str(len(values)),
-            str(lost or ""),
-        )
-    for row in sets:
-        if row.status != "absent":
-            arrow = "↑" if metric_info(row.metric).higher_is_better else "↓"
-            shown = [_number(v) for v in (row.value, row.low, row.high)]
-            failed = "1" if row.status == "failed" else ""
-            table.add_row(row.metric, arrow, *shown, str(row.n), failed)
-    if table.row_count:
-        console.print(table)
+    place = {item.key: i for i, item in enumerate(items)}
+    people = {item.identity or item.key: i for i, item in enumerate(items)}
+    clusters = np.array([people[item.identity or item.key] for item in items])
+    names = list(dict.fromkeys(row.metric for row in scores))
+    values = np.full((len(items), len(names)), np.nan)
+    for row in scores:
+        if row.value is not None:
+            values[place[row.key], names.index(row.metric)] = row.value
+    ranges = [metric_info(name).range for name in names]
+    ends = [few_values(values[:, j], *ranges[j]) or (np.nan,) * 2 for j in range(len(names))]
+    found = cluster_means(values, clusters, ends=np.array(ends).reshape(-1, 2))
+    for j, name in enumerate(names):
+        n = int(np.isfinite(values[:, j]).sum())
+        lost = sum(row.metric == name and row.status == "failed" for row in scores)
+        least, most = ranges[j]
+        low = max(found.low[j], -np.inf if least is None else least)
+        high = min(found.high[j], np.inf if most is None else most)
+        mean, interval = _number(found.mean[j]), _interval(low, high)
+        table.add_row(f"{name} {_arrow(name)}", mean, interval, str(n), str(lost or ""))
+    for one in sets:
+        failed = "1" if one.status == "failed" else ""
+        interval = _interval(one.low, one.high)
+        name = f"{one.metric} {_arrow(one.metric)}"
+        table.add_row(name, _number(one.value), interval, str(one.n), failed)
+    return table
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None or low != low or high != high:
+        return "-"
+    return f"[{low:.3g}, {high:.3g}]"
+
+
+def _show_remarks(
+    console: Any, scores: list[Score], sets: list[SetScore], out: Path | None
+) -> None:
+    from collections import Counter
+
     failures = Counter((r.key, r.reason) for r in scores if r.status == "failed")
     failures.update((r.metric, r.reason) for r in sets if r.status == "failed")
     notes = Counter((r.key, r.reason) for r in scores if r.status == "ok" and r.reason)
@@ -428,17 +427,11 @@ def _show(
         if found:
             videos = len({key for key, _ in found})
             console.print(f"{title} ({sum(found.values())} scores, {videos} videos):", style="bold")
-            for (key, reason), count in found.most_common(20):
+            for (key, reason), count in found.most_common(_SHOWN):
                 console.print(f"  {key}: {reason} ({count})", markup=False, soft_wrap=True)
-            if len(found) > 20:
+            if len(found) > _SHOWN:
                 where = f"; {out / 'scores.csv'} has all" if out else "; --out writes all"
-                console.print(f"  and {len(found) - 20} more{where}", markup=False)
-    if absent:
-        console.print(f"Absent ({len(absent)} metrics can't run here):", style="bold")
-        for reason, names in _by_reason(absent).items():
-            console.print(f"  {', '.join(names)}: {reason}", markup=False, soft_wrap=True)
-    if out is not None:
-        console.print(f"Written: {out}/scores.csv, scores.json, scores.parquet", markup=False)
+                console.print(f"  and {len(found) - _SHOWN} more{where}", markup=False)
 
 
 def _by_reason(absent: dict[str, str]) -> dict[str, list[str]]:

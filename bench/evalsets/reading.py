@@ -1,11 +1,13 @@
 """Reading the files of evaluation sets: a problem is noted with its file and line, and gone past.
 
-No path from a data file may be absolute or leave its folder.
+Data sets of other people may name no path that is absolute or leaves their folder (`inside`); one's
+own tables may name any (`own`).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -33,6 +35,14 @@ def inside(folder: Path, name: object, where: str, problems: list[str]) -> Path 
     except UserError as error:
         problems.append(f"{where}: {error}")
         return None
+
+
+def own(folder: Path, name: object, where: str, problems: list[str]) -> Path | None:
+    """The path that one's own table names: absolute, from `~`, or from its folder."""
+    if not isinstance(name, str) or not name.strip():
+        problems.append(f"{where}: a path is missing")
+        return None
+    return folder / os.path.expanduser(name)
 
 
 def read_text(path: Path, problems: list[str]) -> str | None:

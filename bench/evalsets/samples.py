@@ -44,6 +44,7 @@ class Sample:
         timeline: what happens when, for sequential-action sets.
         source: file (and line) it was read from, for messages.
         index: its place in the evaluation set, from 1; the set says it.
+        video: the file of a finished video, in whichever folder, where the data set names one.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Sample:
     timeline: tuple[Event, ...] = ()
     source: str = field(default="", compare=False)
     index: int = field(default=0, compare=False)
+    video: str = field(default="", compare=False)
 
 
 class EvalSet(Sequence[Sample]):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bench.evalsets.base import EvalSetBase
-from bench.evalsets.reading import get, inside, rows
+from bench.evalsets.reading import get, own, rows
 from bench.evalsets.samples import Sample
 
 
@@ -29,9 +29,12 @@ class TableSet(EvalSetBase):
     target: str | None = Field(
         default=None, description="Column of a true video, where there is one."
     )
+    video: str | None = Field(
+        default=None, description="Column of the finished video's file in a generator's folder."
+    )
 
     def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
-        optional = [name for name in (self.id, self.identity, self.target) if name]
+        optional = [n for n in (self.id, self.identity, self.target, self.video) if n]
         needed = [self.prompt, *self.references, *optional]
         folder = self.path.parent
         found = rows(self.path, self.kind, problems, needed)
@@ -41,10 +44,10 @@ class TableSet(EvalSetBase):
             for column in self.references:
                 value = row.get(column)
                 names += value if isinstance(value, list) else [value]
-            references = [inside(folder, name, where, problems) for name in names]
+            references = [own(folder, name, where, problems) for name in names]
             target = None
             if self.target and row.get(self.target):
-                target = inside(folder, row[self.target], where, problems)
+                target = own(folder, row[self.target], where, problems)
             if prompt is None or None in references:
                 continue
             kept = tuple(r for r in references if r is not None)
@@ -53,6 +56,7 @@ class TableSet(EvalSetBase):
                 prompt=prompt,
                 references=kept,
                 target=target,
+                video=_named(row, self.video, "", where, problems),
                 identity=_named(row, self.identity, kept[0].stem if kept else "", where, problems),
                 source=where,
             )

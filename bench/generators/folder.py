@@ -1,20 +1,23 @@
-"""Finished videos of any model, found by a pattern."""
+"""Finished videos of any model: named by a table, found by a pattern, or listed."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
 from bench.axes import Settings
 from bench.errors import BenchError
 from bench.evalsets import Sample
-from bench.generators.base import Frames, Generator, GeneratorConfig
+from bench.generators.base import Frames, Generator, GeneratorConfig, Resolved
 from bench.keys import canonical
-from media.files import file_sha256
+from media.files import natural_order
+from media.video import VIDEO_SUFFIXES, VideoReader, find_videos, is_frame_folder, video_sha256
 
 _PATTERN = {"sample", "identity", "index", "seed"}
 
@@ -25,14 +28,45 @@ class FolderConfig(GeneratorConfig):
     kind: Literal["folder"]
     path: Path
     pattern: str = Field(
-        default="{sample}.mp4",
-        description="Where a sample's video lies; {sample}, {identity}, {index} (its place in the "
-        "evaluation set, from 1) and {seed} stand for themselves.",
+        default="{sample}",
+        description="Where a sample's video lies, with or without its ending, or a folder of "
+        "frames; {sample}, {identity}, {index} (its place in the evaluation set, from 1) and "
+        "{seed} stand for themselves. A sample whose table names its video needs none.",
+    )
+    videos: dict[str, str] = Field(
+        default={}, description="Sample -> its video, where no pattern tells."
+    )
+    fps: float = Field(
+        default=24, gt=0, description="Frames per second of folders of frames; files say theirs."
     )
     name: str = "folder"
 
-    def make(self) -> Generator:
+    def make(self) -> FolderGenerator:
         return FolderGenerator(self)
+
+
+class Matched(NamedTuple):
+    """Which video of a folder is which sample's.
+
+    Attributes:
+        found: sample's id -> its video.
+        missing: samples without one, and what was looked for.
+        unused: videos in the folder that are no sample's.
+    """
+
+    found: dict[str, Path]
+    missing: dict[str, Path]
+    unused: list[Path]
+
+    def nothing(self, folder: Path) -> str:
+        """That no sample has a video, where it was looked for, and what to do."""
+        there = ", ".join(path.name for path in self.unused[:3]) or "nothing"
+        return (
+            f"None of the {len(self.missing)} samples has a video in {folder}: looked for "
+            f"{next(iter(self.missing.values())).name} with any ending and so on, and there is "
+            f"{there}. Name the videos by the samples' ids or in a column 'video' of the table, or "
+            "give a pattern, such as --match 'clip_{index:03d}'."
+        )
 
 
 class FolderGenerator(Generator):
@@ -46,11 +80,12 @@ class FolderGenerator(Generator):
 
     def __init__(self, config: FolderConfig) -> None:
         self.folder, self.pattern, self.name = config.path, config.pattern, config.name
+        self.videos, self.fps = config.videos, config.fps
         if not self.folder.is_dir():
             raise BenchError(
                 f"generator.path: there is no folder {self.folder}; name the one with the videos."
             )
-        unknown = set(re.findall(r"\{(.*?)\}", self.pattern)) - _PATTERN
+        unknown = set(re.findall(r"\{(.*?)[}:!]", self.pattern)) - _PATTERN
         if unknown:
             raise BenchError(
                 f"generator.pattern: unknown {{{sorted(unknown)[0]}}}; known are "
@@ -58,21 +93,64 @@ class FolderGenerator(Generator):
             )
 
     def find(self, sample: Sample, seed: int) -> Path:
-        """The file of a sample."""
-        return self.folder / self.pattern.format(
-            sample=sample.id,
-            identity=sample.identity,
-            index=sample.index,
-            seed=seed,
-        )
+        """The file of a sample, or its folder of frames; where there is none, what was looked for.
+
+        Raises:
+            BenchError: the pattern can't be filled in, or two videos bear the sample's name.
+        """
+        name = self.videos.get(sample.id) or sample.video
+        if not name:
+            about = {"sample": sample.id, "identity": sample.identity}
+            try:
+                name = self.pattern.format(**about, index=sample.index, seed=seed)
+            except (ValueError, LookupError) as error:
+                raise BenchError(
+                    f"generator.pattern: {self.pattern!r} can't be filled in ({error}); write, for "
+                    "example, {sample} or {index:03d}."
+                ) from None
+        path = self.folder / os.path.expanduser(name)
+        candidates = [path, *(path.with_name(path.name + end) for end in VIDEO_SUFFIXES)]
+        there = [p for p in candidates if p.is_file() or is_frame_folder(p)]
+        if len(there) > 1:
+            raise BenchError(
+                f"{there[0]} and {there[1].name} both bear the name of the sample {sample.id}; "
+                "remove one, or name the ending in the pattern."
+            )
+        return there[0] if there else path
+
+    def matched(self, samples: Iterable[Sample], seed: int = 0) -> Matched:
+        """Which video is which sample's.
+
+        Raises:
+            BenchError: two samples have one video.
+        """
+        asked = {sample.id: self.find(sample, seed) for sample in samples}
+        found = {name: path for name, path in asked.items() if path.exists()}
+        if found:
+            path, times = Counter(found.values()).most_common(1)[0]
+            if times > 1:
+                raise BenchError(
+                    f"{path} would be the video of {times} samples; each needs one of its own."
+                )
+        taken = {path.resolve() for path in found.values()}
+        unused = [p for p in find_videos(self.folder) if p.resolve() not in taken]
+        missing = {name: path for name, path in asked.items() if name not in found}
+        return Matched(found, missing, natural_order(unused))
+
+    def resolve(self, settings: Settings, *, allow_mismatch: bool = False) -> Resolved:
+        return Resolved(settings, fps=self.fps)
 
     def generate(self, samples: Sequence[Sample], settings: Settings) -> Sequence[Frames | Path]:
-        paths = [self.find(sample, settings.seed) for sample in samples]
-        for path in paths:
-            if not path.is_file():
+        made: list[Frames | Path] = []
+        for path in (self.find(sample, settings.seed) for sample in samples):
+            if not path.exists():
                 raise BenchError(f"There is no video {path}.")
-        return paths
+            made.append(path)
+            if path.is_dir():
+                reader = VideoReader(path)
+                made[-1] = reader.read(range(len(reader)))
+        return made
 
     def content(self, sample: Sample, seed: int) -> str:
         path = self.find(sample, seed)
-        return canonical([sample.id, file_sha256(path) if path.is_file() else "missing"])
+        return canonical([sample.id, video_sha256(path) if path.exists() else "missing"])

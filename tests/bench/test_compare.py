@@ -1,0 +1,145 @@
+"""`stdrc compare`: which video is whose, what comes out, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.cli import main
+from media.writing import write_video
+
+METRICS = "temporal.flicker,temporal.warping_error.dis"
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments)])
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def clip(seed: int, noise: float) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    still = rng.uniform(0.2, 0.8, (1, 32, 32, 3))
+    return np.clip(still + rng.normal(0, noise, (4, 32, 32, 3)), 0, 1)
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Six people, a calm model and a noisy one."""
+    rows = ["id,prompt,reference"]
+    for k in range(6):
+        Image.new("RGB", (16, 16), (40 * k, 0, 0)).save(tmp_path / f"face{k}.png")
+        rows.append(f"p{k},a person waves {k},face{k}.png")
+        write_video(tmp_path / f"ours/p{k}.mp4", clip(k, 0.01), 8)
+        write_video(tmp_path / f"theirs/p{k}.mp4", clip(k, 0.2), 8)
+    (tmp_path / "people.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def compare(*more):
+    return ("compare", "-s", "people.csv", "ours=ours", "theirs=theirs", "-m", METRICS, *more)
+
+
+def test_videos_to_a_page_in_one_command_and_again_for_nothing(study, run):
+    code, out, _ = run(*compare("-o", "runs/x"))
+    assert code == 0
+    assert "ours: 6 of 6 samples have a video: p0 = p0.mp4" in out
+    assert re.search(r"ours is better than theirs.* over 6 samples of 6 identities", out)
+    page = study / "runs/x/leaderboard/index.html"
+    before = page.stat().st_mtime_ns
+    code, again, _ = run(*compare("-o", "runs/x"))
+    assert code == 0
+    assert again.splitlines()[-8:] == out.splitlines()[-8:]
+    assert page.stat().st_mtime_ns == before
+    # Its configs go on from there, and a third model joins the two.
+    assert run("bench", "runs/x/ours.yaml")[0] == 0
+    code, third, _ = run(
+        "compare", "-s", "people.csv", "copy=theirs", "-m", METRICS, "-o", "runs/x"
+    )
+    assert code == 0
+    assert re.search(r"ours is better than copy", third)
+
+
+def test_a_replaced_and_a_missing_video(study, run):
+    assert run(*compare())[0] == 0
+    write_video(study / "theirs/p0.mp4", clip(9, 0.0), 8)
+    (study / "theirs/p1.mp4").unlink()
+    code, out, _ = run(*compare())
+    assert code == 1
+    assert "without: p1; each counts as the worst value" in out
+    assert "1 videos or scores failed" in out
+
+
+@pytest.mark.parametrize(
+    ("match", "names"),
+    [
+        ("clip_{index:03d}", "clip_{n:03d}.mp4"),
+        ("{identity}/x.mp4", "face{k}/x.mp4"),
+        ("order", "take {n}.mp4"),
+    ],
+)
+def test_any_file_naming(study, run, match, names):
+    for k in range(6):
+        new = study / "theirs" / names.format(n=k + 1, k=k)
+        new.parent.mkdir(exist_ok=True)
+        (study / f"theirs/p{k}.mp4").rename(new)
+        new = study / "ours" / names.format(n=k + 1, k=k)
+        new.parent.mkdir(exist_ok=True)
+        (study / f"ours/p{k}.mp4").rename(new)
+    code, _, err = run(*compare("--plan"))
+    assert code == 2
+    assert "None of the 6 samples has a video" in err
+    code, out, _ = run(*compare("--plan", "--match", match))
+    assert code == 0
+    assert "p5 = " + names.format(n=6, k=5) in out
+
+
+def test_a_column_names_the_videos_and_frames_are_a_video(study, run):
+    rows = (study / "people.csv").read_text().split()
+    table = (study / "people.csv").read_text().splitlines()
+    table = [table[0] + ",video", *(f"{row},x{k}" for k, row in enumerate(table[1:]))]
+    (study / "people.csv").write_text("\n".join(table) + "\n")
+    assert rows
+    for k in range(6):
+        (study / f"theirs/p{k}.mp4").rename(study / f"theirs/x{k}.mp4")
+        (study / f"ours/p{k}.mp4").unlink()
+        folder = study / f"ours/x{k}"
+        folder.mkdir()
+        for t, frame in enumerate(clip(k, 0.01)):
+            Image.fromarray((frame * 255).astype(np.uint8)).save(folder / f"{t}.png")
+    code, out, _ = run(*compare())
+    assert code == 0
+    assert "ours: 6 of 6 samples have a video: p0 = x0, " in out
+    assert "ours is better than theirs" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("ours=ours",), "needs two models"),
+        (("ours", "theirs=theirs"), "'ours' is not NAME=FOLDER"),
+        (("a=ours", "a=theirs"), "Two models are called 'a'"),
+        (("a=ours", "b=gone"), "there is no folder"),
+        (("a=ours", "b=theirs", "--match", "{name}"), "unknown {name}"),
+        (("a=ours", "b=theirs", "--match", "{identity}x/{sample:d}"), "can't be filled in"),
+        (("a=ours", "b=theirs", "--match", "p1.mp4"), "the video of 6 samples"),
+        (("a=ours", "b=theirs", "-m", "nothing.at.all"), "nothing.at.all"),
+    ],
+)
+def test_mistakes_are_said_before_anything_runs(study, run, arguments, words):
+    code, _, err = run("compare", "-s", "people.csv", *arguments)
+    assert code == 2
+    assert words in err
+    assert "Traceback" not in err
+    assert not list(study.glob("runs/*/store.sqlite"))
