@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from stdrc.errors import STDRCError
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,21 @@ class EncodedReference:
     def cat(cls, parts: Sequence[EncodedReference]) -> EncodedReference:
         """Batches one behind the other; every part has the same size and number of references."""
         return cls(torch.cat([p.tokens for p in parts]), parts[0].height, parts[0].width)
+
+
+def references_per_sample(reference: Any, count: int) -> list[Any]:
+    """One entry a sample, from one image for all, several for one prompt, or one entry each.
+
+    Raises:
+        STDRCError: an empty list, or one of another length.
+    """
+    if not isinstance(reference, list | tuple):
+        return [reference] * count
+    if not reference:
+        raise STDRCError("The list of references is empty; give an image, or None for none.")
+    if count == 1:
+        nested = len(reference) == 1 and isinstance(reference[0], list | tuple)
+        return [reference[0]] if nested else [list(reference)]
+    if len(reference) != count:
+        raise STDRCError(f"{count} prompts need one reference or {count}, not {len(reference)}.")
+    return list(reference)

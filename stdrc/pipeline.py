@@ -13,13 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from diffusers.pipelines.ltx2.pipeline_output import LTX2PipelineOutput
 from diffusers.utils import logging
 from torch import Tensor
 
-from stdrc.conditions import EncodedReference, EncodedText
+from stdrc.conditions import EncodedReference, EncodedText, references_per_sample
 from stdrc.defaults import FRAME_RATE, HEIGHT, NUM_FRAMES, WIDTH
 from stdrc.encoders import ConditionEncoders
 from stdrc.errors import STDRCError
@@ -28,7 +27,7 @@ from stdrc.images import Crop, FaceDetector
 from stdrc.loading import check_checkpoint, saved_dtype
 from stdrc.positions import ReferencePlacement
 from stdrc.presets import resolve_guidance
-from stdrc.sampling import GuidedVelocity, Sampler, noise_levels, sample_euler
+from stdrc.sampling import GuidedVelocity, Sampler, noise_levels, sample_euler, seeded_generators
 from stdrc.sequence import TokenSequence
 
 logger = logging.get_logger(__name__)
@@ -261,7 +260,7 @@ class STDRCPipeline(ConditionEncoders):
         )
 
         # 3. Noise
-        generator = self._make_generators(seeds, generator, len(text))
+        generator = seeded_generators(seeds, generator, len(text))
         latents, sound = self._noise(len(text), size, generator, latents, audio, audio_latents)
         levels, timesteps = noise_levels(
             self.scheduler,
@@ -279,26 +278,8 @@ class STDRCPipeline(ConditionEncoders):
         self._num_timesteps = len(timesteps)
 
         # 4. The guided velocity
-        sequence = TokenSequence.of(
-            self.transformer.rope,
-            placement if references is not None else None,
-            references=0 if references is None else references.tokens.shape[1],
-            frames=size.frames,
-            height=size.rows,
-            width=size.columns,
-            fps=size.frame_rate,
-            device=latents.device,
-        )
-        velocity = GuidedVelocity(
-            self.transformer,
-            sequence,
-            guidance,
-            text,
-            negative,
-            # [B, K*h*w, C]
-            reference=None if references is None else references.tokens.flatten(1, 2),
-            audio=None if sound is None else (sound.shape[1], sound.shape[2]),
-            attention_kwargs=attention_kwargs,
+        velocity = self._velocity(
+            size, placement, guidance, text, negative, references, sound, attention_kwargs
         )
 
         # 5. Denoise
@@ -410,7 +391,7 @@ class STDRCPipeline(ConditionEncoders):
         if encoded is None:
             if reference is None:
                 return None
-            samples = self._split_references(reference, count)
+            samples = references_per_sample(reference, count)
             encoded = self.encode_reference(
                 samples,
                 size.height,
@@ -467,6 +448,40 @@ class STDRCPipeline(ConditionEncoders):
         )
         return latents, sound
 
+    def _velocity(
+        self,
+        size: _VideoSize,
+        placement: ReferencePlacement,
+        guidance: ThreeStreamGuidance,
+        text: EncodedText,
+        negative: EncodedText,
+        references: EncodedReference | None,
+        sound: Tensor | None,
+        attention_kwargs: dict[str, Any] | None,
+    ) -> GuidedVelocity:
+        """What the sampler walks along: the transformer under guidance, references in place."""
+        sequence = TokenSequence.of(
+            self.transformer.rope,
+            placement if references is not None else None,
+            references=0 if references is None else references.tokens.shape[1],
+            frames=size.frames,
+            height=size.rows,
+            width=size.columns,
+            fps=size.frame_rate,
+            device=self._execution_device,
+        )
+        return GuidedVelocity(
+            self.transformer,
+            sequence,
+            guidance,
+            text,
+            negative,
+            # [B, K*h*w, C]
+            reference=None if references is None else references.tokens.flatten(1, 2),
+            audio=None if sound is None else (sound.shape[1], sound.shape[2]),
+            attention_kwargs=attention_kwargs,
+        )
+
     def _after_step(
         self,
         velocity: GuidedVelocity,
@@ -511,40 +526,6 @@ class STDRCPipeline(ConditionEncoders):
                 placement,
             )
         return placement
-
-    @staticmethod
-    def _split_references(reference: Any, batch_size: int) -> list[Any]:
-        """One entry a sample, from one image for all, several for one prompt, or one entry each."""
-        if not isinstance(reference, list | tuple):
-            return [reference] * batch_size
-        if not reference:
-            raise STDRCError("The list of references is empty; give an image, or None for none.")
-        if batch_size == 1:
-            nested = len(reference) == 1 and isinstance(reference[0], list | tuple)
-            return [reference[0]] if nested else [list(reference)]
-        if len(reference) != batch_size:
-            raise STDRCError(
-                f"{batch_size} prompts need one reference or {batch_size}, not {len(reference)}."
-            )
-        return list(reference)
-
-    @staticmethod
-    def _make_generators(
-        seeds: int | Sequence[int] | None,
-        generator: torch.Generator | list[torch.Generator] | None,
-        batch_size: int,
-    ) -> torch.Generator | list[torch.Generator] | None:
-        if seeds is None:
-            return generator
-        if generator is not None:
-            raise STDRCError("Give seeds or a generator, not both.")
-        each: list[Any] = [seeds] * batch_size if np.ndim(seeds) == 0 else list(seeds)  # type: ignore[arg-type]
-        if len(each) != batch_size:
-            raise STDRCError(f"{batch_size} samples need {batch_size} seeds, not {len(each)}.")
-        if wrong := [seed for seed in each if int(seed) != seed]:
-            raise STDRCError(f"A seed is a whole number, not {wrong[0]!r}.")
-        # On the CPU, so that a seed means the same video on every device.
-        return [torch.Generator("cpu").manual_seed(int(seed)) for seed in each]
 
     def _decode(
         self,

@@ -309,3 +309,26 @@ def guide(
     clean = {stream: x - sigma * v for stream, v in velocities.items()}
     guided = guidance.combine(clean, level, has_reference=has_reference)
     return (x - guided) / sigma
+
+
+def seeded_generators(
+    seeds: int | Sequence[int] | None,
+    generator: torch.Generator | list[torch.Generator] | None,
+    count: int,
+) -> torch.Generator | list[torch.Generator] | None:
+    """A generator for each of `count` samples from seeds, or the one that is given.
+
+    Raises:
+        STDRCError: both are given, or seeds that aren't as many whole numbers.
+    """
+    if seeds is None:
+        return generator
+    if generator is not None:
+        raise STDRCError("Give seeds or a generator, not both.")
+    each = [seeds] * count if np.ndim(seeds) == 0 else list(seeds)  # type: ignore[arg-type]
+    if len(each) != count:
+        raise STDRCError(f"{count} samples need {count} seeds, not {len(each)}.")
+    if wrong := [seed for seed in each if int(seed) != seed]:
+        raise STDRCError(f"A seed is a whole number, not {wrong[0]!r}.")
+    # On the CPU, so that a seed means the same video on every device.
+    return [torch.Generator("cpu").manual_seed(int(seed)) for seed in each]
