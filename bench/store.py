@@ -29,8 +29,9 @@ from bench.evalsets import Sample
 from bench.keys import canonical
 from bench.sweep import Cell, Task
 from leaderboards.runfolder import (
+    SCHEMA_VERSION,
     STORE,
-    UPGRADE,
+    UPGRADES,
     MetricRow,
     RunFolder,
     create,
@@ -125,8 +126,8 @@ class Store(RunFolder):
                 version = self._open()
             self.db.close()
             self.db = create(self.folder)
-            if version == 1:
-                self._upgrade()
+            if version is not None and version < SCHEMA_VERSION:
+                self._upgrade(version)
             self._add_views()
         except sqlite3.DatabaseError as error:
             self.db.close()
@@ -137,18 +138,20 @@ class Store(RunFolder):
             self.db.close()
             raise
 
-    def _upgrade(self) -> None:
-        """From schema 1: all its videos count as planned by the config that was run last."""
+    def _upgrade(self, version: int) -> None:
+        """From an older schema; all videos of schema 1 count as planned by the last config."""
         try:
             config = self.manifest()["config"]["name"]
         except BenchError:  # killed before it wrote one; the next plan, whose ever, takes over
             config = ""
         self.db.execute("BEGIN IMMEDIATE")
         with self.db:
-            for statement in UPGRADE.split(";\n"):
-                self.db.execute(statement)
-            self.db.execute("INSERT INTO planned SELECT video, ? FROM videos", (config,))
-            self._set_meta("schema_version", "2")
+            for schema in range(version, SCHEMA_VERSION):
+                for statement in UPGRADES[schema].split(";\n"):
+                    self.db.execute(statement)
+            if version == 1:
+                self.db.execute("INSERT INTO planned SELECT video, ? FROM videos", (config,))
+            self._set_meta("schema_version", str(SCHEMA_VERSION))
 
     def close(self) -> None:
         """Close the file and let go of the lock."""
@@ -457,6 +460,7 @@ class Store(RunFolder):
                         "status": s.status,
                         "reason": s.reason or None,
                         "inputs": inputs,
+                        "influences": json.dumps(s.influences) if s.influences else None,
                     }
                     for s, inputs in scores
                 ),

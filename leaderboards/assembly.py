@@ -273,7 +273,7 @@ def _summaries(
         low, high = (float(row[end]) if pd.notna(row[end]) else math.nan for end in ("low", "high"))
         n, planned_n = (int(row[c]) if pd.notna(row[c]) else None for c in ("n", "planned"))
         summaries[position[row["entry"]], index] = Summary(
-            float(row["value"]), low, high, n, planned_n
+            float(row["value"]), low, high, n, planned_n, row["influences"]
         )
     return summaries
 

@@ -8,7 +8,7 @@ that a metric does not apply to, and such as are still to be made, count for nob
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -118,7 +118,24 @@ def _sets(scores: Scores, drop: bool, notes: list[str]) -> dict[tuple[int, int],
             f"they count {end:.4g}, the worst value."
         )
         for e in short:
-            out[e, c] = replace(cells[e], value=end, low=math.nan, high=math.nan)
+            out[e, c] = replace(cells[e], value=end, low=math.nan, high=math.nan, influences=())
+    return out
+
+
+def set_effects(scores: Scores, summaries: Mapping[tuple[int, int], Summary]) -> np.ndarray:
+    """float [C, E, G]: what one more of an identity adds to a set-level score, by its influences.
+
+    NaN where a score has none, or some of an identity that no sample is of.
+    """
+    identity = dict(zip(scores.keys["identity"], scores.clusters))
+    groups = len(set(identity.values()))
+    out = np.full((len(scores.columns), len(scores.entries), groups), np.nan)
+    for (e, c), summary in summaries.items():
+        people = {person for group, _ in summary.influences for person in group}
+        if people and people <= identity.keys():
+            out[c, e] = 0.0
+            for group, effect in summary.influences:
+                out[c, e, [identity[person] for person in group]] = effect / math.sqrt(len(group))
     return out
 
 

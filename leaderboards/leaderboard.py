@@ -19,7 +19,7 @@ import pandas as pd
 
 from leaderboards import comparisons, ranking, statistics
 from leaderboards.assembly import assemble
-from leaderboards.common_samples import common_samples
+from leaderboards.common_samples import common_samples, set_effects
 from leaderboards.errors import LeaderboardError
 from leaderboards.pooling import combine, group_by, pick
 from leaderboards.ranking import Ranking, Standing
@@ -137,6 +137,7 @@ class Leaderboard:
         self.means, self.lows, self.highs = means[order], lows[order], highs[order]
         self._sizes, self.totals = sizes[order], totals[order]
         self._counted = counted[order]
+        self._effects = set_effects(scores, common.summaries)[:, order]
         self.ranks = ranking.challenge_ranks(ranking.settle(self._counted), scores.columns)
         self.notes = [*scores.notes, self.scheme.rule, *common.notes, *self._remarks(scores)]
 
@@ -187,6 +188,18 @@ class Leaderboard:
         if same:
             notes.append(
                 f"Columns that order the entries alike (Spearman's rho): {'; '.join(same)}."
+            )
+        alone = [
+            c
+            for c in self.scheme.columns
+            if self.columns[c].level != "sample" and np.isnan(self._effects[c]).any()
+        ]
+        if alone and len(scores.keys):
+            known = np.isfinite(self._interval_errors()[:, alone]).any()
+            notes.append(
+                f"In the intervals of places {', '.join(self.columns[c].title for c in alone)} "
+                f"{'is drawn from its own interval' if known else 'is held fixed'}, apart from the "
+                "samples: its source does not say what each person does to it."
             )
         if len({entry.label for entry in self.entries}) < len(self.entries):
             notes.append("Some entries share a label; the entry's key tells them apart.")
@@ -397,7 +410,7 @@ class Leaderboard:
         )
         drawn = ranking.draw_means(
             self.scheme, self._values, self._scores.clusters, self._counted,
-            self._interval_errors(),
+            self._interval_errors(), self._effects,
             draws=self.draws, seed=self.seed,
         )  # fmt: skip
         return ranking.place(self.scheme, self.columns, self._counted, drawn, told, self.confidence)

@@ -414,16 +414,19 @@ def totals(scheme: Scheme, columns: Sequence[Column], means: np.ndarray) -> np.n
 
 def draw_means(
     scheme: Scheme, values: np.ndarray, clusters: np.ndarray, means: np.ndarray,
-    errors: np.ndarray, *, draws: int, seed: int,
+    errors: np.ndarray, effects: np.ndarray | None = None, *, draws: int, seed: int,
 ) -> np.ndarray:  # fmt: skip
     """Means of the counted columns in resamples of identities that all columns and entries share.
 
-    values: float [C, E, K] on common samples. means: float [E, C], what the columns without samples
-    are drawn around: normally, with errors [E, C] as standard errors, which leaves out that entries
-    share their samples and so makes intervals rather too wide than too narrow; where no error is
-    known they stay as they are. Returns float [draws, E, C], NaN in columns that do not count.
+    values: float [C, E, K] on common samples. means: float [E, C]. effects: float [C, E, G], what
+    one more of each identity adds to a set-level score, NaN where nobody knows; those scores are
+    drawn around the means: normally, with errors [E, C] as standard errors, which leaves out that
+    entries share their samples and so makes intervals rather too wide than too narrow; where no
+    error is known they stay as they are. Returns float [draws, E, C], NaN in columns that do not
+    count.
     """
     c, e, k = values.shape
+    effects = np.full((c, e, 0), np.nan) if effects is None else effects
     out = np.full((draws, e, c), np.nan)
     rng = np.random.default_rng([seed, draws, 3])
     sampled = [j for j in scheme.columns if np.isfinite(values[j]).any()]
@@ -439,8 +442,12 @@ def draw_means(
         out[:, :, sampled] = drawn.transpose(0, 2, 1)
     for j in scheme.columns:
         if j not in sampled:
-            noise = rng.standard_normal((draws, e))
-            out[:, :, j] = means[:, j] + np.nan_to_num(errors[:, j]) * noise
+            shift = np.nan_to_num(errors[:, j]) * rng.standard_normal((draws, e))
+            known = np.isfinite(effects[j]).all(axis=1) & bool(effects.shape[2])
+            if known.any():
+                weights = statistics.resampling_weights(effects.shape[2], draws, seed)
+                shift[:, known] = (weights - 1) @ effects[j, known].T
+            out[:, :, j] = means[:, j] + shift
     return out
 
 

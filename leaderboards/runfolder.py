@@ -2,7 +2,7 @@
 
 A run folder holds `store.sqlite` (WAL), `manifest.json`, and the videos under `videos/`. Whoever
 wants to know something of a run asks `RunFolder`; `bench.store.Store` extends it for writing. A
-folder of schema 1 is read as it is: views that only this connection sees add what it lacks.
+folder of an older schema is read as it is: views that only this connection sees add what it lacks.
 
 A video that no plan holds any more is *retired*: it stays on disk and in `videos`, and everything
 that is asked here passes over it, but for `retired`.
@@ -23,7 +23,7 @@ from leaderboards.families import known_family
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 STORE = "store.sqlite"
 
 TABLES = """
@@ -57,6 +57,7 @@ CREATE TABLE scores(
 CREATE TABLE set_scores(
     cell TEXT, metric TEXT, backend TEXT, version TEXT, value REAL, low REAL, high REAL,
     n INTEGER, status TEXT, reason TEXT, inputs TEXT,
+    influences TEXT,          -- JSON list of [identities, effect], to resample the value by
     PRIMARY KEY (cell, metric, backend));
 CREATE TABLE metrics(
     metric TEXT, backend TEXT, label TEXT, higher_is_better INTEGER, low REAL, high REAL,
@@ -69,9 +70,10 @@ CREATE INDEX videos_by_cell ON videos(cell, status);
 CREATE INDEX scores_by_metric ON scores(metric, backend, status, value);
 """
 
-#: What a store of schema 1 lacks. Each statement also stands for a view on a store that may not be
+#: Schema -> what makes it the next one. Each also stands for views on a store that may not be
 #: written to, see `_AS_VIEWS`.
-UPGRADE = """
+UPGRADES = {
+    1: """
 ALTER TABLE videos ADD COLUMN stamp TEXT;
 ALTER TABLE scores ADD COLUMN inputs TEXT;
 ALTER TABLE set_scores ADD COLUMN inputs TEXT;
@@ -81,13 +83,23 @@ ALTER TABLE metrics ADD COLUMN diagnostic INTEGER;
 ALTER TABLE metrics ADD COLUMN needs TEXT;
 CREATE TABLE planned(video TEXT, config TEXT, PRIMARY KEY (video, config)) WITHOUT ROWID;
 DELETE FROM meta WHERE key LIKE 'set:%';
-"""
+""",
+    # What has no influences yet is scored again by the next start, from features that are kept.
+    2: """
+ALTER TABLE set_scores ADD COLUMN influences TEXT;
+UPDATE set_scores SET inputs = NULL;
+UPDATE meta SET value = '' WHERE key = 'complete';
+""",
+}
 
-_AS_VIEWS = """
+_AS_VIEWS = {
+    1: """
 CREATE TEMP VIEW planned AS SELECT video, '' AS config FROM videos;
 CREATE TEMP VIEW metrics AS SELECT rowid, metric, backend, label, higher_is_better, low, high,
     NULL AS family, NULL AS level, NULL AS diagnostic, NULL AS needs FROM main.metrics;
-"""
+""",
+    2: "CREATE TEMP VIEW set_scores AS SELECT rowid, *, NULL AS influences FROM main.set_scores;",
+}
 
 _CURRENT = """
 CREATE TEMP VIEW current_videos AS SELECT rowid AS place, * FROM videos
@@ -198,7 +210,8 @@ class RunFolder:
 
     def _add_views(self, version: int = SCHEMA_VERSION) -> None:
         """What every question here is asked of; seen by this connection alone."""
-        self.db.executescript((_AS_VIEWS if version == 1 else "") + _CURRENT)
+        lacking = (views for schema, views in _AS_VIEWS.items() if schema >= version)
+        self.db.executescript("".join(lacking) + _CURRENT)
 
     def _open(self) -> int | None:
         """The store's schema version; None if it has no tables yet."""
@@ -433,7 +446,8 @@ FRAMES: Mapping[str, str] = {
     "scores": "SELECT v.place, s.metric, s.backend, s.version, s.value, s.status, s.reason "
     "FROM scores s JOIN current_videos v ON v.video = s.video",
     "set_scores": "SELECT cell AS entry, metric, backend, version, value, low, high, n, status, "
-    "reason FROM set_scores WHERE cell IN (SELECT cell FROM current_cells) ORDER BY rowid",
+    "reason, influences FROM set_scores WHERE cell IN (SELECT cell FROM current_cells) "
+    "ORDER BY rowid",
 }
 
 

@@ -214,7 +214,7 @@ def read_table(
     return Rows(
         entries=_entries(first, name),
         scores=scores[SCORES].reset_index(drop=True),
-        summaries=means[SUMMARIES].reset_index(drop=True),
+        summaries=means.assign(influences=[()] * len(means))[SUMMARIES].reset_index(drop=True),
         videos=pd.DataFrame(columns=VIDEOS),
         failures=failures.reset_index(drop=True),
         samples=samples,

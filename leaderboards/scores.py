@@ -78,6 +78,9 @@ class Summary:
     """A number that stands for a whole set of videos, with the interval it came with, if any.
 
     n: how many videos it stands for; planned: how many it was meant to, failed ones included.
+    influences: (identities, effect) of groups of identities: the value plus the sum of effect * z
+    is the value of a resample, where z is the sum of how often each identity of the group is drawn,
+    less 1, over the root of their number. Empty where its source does not say.
     """
 
     value: float
@@ -85,6 +88,7 @@ class Summary:
     high: float = math.nan
     n: int | None = None
     planned: int | None = None
+    influences: tuple[tuple[tuple[str, ...], float], ...] = ()
 
     @property
     def short(self) -> bool:
@@ -98,10 +102,11 @@ class Rows:
 
     `scores` has the columns entry, sample, seed, metric, backend, version, value (NaN where a video
     has no score); `summaries` has entry, metric, backend, version, value, low, high, n, planned,
-    level; `videos` has entry, sample, seed, video, status, path, reason; `failures` has entry,
-    sample, seed, metric, reason; `samples` has sample, identity, prompt, refs (a list of paths);
-    `ranks` are the orders that the sources declare, as arguments of `ranking.Ranking`; `unfit` are
-    the (metric, sample) that a metric does not apply to, such as samples without a prompt.
+    level, influences (as in `Summary`); `videos` has entry, sample, seed, video, status, path,
+    reason; `failures` has entry, sample, seed, metric, reason; `samples` has sample, identity,
+    prompt, refs (a list of paths); `ranks` are the orders that the sources declare, as arguments of
+    `ranking.Ranking`; `unfit` are the (metric, sample) that a metric does not apply to, such as
+    samples without a prompt.
     """
 
     entries: list[Entry]
@@ -196,6 +201,7 @@ SUMMARIES = [
     "n",
     "planned",
     "level",
+    "influences",
 ]
 VIDEOS = ["entry", "sample", "seed", "video", "status", "path", "reason"]
 FAILURES = ["entry", "sample", "seed", "metric", "reason"]

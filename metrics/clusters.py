@@ -6,7 +6,7 @@ independent promises more than it knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +16,27 @@ from torch import Tensor
 from metrics.errors import MetricsError
 
 
+class Influence(NamedTuple):
+    """What people have to do with a distance: leaving them out moves it, one way or the other.
+
+    The sum over all groups of ``effect * z``, with uncorrelated ``z`` of variance 1, varies as the
+    jackknife says that the distance does. Of a resample with each person drawn ``w`` times, ``z``
+    is the sum of ``w - 1`` over the group's people, divided by the root of their number.
+    """
+
+    people: tuple[int, ...]
+    """numbers, as in :class:`Clusters`; or labels"""
+    effect: float
+
+
 class Interval(NamedTuple):
     """A value with its interval, None where there are too few videos for one."""
 
     value: float
     low: float | None
     high: float | None
+    influences: tuple[Influence, ...] = ()
+    """of the people in the set under test, by their labels"""
 
 
 def labels(given: Tensor | None, samples: int, name: str) -> Tensor:
@@ -82,11 +97,11 @@ class Clusters(NamedTuple):
         shared, x, y = counts(self.shared), counts(self.only_x), counts(self.only_y)
         return torch.cat([shared, x], dim=1), torch.cat([shared, y], dim=1)
 
-    def parts(self, most: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """For people of both sets, of the first only and of the second only: who stays, in turn.
+    def without(self, most: int) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
+        """For people of both sets, of the first only and of the second only: who leaves, in turn.
 
-        Each entry leaves out one of at most ``most`` groups of people of that kind; masks of the
-        samples that stay, ``[N]`` and ``[M]``.
+        Each entry leaves out one of at most ``most`` groups of people of that kind: their numbers,
+        and masks of the samples that stay, ``[N]`` and ``[M]``.
         """
         starts = ((0, self.shared), (self.shared, self.only_x), (self.shared, self.only_y))
         for kind, (start, people) in enumerate(starts):
@@ -96,5 +111,35 @@ class Clusters(NamedTuple):
                 gone = torch.arange(start + group, start + people, groups)
                 stay_x = ~torch.isin(self.x, gone) if kind < 2 else torch.ones_like(self.x).bool()
                 stay_y = ~torch.isin(self.y, gone) if kind != 1 else torch.ones_like(self.y).bool()
-                masks.append((stay_x, stay_y))
+                masks.append((gone, stay_x, stay_y))
             yield masks
+
+    def jackknife(
+        self, most: int, distances: Callable[[list[tuple[Tensor, Tensor]]], Iterable[float]]
+    ) -> list[list[Influence]]:
+        """Influences of at most ``most`` groups of people of each kind (Shao and Wu 1989).
+
+        distances: of pairs of masks of the samples that stay, ``[N]`` and ``[M]``. A kind of one
+        group only shows no influence.
+        """
+        found: list[list[Influence]] = []
+        for kind in self.without(most):
+            n = len(kind)
+            values = np.array(list(distances([(x, y) for _, x, y in kind])) if n > 1 else [])
+            effects = (values.mean() - values) * ((n - 1) / n) ** 0.5 if n > 1 else values
+            gone = (tuple(people.tolist()) for people, *_ in kind)
+            found.append([Influence(*pair) for pair in zip(gone, effects.tolist(), strict=n > 1)])
+        return found
+
+    def counts(self, stay: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """How often each person is there ``[R, people]``, of masks of the samples that stay."""
+        x = torch.zeros(len(stay), self.shared + self.only_x)
+        y = torch.zeros(len(stay), self.shared + self.only_y)
+        for r, (stay_x, stay_y) in enumerate(stay):
+            x[r, self.x[stay_x]], y[r, self.y[stay_y]] = 1.0, 1.0
+        return x, y
+
+    def labelled(self, influences: list[Influence], people: Tensor) -> tuple[Influence, ...]:
+        """The same influences, by the labels ``[N]`` of the people in ``x``."""
+        label = dict(zip(self.x.tolist(), people.tolist(), strict=True))
+        return tuple(Influence(tuple(label[p] for p in i.people), i.effect) for i in influences)

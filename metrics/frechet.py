@@ -193,8 +193,8 @@ def frechet_interval(
             :func:`metrics.kernel.kernel_distance_interval`.
 
     Returns:
-        The distance, and the lower bound, at least 0, and upper bound; no bounds below three
-        people in a set.
+        The distance, the lower bound, at least 0, and upper bound, and the influences that these
+        come from; no bounds below three people in a set.
 
     Raises:
         MetricsError: as :func:`frechet_distance`.
@@ -202,7 +202,7 @@ def frechet_interval(
     Example:
         >>> import torch
         >>> x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-        >>> value, low, high = frechet_interval(x, x + 1)
+        >>> value, low, high, _ = frechet_interval(x, x + 1)
         >>> low < value < high
         True
     """
@@ -212,21 +212,16 @@ def frechet_interval(
     people = Clusters.of(vx, vy, x_people, y_people)
     if people.fewest < 3:
         return Interval(value, None, None)
-    variance, freedom = 0.0, []
-    for masks in people.parts(GROUPS):
-        if not masks:
-            continue
-        without = torch.tensor(
-            [frechet_distance(x[stay_x], y[stay_y], ddof=ddof) for stay_x, stay_y in masks]
-        ).double()
-        groups = len(without)
-        if groups > 1:
-            variance += (groups - 1) * float(without.var(correction=0))
-            freedom.append(groups - 1)
+    kinds = people.jackknife(
+        GROUPS, lambda stay: [frechet_distance(x[i], y[j], ddof=ddof) for i, j in stay]
+    )
+    freedom = [len(kind) - 1 for kind in kinds if kind]
     if not freedom:
         return Interval(value, None, None)
+    variance = sum(influence.effect**2 for kind in kinds for influence in kind)
     half = float(stats.t.ppf((1 + confidence) / 2, min(freedom))) * variance**0.5
-    return Interval(value, max(0.0, value - half), value + half)
+    found = people.labelled(kinds[0] + kinds[1], vx if x_people is None else x_people)
+    return Interval(value, max(0.0, value - half), value + half, found)
 
 
 def frechet_distance_from_moments(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metrics.clusters import Clusters, Interval, labels
 from metrics.errors import MetricsError
-from metrics.frechet import check_features, finite
+from metrics.frechet import GROUPS, check_features, finite
 
 
 def _kernel(x: Tensor, y: Tensor, degree: int, gamma: float | None, coefficient: float) -> Tensor:
@@ -125,8 +125,8 @@ def kernel_distance_interval(
         seed: of the resampling; the same seed gives the same interval.
 
     Returns:
-        The value on the whole sets, and the lower and upper bound; no bounds below three videos or
-        three people in a set.
+        The value on the whole sets, the lower and upper bound, and influences as of
+        :func:`metrics.frechet_interval`; no bounds below three videos or three people in a set.
 
     Raises:
         MetricsError: as :func:`kernel_distance`, or a confidence outside (0, 1).
@@ -134,7 +134,7 @@ def kernel_distance_interval(
     Example:
         >>> import torch
         >>> x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-        >>> value, low, high = kernel_distance_interval(x, x + 1)
+        >>> value, low, high, _ = kernel_distance_interval(x, x + 1)
         >>> low < value < high
         True
     """
@@ -151,19 +151,26 @@ def kernel_distance_interval(
     people = Clusters.of(vx, vy, x_people, y_people)
     if people.fewest < 3:
         return Interval(value, None, None)
-    wx, wy = people.draw(np.random.default_rng(seed), resamples)  # [R, people of x], [R, of y]
-    wx, wy = wx.to(x), wy.to(x)
-    values = (
-        _resampled(*_within(kx, vx), people.x, people.x, wx, wx, wx.shape[1])
-        + _resampled(*_within(ky, vy), people.y, people.y, wy, wy, wy.shape[1])
-        - 2 * _resampled(kxy, torch.ones_like(kxy), people.x, people.y, wx, wy, people.shared)
-    )  # [R]
+    parts_x, parts_y = _within(kx, vx), _within(ky, vy)
+
+    def weighted(wx: Tensor, wy: Tensor) -> Tensor:
+        """Distances ``[R]`` with each person ``[R, people]`` so often in the sets."""
+        wx, wy = wx.to(x), wy.to(x)
+        return (
+            _resampled(*parts_x, people.x, people.x, wx, wx, wx.shape[1])
+            + _resampled(*parts_y, people.y, people.y, wy, wy, wy.shape[1])
+            - 2 * _resampled(kxy, torch.ones_like(kxy), people.x, people.y, wx, wy, people.shared)
+        )
+
+    values = weighted(*people.draw(np.random.default_rng(seed), resamples))
     values = values[torch.isfinite(values)]  # a draw of one person alone leaves no pairs
     if not len(values):
         return Interval(value, None, None)
     tail = (1 - confidence) / 2
     bounds = torch.quantile(values, torch.tensor([tail, 1 - tail]).to(values))
-    return Interval(value, float(bounds[0]), float(bounds[1]))
+    kinds = people.jackknife(GROUPS, lambda stay: weighted(*people.counts(stay)).tolist())
+    found = people.labelled(kinds[0] + kinds[1], vx if x_people is None else x_people)
+    return Interval(value, float(bounds[0]), float(bounds[1]), found)
 
 
 def _resampled(

@@ -60,6 +60,9 @@ class SetScore:
     Attributes:
         n: videos that went into it.
         status, reason: as in :class:`Score`.
+        influences: groups of people, by name, and the effect that leaving each out has, for
+            resampling the value with others' (`metrics.clusters.Influence`); empty where some
+            video names nobody.
     """
 
     group: str
@@ -72,3 +75,4 @@ class SetScore:
     n: int
     status: str
     reason: str = ""
+    influences: tuple[tuple[tuple[str, ...], float], ...] = ()

@@ -17,7 +17,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from metrics.clusters import Interval
+from metrics.clusters import Influence, Interval
 from metrics.errors import MetricsError
 from metrics.features.base import ClipFeature, Indices
 from metrics.features.models import Models, sampled
@@ -54,6 +54,8 @@ class SetDistance:
     """bounds of the 95 % interval over people, None where there are too few videos for one"""
     remark: str = ""
     """which frames were seen, how many samples, videos and people there were"""
+    influences: tuple[Influence, ...] = ()
+    """of people, each a `number_of` of the name that `update` was given; none without names"""
 
 
 class SetMetric(Metric):
@@ -170,12 +172,12 @@ class SetMetric(Metric):
         count = len(rows) if sizes is None else len(sizes)
         videos = _each(videos, count, "videos")
         who = [
-            -1 if person is None else _number(person) for person in _each(people, count, "people")
+            -1 if person is None else number_of(person) for person in _each(people, count, "people")
         ]
         if sizes is None:  # a row without a name is of a video of its own
-            what = [-1 if video is None else _number(video) for video in videos]
+            what = [-1 if video is None else number_of(video) for video in videos]
         else:  # frames of a video without a name are of one video still
-            what = [_number(uuid.uuid4() if video is None else video) for video in videos]
+            what = [number_of(uuid.uuid4() if video is None else video) for video in videos]
         labels = torch.tensor([what, who], dtype=torch.int64).T
         if sizes is not None:
             labels = labels.repeat_interleave(torch.tensor(sizes), dim=0)
@@ -231,7 +233,7 @@ def _each(value: Any, count: int, what: str) -> Sequence[Any]:
     return list(value)
 
 
-def _number(name: Any) -> int:
+def number_of(name: Any) -> int:
     """A name as a number of 60 bits, the same in every process."""
     return int(hashlib.sha256(str(name).encode()).hexdigest()[:15], 16)
 
@@ -301,7 +303,7 @@ class KeptFeatures(SetMetric):
         processes."""
         x, x_videos, x_people = self._set("generated")
         y, y_videos, y_people = self._set("reference")
-        value, low, high = self.interval(
+        value, low, high, influences = self.interval(
             x, y, x_videos=x_videos, y_videos=y_videos, x_people=x_people, y_people=y_people
         )
         shorter, half = getattr(self, self._names["counts"]).tolist()
@@ -315,7 +317,8 @@ class KeptFeatures(SetMetric):
             else "",
         )
         names = self.extractor, self.extractor_version
-        return SetDistance(value, len(x), len(y), *names, low, high, remark)
+        named = () if x_people is None else influences
+        return SetDistance(value, len(x), len(y), *names, low, high, remark, named)
 
     def _frames(self) -> str:
         if self._of_clips:

@@ -31,7 +31,7 @@ from metrics.features.models import Models, PictureFile
 from metrics.metric import Result, StreamedMetric, Video
 from metrics.passes import Job, Pass, words
 from metrics.scores import Score, SetScore, VideoItem
-from metrics.sets import SetMetric
+from metrics.sets import SetMetric, number_of
 
 _NEEDS = {
     "reference": "needs a reference image of the face, and none was given for this video",
@@ -49,6 +49,7 @@ class _Group:
         self.videos = 0
         self.failed = 0
         self.targets: set[Path] = set()
+        self.people: dict[int, str] = {}
 
 
 class MetricSuite:
@@ -226,6 +227,7 @@ class MetricSuite:
             short = job.info.count < metric.asked()
             metric.update(made, real=False, videos=f"made {item.key}", people=person, short=short)
             group.videos += 1
+            group.people[number_of(item.identity)] = item.identity
             if real is not None and item.target is not None and item.target not in group.targets:
                 group.targets.add(item.target)
                 metric.update(real, real=True, videos=f"real {item.target}", people=person)
@@ -249,7 +251,12 @@ class MetricSuite:
             why = words(error, f"{name} of {label or 'the videos'}")
             return SetScore(*row, None, None, None, group.videos, "failed", why)
         reason = "; ".join(part for part in (lost, found.remark) if part)
-        return SetScore(*row, found.value, found.low, found.high, group.videos, "ok", reason)
+        influences = tuple(
+            (tuple(group.people[person] for person in people), effect)
+            for people, effect in found.influences
+        )
+        ends = found.value, found.low, found.high
+        return SetScore(*row, *ends, group.videos, "ok", reason, influences)
 
     def _add_real(self, name: str, metric: SetMetric) -> None:
         if not self.real:

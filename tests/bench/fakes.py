@@ -132,6 +132,7 @@ class FakeSetScore:
     n: int
     status: str = "ok"
     reason: str = ""
+    influences: tuple[Any, ...] = ()
 
 
 def read(path: Path) -> np.ndarray:

@@ -33,7 +33,7 @@ def test_the_schema_is_the_contract(tmp_path: Path) -> None:
             for (table,) in store.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
         assert store.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert store.meta("schema_version") == "2"
+        assert store.meta("schema_version") == "3"
     assert columns == {
         "meta": ["key", "value"],
         "cells": ["cell", "label", "axes", "mismatch"],
@@ -49,7 +49,7 @@ def test_the_schema_is_the_contract(tmp_path: Path) -> None:
         ],
         "set_scores": [
             *("cell", "metric", "backend", "version", "value", "low", "high", "n"),
-            *("status", "reason", "inputs"),
+            *("status", "reason", "inputs", "influences"),
         ],
         "metrics": ["metric", "backend", "label", "higher_is_better", "low", "high"]
         + ["family", "level", "diagnostic", "needs"],
@@ -58,9 +58,9 @@ def test_the_schema_is_the_contract(tmp_path: Path) -> None:
 
 def test_a_store_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
-        store.set_meta("schema_version", "3")
+        store.set_meta("schema_version", "4")
     for write in (True, False):
-        with pytest.raises(BenchError, match=r"written by another version \(schema version 3"):
+        with pytest.raises(BenchError, match=r"written by another version \(schema version 4"):
             Store(tmp_path, write=write)
 
 

@@ -144,7 +144,7 @@ def make_run(
         done = len(names) - sum(c == i for c, _ in failed)
         db.execute(
             "INSERT INTO set_scores VALUES (?, 'fvd.videomae', 'videomae', '1', ?, ?, ?, ?, "
-            "'ok', '', NULL)",
+            "'ok', '', NULL, NULL)",
             (cell, 100.0 + i, 90.0 + i, 110.0 + i, done),
         )
     db.execute("INSERT INTO planned SELECT video, 'planted' FROM videos")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +160,32 @@ def test_mismatch_and_pending_are_noted(tmp_path: Path) -> None:
     assert any("marked *" in note for note in board.notes)
     assert any("2 videos are still to be made" in note for note in board.notes)
     assert board.cell(0, 0).failed == 0
+
+
+def test_fvd_is_resampled_with_the_people_that_its_run_says(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    told = "is drawn from its own interval, apart from the samples"
+    before = Leaderboard.from_run(run, rank="fvd.videomae")
+    assert any(told in note for note in before.notes)
+    assert not any(told in note for note in Leaderboard.from_run(run, rank="text.clip").notes)
+    # All entries' FVD hangs on the same person, so that no resample reorders them.
+    people = sorted(set(before.scores.keys["identity"]))
+    effects = [[[person], 30.0 if i == 0 else -30.0 / (len(people) - 1)]
+               for i, person in enumerate(people)]  # fmt: skip
+    with sqlite3.connect(run / "store.sqlite") as db:
+        db.execute("UPDATE set_scores SET influences = ?", (json.dumps(effects),))
+    after = Leaderboard.from_run(run, rank="fvd.videomae")
+    assert not any(told in note for note in after.notes)
+    assert all(s.low == s.place == s.high for s in after.standings)
+    assert not all(s.low == s.place == s.high for s in before.standings)
+    assert [s.place for s in after.standings] == [s.place for s in before.standings]
+    with sqlite3.connect(run / "store.sqlite") as db:
+        db.execute("UPDATE set_scores SET influences = NULL, low = NULL, high = NULL")
+    fixed = Leaderboard.from_run(run, rank="fvd.videomae")
+    assert any("is held fixed, apart from the samples" in note for note in fixed.notes)
+    assert all(s.low == s.place == s.high for s in fixed.standings)
+    with sqlite3.connect(run / "store.sqlite") as db:  # nobody has a sample of this person
+        db.execute("UPDATE set_scores SET influences = ?", ('[[["nobody"], 1.0]]',))
+    assert any(
+        "is held fixed" in note for note in Leaderboard.from_run(run, rank="fvd.videomae").notes
+    )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -206,3 +207,29 @@ def test_columns_that_say_the_same_are_pointed_out() -> None:
     assert [(a, b, round(rho)) for a, b, rho in redundant(means, columns)] == [
         (0, 1, 1), (0, 2, -1), (1, 2, -1),
     ]  # fmt: skip
+
+
+def test_set_scores_are_drawn_with_the_identities() -> None:
+    """Two entries whose FVD hangs on the same people keep their order in every resample."""
+    rng = np.random.default_rng(3)
+    columns = [
+        column("identity.a", "identity"),
+        replace(column("fvd.a", "distribution"), level="set", higher_is_better=False),
+    ]
+    people, values = np.arange(12), np.full((2, 2, 12), np.nan)
+    values[0] = 0.5 + 0.1 * rng.normal(size=(2, 12))
+    means = np.array([values[0].mean(axis=1), [10.0, 10.5]]).T
+    scheme = resolve(Ranking("fvd.a"), columns, means)
+    effects = np.full((2, 2, 12), np.nan)
+    effects[1] = rng.normal(size=12)
+    effects[1] -= effects[1].mean(axis=1, keepdims=True)
+    errors = np.full((2, 2), 3.0)
+    drawn = draw_means(scheme, values, people, means, errors, effects, draws=500, seed=0)[:, :, 1]
+    assert np.allclose(drawn[:, 1] - drawn[:, 0], 0.5)
+    assert drawn[:, 0].std() == pytest.approx(np.sqrt((effects[1, 0] ** 2).sum()), rel=0.1)
+    alone = draw_means(scheme, values, people, means, errors, draws=500, seed=0)[:, :, 1]
+    assert (alone[:, 1] < alone[:, 0]).mean() > 0.3
+    effects[1, 1, 0] = np.nan  # of the second entry somebody's effect is not known
+    half = draw_means(scheme, values, people, means, errors, effects, draws=500, seed=0)[:, :, 1]
+    assert np.allclose(half[:, 0], drawn[:, 0])
+    assert np.allclose(half[:, 1], alone[:, 1])

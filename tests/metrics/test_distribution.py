@@ -63,14 +63,14 @@ def test_the_interval_covers_as_often_as_it_says():
     inside = 0
     for seed in range(100):
         x, y = draw(2 * seed, 60, 2), draw(2 * seed + 1, 60, 2) + 1
-        _, low, high = kernel_distance_interval(x, y, resamples=200, seed=seed)
+        _, low, high, _ = kernel_distance_interval(x, y, resamples=200, seed=seed)
         inside += low <= truth <= high
     assert 85 <= inside <= 100
 
 
 def test_the_interval_narrows_with_samples_and_is_repeatable():
     def width(n):
-        _, low, high = kernel_distance_interval(draw(4, n, 3), draw(5, n, 3) + 1)
+        _, low, high, _ = kernel_distance_interval(draw(4, n, 3), draw(5, n, 3) + 1)
         return high - low
 
     assert width(400) < 0.6 * width(50)
@@ -79,7 +79,7 @@ def test_the_interval_narrows_with_samples_and_is_repeatable():
 
 def test_the_interval_is_around_the_value_of_the_whole_sets():
     x, y = draw(6, 30, 3), draw(7, 20, 3) + 2
-    value, low, high = kernel_distance_interval(x, y)
+    value, low, high, _ = kernel_distance_interval(x, y)
     assert value == pytest.approx(kernel_distance(x, y), rel=1e-12)
     assert low < value < high
 
@@ -244,7 +244,7 @@ def test_frames_of_a_video_are_no_independent_samples():
     values, inside, naive = [], 0, []
     for seed in range(60):
         (x, of_x), (y, of_y) = videos_of(2 * seed), videos_of(2 * seed + 1)
-        value, low, high = kernel_distance_interval(
+        value, low, high, _ = kernel_distance_interval(
             x, y, x_videos=of_x, y_videos=of_y, resamples=300, seed=seed
         )
         assert value == pytest.approx(kernel_distance(x, y, x_videos=of_x, y_videos=of_y))
@@ -285,11 +285,40 @@ def test_intervals_resample_people_and_need_three(interval):
     assert of_people.high - of_people.low > 1.2 * (of_videos.high - of_videos.low)
     paired = interval(x + scenes, y + scenes, x_people=people, y_people=people)
     assert paired.high - paired.low < of_people.high - of_people.low
-    assert interval(x[:2], y)[1:] == (None, None)
-    assert interval(x, y, x_people=people % 2, y_people=people)[1:] == (None, None)
+    assert interval(x[:2], y)[1:3] == (None, None)
+    assert interval(x, y, x_people=people % 2, y_people=people)[1:3] == (None, None)
     assert interval(x[:3], y[:3]).low is not None
     two = torch.arange(24) // 12
-    assert interval(x, y, x_videos=two, y_videos=torch.arange(24))[1:] == (None, None)
+    assert interval(x, y, x_videos=two, y_videos=torch.arange(24))[1:3] == (None, None)
+
+
+@pytest.mark.parametrize("interval", [kernel_distance_interval, frechet_interval])
+@pytest.mark.parametrize("people", [12, 50])  # each a group of its own, and 20 groups of several
+def test_resampling_influences_gives_the_interval(interval, people):
+    who = torch.arange(4 * people) // 4
+    scenes = draw(23, people, 6).repeat_interleave(4, dim=0)
+    x, y = draw(24, 4 * people, 6) + scenes, draw(25, 4 * people, 6) + scenes + 1
+    found = interval(x, y, x_people=who, y_people=who)
+    assert sorted(p for group, _ in found.influences for p in group) == list(range(people))
+    times = np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), size=4000)
+    moved = sum(
+        effect * (times[:, group] - 1).sum(axis=1) / len(group) ** 0.5
+        for group, effect in found.influences
+    )
+    low, high = found.value + np.quantile(moved, [0.025, 0.975])
+    assert high - low == pytest.approx(found.high - found.low, rel=0.2)
+    apart = np.abs([low - found.low, high - found.high])
+    assert apart.max() < 0.2 * (found.high - found.low)
+
+
+def test_whoever_makes_the_sets_differ_is_who_moves_the_distance():
+    people = torch.arange(12)
+    x = draw(26, 12, 3)
+    y = x + 0.01 * draw(27, 12, 3)
+    y[4] += 8  # one true clip has nothing to do with the one made for it
+    effects = dict(frechet_interval(x, y, x_people=people, y_people=people).influences)
+    assert max(effects, key=effects.get) == (4,)
+    assert all(effect < 0 for who, effect in effects.items() if who != (4,))
 
 
 def test_the_frechet_interval_is_for_this_number_of_samples():
@@ -317,10 +346,12 @@ def test_a_metric_takes_names_of_videos_and_people():
     found = metric.result()
     assert (found.n, found.n_reference) == (20, 24)
     assert found.low < found.value < found.high
+    assert len(found.influences) == 5
     assert "20 frames of 5 videos of 5 people against 24 frames of 6 videos" in found.remark
     alone = KernelDistance("f")
     alone.update(x[:1].repeat(2, 1), real=False, videos=["a", "b"])
     alone.update(y[:8], real=True, videos=[f"{v}" for v in of_y[:8].tolist()])
+    assert alone.result().influences == ()
     assert "no interval from fewer than 3 videos" in alone.result().remark
     with pytest.raises(MetricsError, match="name each"):
         alone.update(y[:8], real=True, videos=["a", "b"])
