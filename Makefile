@@ -44,7 +44,7 @@ miniature: $(STAMP)  ## train the miniature from nothing: five hours on two core
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage identity
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage likeness
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage rollout
-	$(BIN)/python $(MINIATURE) --stage variants --stage ship
+	$(BIN)/python $(MINIATURE) --stage average --stage variants --stage ship
 	$(BIN)/python -m miniature.measure
 
 test: $(STAMP)  ## run the fast, offline tests

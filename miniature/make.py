@@ -44,7 +44,7 @@ CONFIGS = Path(__file__).parent / "configs" / "train"
 SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
 STAGES = (
     "world", "encoder", "decoder", "text", "base", "deepen", "identity", "likeness", "rollout",
-    "variants", "ship",
+    "average", "variants", "ship",
 )  # fmt: skip
 #: What the base's trainings before the last say of themselves, beside the last one's `stdrc.json`.
 EARLIER_TRAININGS = ("first_training.json", "second_training.json", "third_training.json")
@@ -62,6 +62,8 @@ ANSWERS = (
     words.HATS,
 )
 
+#: Clips whose own frames are the references of the ablation's points; 400 steps see no more.
+OWN_CLIPS = 3200
 #: name -> overrides of miniature-variant.yaml
 POINTS: dict[str, list[str]] = {
     **{
@@ -71,6 +73,9 @@ POINTS: dict[str, list[str]] = {
     },
     "tass-on-identity": [
         "placement=tass",
+        "steps=300",
+        "augmentation.variants=1",
+        "augmentation.plain=true",
         "face_weight=3.0",
         "identity.weight=0.5",
         "identity.alignment=0.3",
@@ -280,16 +285,51 @@ def go_on(
         train(config, resume=any(output.glob("checkpoints/*")))
 
 
+def make_average(plan: Plan) -> None:
+    """The base that ships: between the second training's end and the last's (arXiv 2109.01903).
+
+    The identity losses cost motion; on the line between the two ends more of it comes back than of
+    identity goes.
+    """
+    folder = plan.work / "averaged"
+    if (folder / "model_index.json").is_file():
+        return
+    source = plan.work / "rollout" / "checkpoint"
+    pipeline = STDRCPipeline.from_pretrained(source, dtype=torch.float32)
+    second = LTX2VideoTransformer3DModel.from_pretrained(
+        plan.work / "identity" / "checkpoint" / "transformer", torch_dtype=torch.float32
+    ).state_dict()
+    last = pipeline.transformer.state_dict()
+    pipeline.transformer.load_state_dict(
+        {name: torch.lerp(second[name], last[name], LAST_SHARE) for name in last}
+    )
+    with whole_folder(folder) as part:
+        pipeline.save_pretrained(part)
+        for name in ("autoencoder.json", *EARLIER_TRAININGS):
+            shutil.copyfile(source / name, part / name)
+        about = json.loads((source / "stdrc.json").read_text())
+        about["averaged"] = {"with": EARLIER_TRAININGS[1], "own_share": LAST_SHARE}
+        write_json(part / "stdrc.json", about)
+
+
 def make_variants(plan: Plan) -> None:
-    base = plan.work / "rollout" / "checkpoint"
+    base = plan.work / "averaged"
+    own = plan.work / "own"
+    if not (own / "metadata.jsonl").is_file():
+        with whole_folder(own) as part:
+            clips = World(split="train", size=min(plan.clips, OWN_CLIPS))
+            write_layout(clips, part, own_frames=True)
     # Points differ in two sets of references, and in what they ask about the face.
-    encoded: dict[tuple[str, bool, str], TrainingData] = {}
+    encoded: dict[tuple[str, str, bool, str], TrainingData] = {}
     for name in plan.variants:
         output = plan.work / "variants" / name
         if not (output / "pytorch_lora_weights.safetensors").is_file():
             print(f"variant {name}", flush=True)
-            config = read_config(plan, "miniature-variant.yaml", output, base, POINTS[name])
+            source = [] if name == "tass-on-identity" else [f"data=[{own}]"]
+            overrides = [*source, *POINTS[name]]
+            config = read_config(plan, "miniature-variant.yaml", output, base, overrides)
             key = (
+                str(config.data),
                 config.augmentation.model_dump_json(),
                 config.face_weight > 1,
                 config.identity.model_dump_json(),
@@ -301,26 +341,10 @@ def make_variants(plan: Plan) -> None:
             train(config, data=encoded[key], resume=any(output.glob("checkpoints/*")))
 
 
-def average(plan: Plan) -> dict[str, torch.Tensor]:
-    """The transformer between the second training's end and the last's (arXiv 2109.01903).
-
-    The identity losses cost motion; on the line between the two ends more of it comes back than of
-    identity goes.
-    """
-    second, last = (
-        LTX2VideoTransformer3DModel.from_pretrained(
-            plan.work / name / "checkpoint" / "transformer", torch_dtype=torch.float32
-        ).state_dict()
-        for name in ("identity", "rollout")
-    )
-    return {name: torch.lerp(second[name], last[name], LAST_SHARE) for name in last}
-
-
 def ship(plan: Plan) -> None:
-    """Copy base (averaged, fp16) and LoRAs into the package."""
-    source = plan.work / "rollout" / "checkpoint"
+    """Copy the base in half precision and the LoRAs into the package."""
+    source = plan.work / "averaged"
     pipeline = STDRCPipeline.from_pretrained(source, dtype=torch.float16)
-    pipeline.transformer.load_state_dict(average(plan))
     with whole_folder(CHECKPOINTS / "base") as part:
         pipeline.save_pretrained(part)
         for file in (*part.glob("*/config.json"), part / "model_index.json"):
@@ -328,11 +352,8 @@ def ship(plan: Plan) -> None:
             stated = json.loads(file.read_text())
             stated.pop("_name_or_path", None)
             write_json(file, stated)
-        for name in ("autoencoder.json", *EARLIER_TRAININGS):
+        for name in ("autoencoder.json", *EARLIER_TRAININGS, "stdrc.json"):
             shutil.copyfile(source / name, part / name)
-        about = json.loads((source / "stdrc.json").read_text())
-        about["averaged"] = {"with": EARLIER_TRAININGS[1], "own_share": LAST_SHARE}
-        write_json(part / "stdrc.json", about)
     folder = CHECKPOINTS / "variants"
     folder.mkdir(parents=True, exist_ok=True)
     for name in POINTS:
@@ -352,6 +373,7 @@ MAKERS: dict[str, Callable[[Plan], Any]] = {
     "identity": make_identity,
     "likeness": make_likeness,
     "rollout": make_rollout,
+    "average": make_average,
     "variants": make_variants,
     "ship": ship,
 }

@@ -18,6 +18,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,15 @@ from miniature.world.world import World
 CRF = 12  # x264's quality of the clips; losses are about one grey level
 
 
-def write_layout(world: World, folder: str | Path, layout: str = "trainer") -> Path:
+def write_layout(
+    world: World, folder: str | Path, layout: str = "trainer", *, own_frames: bool = False
+) -> Path:
     """Write every clip of `world` under `folder`, a new or empty one, and return it.
 
     Args:
         layout: "trainer", "consisid", "ipvg2025" or "ipvg2026".
+        own_frames: in "trainer", a clip's reference is a random frame of the clip itself, as in
+            most data of this kind, and not a portrait of the person in another scene.
 
     Raises:
         MiniatureError: an unknown layout, a folder with something in it, or a write that failed.
@@ -47,11 +52,14 @@ def write_layout(world: World, folder: str | Path, layout: str = "trainer") -> P
     folder = Path(folder)
     if layout not in LAYOUTS:
         raise UnknownNameError.among("There is no layout", layout, LAYOUTS)
+    if own_frames and layout != "trainer":
+        raise MiniatureError(f"The layout {layout!r} has no training references; leave own_frames.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MiniatureError(f"{folder} is not an empty folder; name a new one for the world.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        LAYOUTS[layout](world, folder)
+        write = partial(_trainer, own_frames=True) if own_frames else LAYOUTS[layout]
+        write(world, folder)
     except OSError as error:
         raise MiniatureError(
             f"Writing the world to {folder} stopped ({error.strerror or error}); what is there is "
@@ -77,12 +85,13 @@ def _rounded(boxes: np.ndarray) -> list[list[float]]:
     return [[round(float(v), 2) for v in box] for box in boxes]
 
 
-def _trainer(world: World, folder: Path) -> None:
+def _trainer(world: World, folder: Path, own_frames: bool = False) -> None:
     lines = []
     for i, clip in enumerate(world, start=1):
         video, reference = f"clips/{i:06d}.mp4", f"refs/{i:06d}.png"
         write_atomic(folder / video, encode_video(clip.frames, clip.fps, CRF))
-        _image(folder / reference, clip.reference)
+        frame = np.random.default_rng([93, i]).integers(len(clip.frames))
+        _image(folder / reference, clip.frames[frame] if own_frames else clip.reference)
         row = {
             "video": video,
             "caption": clip.caption,
