@@ -29,6 +29,7 @@ def default_metrics(items: Iterable[VideoItem], real: bool = False) -> tuple[lis
         "reference": any(item.references for item in listed),
         "prompt": any(item.prompt for item in listed),
         "target": real or any(item.target for item in listed),
+        "timeline": any(item.timeline for item in listed),
     }
     infos = [info for info in map(metric_info, metric_names()) if info.by_default]
     fit = [info for info in infos if all(given[need] for need in info.needs)]

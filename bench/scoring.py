@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import config as cfg
+from bench.evalsets.samples import Sample
 from bench.keys import canonical
 from leaderboards.runfolder import MetricRow
 from media.files import file_sha256
@@ -51,6 +52,20 @@ def make_judge(config: cfg.Metrics, cache: Path) -> Judge:
     return SuiteJudge(config, cache)
 
 
+def item_of(sample: Sample, video: Path, key: str = "", group: str = "") -> VideoItem:
+    """A sample's video as the metrics take it; its key is the sample's id where none is given."""
+    return VideoItem(
+        video=video,
+        key=key or sample.id,
+        prompt=sample.prompt,
+        references=sample.references,
+        target=sample.target,
+        identity=sample.identity,
+        group=group,
+        timeline=tuple((e.start, e.end, e.description) for e in sample.timeline),
+    )
+
+
 def inputs(needs: Sequence[str], item: VideoItem, sha256: str) -> str:
     """Hash of what a metric is shown: a video, by its own hash, and what it needs of the item."""
     shown: dict[str, Any] = {"video": sha256}
@@ -60,6 +75,8 @@ def inputs(needs: Sequence[str], item: VideoItem, sha256: str) -> str:
         shown["target"] = file_sha256(item.target) if item.target else None
     if "prompt" in needs:
         shown["prompt"] = item.prompt
+    if "timeline" in needs:
+        shown["timeline"] = item.timeline
     return hashlib.sha256(canonical(shown).encode()).hexdigest()[:32]
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bench.batching import Result
 from bench.progress import CellProgress, Progress
-from bench.scoring import Judge, Scorer, inputs
+from bench.scoring import Judge, Scorer, inputs, item_of
 from bench.store import Store
 from bench.sweep import Cell, Task
 from leaderboards.runfolder import MetricRow
@@ -44,16 +44,7 @@ class Shown:
     def item(self, key: str) -> VideoItem:
         """A video as the metrics take it."""
         task = self.tasks[key]
-        sample = task.sample
-        return VideoItem(
-            video=self.store.video_path(key),
-            key=key,
-            prompt=sample.prompt,
-            references=sample.references,
-            target=sample.target,
-            identity=sample.identity,
-            group=task.cell,
-        )
+        return item_of(task.sample, self.store.video_path(key), key, task.cell)
 
 
 class Work:

@@ -162,7 +162,7 @@ class MetricRow:
         per_video: False for metrics of a whole cell.
         family: what metrics of one kind share.
         diagnostic: it informs, and takes no part in ranks.
-        needs: of "reference", "prompt" and "target", what it is shown beside the video.
+        needs: of "reference", "prompt", "target" and "timeline", what it is shown beside the video.
     """
 
     metric: str

@@ -105,6 +105,7 @@ def _lacking(metrics: Sequence[MetricRow], samples: pd.DataFrame) -> set[tuple[s
         "prompt": samples["prompt"].fillna("") != "",
         "reference": samples["refs"].str.len() > 0,
         "target": samples["target"].fillna("") != "",
+        "timeline": samples["timeline"].str.len() > 0,
     }
     return {
         (row.metric, sample)

@@ -56,3 +56,4 @@ from .temporal import (
     TemporalFlicker as TemporalFlicker,
 )
 from .text import CLIPScore as CLIPScore
+from .timeline import TimelineScore as TimelineScore

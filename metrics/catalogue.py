@@ -22,7 +22,8 @@ import metrics.leakage
 import metrics.motion
 import metrics.protocols
 import metrics.temporal
-import metrics.text  # noqa: F401  (all of them register their metrics)
+import metrics.text
+import metrics.timeline  # noqa: F401  (all of them register their metrics)
 from media.plugins import declared, load
 from media.wording import did_you_mean
 from metrics import facts

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from metrics.errors import MetricsError
 
 FAMILIES = (
-    "identity", "text", "temporal", "copying", "distribution", "motion", "quality",
+    "identity", "text", "temporal", "timeline", "copying", "distribution", "motion", "quality",
 )  # fmt: skip
 """What a metric is about; in `--metrics` and `metrics.names` a family stands for its members."""
 
-NEEDS = ("reference", "prompt", "target")
+NEEDS = ("reference", "prompt", "target", "timeline")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MetricInfo:
         range: lowest and highest possible value; None where there is no bound.
         higher_is_better: direction of the arrow.
         cost: what it costs per video, in words.
-        needs: of "reference", "prompt" and "target", what a video must come with.
+        needs: of :data:`NEEDS`, what a video must come with.
         uses: what it takes into account where a video comes with it.
         level: "video", one value per video, or "set", one per group of videos.
         frames: "sampled", the frames that the suite samples; "all"; or the metric's own, in words.

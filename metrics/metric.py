@@ -33,6 +33,15 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Event:
+    """What happens in a video from ``start`` to ``end``, in seconds."""
+
+    start: float
+    end: float
+    caption: str
+
+
+@dataclass(frozen=True)
 class Video:
     """One video as `measure` sees it; ``video[feature]`` is the feature at the metric's frames.
 
@@ -44,6 +53,8 @@ class Video:
         references: images of the faces it should show.
         target: a true video of the same identity and prompt.
         label: for messages.
+        timeline: what should happen when.
+        fps: frames per second; 0 for a folder of images.
     """
 
     count: int
@@ -53,6 +64,8 @@ class Video:
     references: tuple[Picture, ...] = ()
     target: Video | None = None
     label: str = "the video"
+    timeline: tuple[Event, ...] = ()
+    fps: float = 0.0
 
     def __getitem__(self, feature: str) -> list[Any]:
         return self.get(feature, self.indices)

@@ -20,6 +20,7 @@ class VideoItem:
         target: a true video of the same identity and prompt, where one exists.
         identity: name of the person, for reports.
         group: set-level metrics are computed within a group (a cell of an experiment).
+        timeline: (start, end, caption) of what should happen when, in seconds.
     """
 
     video: Path
@@ -29,6 +30,7 @@ class VideoItem:
     target: Path | None = None
     identity: str = ""
     group: str = ""
+    timeline: tuple[tuple[float, float, str], ...] = ()
 
 
 @dataclass(frozen=True)

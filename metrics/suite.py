@@ -28,7 +28,7 @@ from metrics.catalogue import (
 from metrics.errors import MetricsError
 from metrics.facts import MetricInfo
 from metrics.features.models import Models, PictureFile
-from metrics.metric import Result, StreamedMetric, Video
+from metrics.metric import Event, Result, StreamedMetric, Video
 from metrics.passes import Job, Pass, words
 from metrics.scores import Score, SetScore, VideoItem
 from metrics.sets import SetMetric, number_of
@@ -37,6 +37,7 @@ _NEEDS = {
     "reference": "needs a reference image of the face, and none was given for this video",
     "prompt": "needs the prompt, and none was given for this video",
     "target": "needs a true video of the same person to compare with, and none was given",
+    "timeline": "needs a timeline, and none was given for this video",
 }
 
 
@@ -161,6 +162,7 @@ class MetricSuite:
             "reference": bool(item.references),
             "prompt": bool(item.prompt),
             "target": item.target is not None or (info.level == "set" and bool(self.real)),
+            "timeline": bool(item.timeline),
         }
         return next((_NEEDS[need] for need in info.needs if not given[need]), "")
 
@@ -178,6 +180,8 @@ class MetricSuite:
             references=tuple(PictureFile(self.models, path) for path in item.references),
             target=None if item.target is None else self._other(item.target, indices, "target"),
             label=str(item.video),
+            timeline=tuple(Event(*event) for event in item.timeline),
+            fps=job.info.fps or 0.0,
         )
 
     def _other(self, path: Path, indices: Callable[[int], Any], what: str) -> Video:

@@ -289,8 +289,12 @@ class CLIPScore(VideoMetric):
         model = self.model
         if isinstance(model, VideoTextModel):
             return model.align(np.stack(values)[None], [prompt])[0]
+        return _alignment(torch.stack(values), self.encoded(prompt))
+
+    def encoded(self, prompt: str) -> TextFeatures:
+        """A prompt as the model embeds it; each is embedded once."""
         if prompt not in self._texts:
             if len(self._texts) > 4096:
                 self._texts.popitem(last=False)
-            self._texts[prompt] = model.encode_text([prompt])
-        return _alignment(torch.stack(values), self._texts[prompt])
+            self._texts[prompt] = self.model.encode_text([prompt])
+        return self._texts[prompt]

@@ -15,6 +15,7 @@ FACE_BACKENDS = {"miniature": "miniature.judges.faces:MiniatureFaces"}
 METRICS = (
     "miniature.judges.metrics:load_video",
     "miniature.judges.metrics:MiniatureTextScore",
+    "miniature.judges.metrics:MiniatureTimeline",
     "miniature.judges.metrics:WorldBackground",
     "miniature.judges.metrics:WorldMotion",
     "miniature.judges.metrics:AttributeLeakage",

@@ -176,7 +176,7 @@ def _from_samples(videos: Path, samples: Path, match: str = "{sample}") -> list[
     from bench.errors import BenchError
     from bench.evalsets.detect import evalset_at
     from bench.generators.folder import FolderConfig
-    from metrics.scores import VideoItem
+    from bench.scoring import item_of
 
     if not videos.is_dir():
         raise BenchError(f"With --samples, VIDEOS is a folder of videos; {videos} is not one.")
@@ -185,9 +185,7 @@ def _from_samples(videos: Path, samples: Path, match: str = "{sample}") -> list[
     if not matched.found:
         raise BenchError(f"{samples}: {matched.nothing(videos)}")
     where = matched.found | matched.missing
-    return [
-        VideoItem(where[s.id], s.id, s.prompt, s.references, s.target, s.identity) for s in loaded
-    ]
+    return [item_of(sample, where[sample.id]) for sample in loaded]
 
 
 # --- running ---------------------------------------------------------------------------------

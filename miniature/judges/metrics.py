@@ -12,6 +12,7 @@ from metrics.features.models import Models
 from metrics.frames import Frames
 from metrics.metric import Result, Video, VideoMetric
 from metrics.text import CLIPScore
+from metrics.timeline import FACTS, TimelineScore
 from miniature.judges.attributes import (
     LEAKING,
     MiniatureAttributes,
@@ -58,6 +59,28 @@ class MiniatureTextScore(CLIPScore):
     def load(self) -> Any:
         device = self.models.device
         return self.models.shared("text.miniature", lambda: MiniatureTextVideo(device))
+
+
+_TIMELINE: dict[str, Any] = {
+    "backend": "miniature",
+    "quirks": "knows the captions and clips of the drawn world only",
+    "cost": "a small network per event and moment",
+    "weights": ("miniature.text",),
+    "by_default": False,
+}
+
+
+@register("timeline.alignment.miniature", measured="alignment", **_TIMELINE, **FACTS["alignment"])
+@register("timeline.accuracy.miniature", measured="accuracy", **_TIMELINE, **FACTS["accuracy"])
+@register("timeline.order.miniature", measured="order", **_TIMELINE, **FACTS["order"])
+@register("timeline.boundary.miniature", measured="boundary", **_TIMELINE, **FACTS["boundary"])
+class MiniatureTimeline(TimelineScore):
+    """How well a clip of the drawn world keeps to its timeline."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("miniature", **kwargs)
+
+    load = MiniatureTextScore.load
 
 
 _WORLD: dict[str, Any] = {
