@@ -233,7 +233,7 @@ class TimelineScore(CLIPScore):
                 "the frames have no frame rate, and a timeline can't be laid over them; make a "
                 "video of them"
             )
-        moments = (video.indices + 0.5) / video.fps
+        moments: Scores = (video.indices.astype(np.float64) + 0.5) / video.fps
         own = [np.flatnonzero((moments >= e.start) & (moments < e.end)) for e in video.timeline]
         for event, frames in zip(video.timeline, own, strict=True):
             if not len(frames):

@@ -4,3 +4,5 @@ from .guidance import Stream as Stream
 from .guidance import ThreeStreamGuidance as ThreeStreamGuidance
 from .pipeline import STDRCPipeline as STDRCPipeline
 from .positions import ReferencePlacement as ReferencePlacement
+from .timeline import Event as Event
+from .timeline import Reference as Reference

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -61,11 +61,14 @@ class EncodedReference:
     Args:
         tokens: [B, K, h*w, C] normalised latents, K references a sample.
         height, width: the latent size h, w in patches' latents, which must be the video's.
+        times: for each of the K references when it is shown, in seconds; None, and left out:
+            always.
     """
 
     tokens: Tensor
     height: int
     width: int
+    times: tuple[tuple[float, float] | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -73,12 +76,21 @@ class EncodedReference:
     def __getitem__(self, index: int | slice | Sequence[int]) -> EncodedReference:
         if isinstance(index, int):
             index = [index]
-        return EncodedReference(self.tokens[index], self.height, self.width)
+        return replace(self, tokens=self.tokens[index])
 
     @classmethod
     def cat(cls, parts: Sequence[EncodedReference]) -> EncodedReference:
-        """Batches one behind the other; every part has the same size and number of references."""
-        return cls(torch.cat([p.tokens for p in parts]), parts[0].height, parts[0].width)
+        """Batches one behind the other; every part has the same size, number of references, times.
+
+        Raises:
+            STDRCError: references that are shown at different times.
+        """
+        if any(part.times != parts[0].times for part in parts):
+            raise STDRCError(
+                "The references of a batch are shown at different times; generate samples whose "
+                "references change at other times apart."
+            )
+        return replace(parts[0], tokens=torch.cat([p.tokens for p in parts]))
 
 
 def references_per_sample(reference: Any, count: int) -> list[Any]:

@@ -16,6 +16,7 @@ from stdrc.adapters import TrainedAdapters
 from stdrc.conditions import EncodedReference, EncodedText
 from stdrc.errors import STDRCError
 from stdrc.images import Crop, ReferenceImage, reference_pixels
+from stdrc.timeline import Reference, shown_when
 
 logger = logging.get_logger(__name__)
 
@@ -89,6 +90,7 @@ class ConditionEncoders(TrainedAdapters):
 
         Args:
             references: one entry a sample, an image or several of them; the same number everywhere.
+                An image may be a `Reference`, which says when it is shown.
             height, width: the video's size in pixels.
             crop: "none", "face" or "head"; none: as the checkpoint was trained. One that doesn't
                 say takes the whole picture, or the face where there are boxes.
@@ -102,11 +104,18 @@ class ConditionEncoders(TrainedAdapters):
         """
         self._check_size(height, width)
         samples = [list(r) if isinstance(r, list | tuple) else [r] for r in references]
+        times = [tuple(shown_when(r) for r in sample) for sample in samples]
+        samples = [[r.image if isinstance(r, Reference) else r for r in s] for s in samples]
         counts = {len(sample) for sample in samples}
         if len(counts) != 1 or 0 in counts:
             raise STDRCError(
                 "Every sample of a batch takes the same number of references, at least one; "
                 f"given are {sorted(counts)}."
+            )
+        if any(its != times[0] for its in times):
+            raise STDRCError(
+                "The references of a batch are shown at different times; generate samples whose "
+                "references change at other times apart."
             )
         crop = self._resolve_crop(crop, boxes)
         found = _nested(boxes, samples)
@@ -122,7 +131,8 @@ class ConditionEncoders(TrainedAdapters):
             for sample, its in zip(samples, found)
         ]
         scale = self.vae_spatial_compression_ratio
-        return EncodedReference(torch.stack(tokens), size[0] // scale, size[1] // scale)
+        rows, columns = (side // scale for side in size)
+        return EncodedReference(torch.stack(tokens), rows, columns, times[0])
 
     def _resolve_crop(self, crop: Crop | None, boxes: Any) -> Crop:
         trained = self.trained_crop

@@ -28,7 +28,7 @@ from stdrc.loading import check_checkpoint, saved_dtype
 from stdrc.positions import ReferencePlacement
 from stdrc.presets import resolve_guidance
 from stdrc.sampling import GuidedVelocity, Sampler, noise_levels, sample_euler, seeded_generators
-from stdrc.sequence import TokenSequence
+from stdrc.timeline import BlendedVelocity, Event, timed_velocity, warn_of_people
 
 logger = logging.get_logger(__name__)
 
@@ -186,6 +186,8 @@ class STDRCPipeline(ConditionEncoders):
         prompt_embeds: EncodedText | None = None,
         negative_prompt_embeds: EncodedText | None = None,
         reference_latents: EncodedReference | None = None,
+        timeline: Sequence[Event] | None = None,
+        fade: float = 0.25,
         audio: bool = False,
         audio_latents: Tensor | None = None,
         decode_timestep: float = 0.0,
@@ -205,7 +207,8 @@ class STDRCPipeline(ConditionEncoders):
                 the empty one.
             reference: with one prompt, an image or a list of images of the person; with B prompts,
                 one image for all or a list of B, each an image or a list of the same length. An
-                image is a path, a PIL image, an array or a tensor. Or `reference_latents` from
+                image is a path, a PIL image, an array or a tensor, or a `Reference`, which says
+                when it is shown: its tokens stand beside that time. Or `reference_latents` from
                 `encode_reference`. None runs plain text-to-video.
             placement: name, mapping or `ReferencePlacement`; None takes the one the checkpoint was
                 trained with, else TASS. Another one than the checkpoint's is warned about.
@@ -227,6 +230,10 @@ class STDRCPipeline(ConditionEncoders):
             seeds: one for each sample, so that a sample's video does not depend on the batch; or
                 `generator` as in diffusers.
             latents: starting noise [B, tokens, C], packed.
+            timeline: what happens when, for all prompts: while an event lasts, its prompt holds
+                instead of `prompt`. A step costs as many times its passes as there are stretches of
+                the video that differ in prompt or references (see `stdrc.timeline`).
+            fade: seconds of the cross-fade from one such stretch to the next.
             audio: also generate sound; otherwise the two modalities are isolated and one silent
                 token stands for the sound.
             decode_timestep, decode_noise_scale: for autoencoders conditioned on a timestep.
@@ -243,6 +250,7 @@ class STDRCPipeline(ConditionEncoders):
         size = self._resolve_size(height, width, num_frames, frame_rate)
         guidance, negative_prompt = resolve_guidance(guidance, negative_prompt, preset, schedule)
         placement = self._resolve_placement(placement)
+        warn_of_people(reference, placement)
 
         # 1. Text: every stream's embeddings
         text, negative = self._texts(
@@ -279,7 +287,17 @@ class STDRCPipeline(ConditionEncoders):
 
         # 4. The guided velocity
         velocity = self._velocity(
-            size, placement, guidance, text, negative, references, sound, attention_kwargs
+            size,
+            placement,
+            guidance,
+            text,
+            negative,
+            references,
+            sound,
+            attention_kwargs,
+            timeline=timeline or (),
+            fade=fade,
+            strict=strict,
         )
 
         # 5. Denoise
@@ -458,33 +476,35 @@ class STDRCPipeline(ConditionEncoders):
         references: EncodedReference | None,
         sound: Tensor | None,
         attention_kwargs: dict[str, Any] | None,
-    ) -> GuidedVelocity:
+        *,
+        timeline: Sequence[Event],
+        fade: float,
+        strict: bool,
+    ) -> GuidedVelocity | BlendedVelocity:
         """What the sampler walks along: the transformer under guidance, references in place."""
-        sequence = TokenSequence.of(
-            self.transformer.rope,
-            placement if references is not None else None,
-            references=0 if references is None else references.tokens.shape[1],
-            frames=size.frames,
-            height=size.rows,
-            width=size.columns,
-            fps=size.frame_rate,
-            device=self._execution_device,
-        )
-        return GuidedVelocity(
+        events = [
+            replace(e, prompt=self.encode_text([e.prompt], strict=strict))
+            if isinstance(e.prompt, str)
+            else e
+            for e in timeline
+        ]
+        return timed_velocity(
             self.transformer,
-            sequence,
             guidance,
+            placement,
+            size,
             text,
             negative,
-            # [B, K*h*w, C]
-            reference=None if references is None else references.tokens.flatten(1, 2),
+            references,
+            events,
+            fade=fade,
             audio=None if sound is None else (sound.shape[1], sound.shape[2]),
             attention_kwargs=attention_kwargs,
         )
 
     def _after_step(
         self,
-        velocity: GuidedVelocity,
+        velocity: GuidedVelocity | BlendedVelocity,
         timesteps: Tensor,
         progress: Any,
         callback: Callable[..., dict[str, Tensor] | None] | None,

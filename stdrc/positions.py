@@ -238,6 +238,7 @@ class ReferencePlacement:
         width: int,
         fps: float,
         index: int = 0,
+        interval: tuple[int, int] | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
         """What the transformer takes as `video_coords` for the reference: pixels and seconds.
@@ -247,6 +248,8 @@ class ReferencePlacement:
             frames, height, width: the video's latent size; the reference has height x width.
             fps: frames a second of the video, > 0.
             index: which reference, from 0.
+            interval: latent frames [first, last + 1) that the reference belongs to; it is placed
+                beside them as beside a whole video. None: all frames.
 
         Returns:
             float32 [1, 3, h*w, 2]: [start, end) of each patch in (seconds, pixel rows, columns);
@@ -266,7 +269,8 @@ class ReferencePlacement:
             1, rope.patch_size_t, height // d, width // d, device, fps=fps
         )
         coords[:, 1:] *= d
-        frame = self.frame(frames, index)
+        first, last = interval or (0, frames)
+        frame = first + self.frame(last - first, index)
         if frame < 0:
             # Before the video there is no causal first frame: whole latent frames that end at 0.
             start, end = frame * scale_t, (frame + rope.patch_size_t) * scale_t

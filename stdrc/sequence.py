@@ -7,7 +7,7 @@ the model says of them is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +44,8 @@ class TokenSequence:
         height: int,
         width: int,
         fps: float,
+        intervals: Sequence[tuple[int, int] | None] = (),
+        sources: Sequence[int] = (),
         device: torch.device | str | None = None,
     ) -> TokenSequence:
         """The sequence of a video with `references` images placed beside it.
@@ -54,11 +56,15 @@ class TokenSequence:
             references: how many images, each of height x width tokens.
             frames, height, width: latent size of the video.
             fps: frames per second of the video.
+            intervals: for each image the latent frames [first, last + 1) that it belongs to; None,
+                and left out: all of them. Those that share an interval follow one another.
+            sources: for each image which one it is, where not all of them are here.
         """
         video = rope.prepare_video_coords(1, frames, height, width, device, fps=fps)
         tokens = video.shape[2]
         if placement is None:
             return cls(video, tokens)
+        intervals = tuple(intervals) or (None,) * references
         parts = [
             placement.coords(
                 rope,
@@ -66,17 +72,18 @@ class TokenSequence:
                 height=height,
                 width=width,
                 fps=fps,
-                index=k,
+                index=intervals[:k].count(interval),
+                interval=interval,
                 device=device,
             )
-            for k in range(references)
+            for k, interval in enumerate(intervals)
         ]
         phase = None
         if placement.phase:
             phase = torch.zeros(tokens, dtype=torch.float64, device=device)
             turned = [
                 phase.new_full((p.shape[2],), placement.phase * (placement.source_id + k))
-                for k, p in enumerate(parts)
+                for k, p in zip(sources or range(references), parts)
             ]
             phase = torch.cat([phase, *turned])
         return cls(torch.cat([video, *parts], dim=2), tokens, phase)
