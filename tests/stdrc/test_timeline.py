@@ -39,7 +39,8 @@ def test_every_moment_belongs_to_the_events_that_hold_then(spans, moments):
 def test_weights_are_shares_that_add_up_to_one(borders, fade, moments):
     moments = torch.tensor(moments, dtype=torch.float64)
     weights = blend_weights([0.0, *sorted(borders)], moments, fade)
-    assert weights.min() >= 0 and weights.max() <= 1
+    assert weights.min() >= 0
+    assert weights.max() <= 1
     torch.testing.assert_close(weights.sum(0), torch.ones_like(moments))
 
 
@@ -64,7 +65,7 @@ def test_a_template_without_its_words_is_refused():
     events = [Event(0, 1.5, "he waves.")]
     told = joined_prompt("A man.", events, "[{start:.1f}-{end:.1f}] {prompt}")
     assert told == "A man. [0.0-1.5] he waves"
-    with pytest.raises(STDRCError, match="has {start}, {end} and {prompt}"):
+    with pytest.raises(STDRCError, match=r"has \{start\}, \{end\} and \{prompt\}"):
         joined_prompt("A man.", events, "at {time} {prompt}")
 
 
