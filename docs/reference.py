@@ -38,6 +38,7 @@ FAMILIES = {
     "copying": ("copy_paste", "leakage"),
     "text": ("text", "world"),
     "temporal": ("temporal",),
+    "timelines": ("timeline",),
     "sets": ("fvd", "kvd", "fid", "kid"),
 }
 

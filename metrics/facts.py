@@ -118,7 +118,7 @@ class _Statement:
         if self.word is None:
             backend = self.name.rsplit(".", 1)[-1]
             yield MetricInfo(
-                **{"name": self.name, "backend": backend, "make": self._make({})} | self.facts
+                **{"name": self.name, "backend": backend, "make": self._make({}), **self.facts}
             )
             return
         for each in self.backends() if callable(self.backends) else self.backends:

@@ -26,8 +26,6 @@ from metrics.frames import as_videos
 from metrics.metric import Event, Result, Video, remarks
 from metrics.text import CLIPScore, VideoTextModel
 
-__all__ = ["TimelineScore", "border_errors", "event_accuracy", "order_tau"]
-
 FRAMES = 64
 """Frames looked at, evenly over the video; borders are found to half the step between two."""
 
