@@ -325,7 +325,7 @@ def seeded_generators(
         return generator
     if generator is not None:
         raise STDRCError("Give seeds or a generator, not both.")
-    each = [seeds] * count if np.ndim(seeds) == 0 else list(seeds)  # type: ignore[arg-type]
+    each: list[Any] = [seeds] * count if np.ndim(seeds) == 0 else list(seeds)  # type: ignore[arg-type]
     if len(each) != count:
         raise STDRCError(f"{count} samples need {count} seeds, not {len(each)}.")
     if wrong := [seed for seed in each if int(seed) != seed]:
