@@ -7,8 +7,10 @@ a defect of ours shows a traceback.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -60,6 +62,11 @@ class LazyCommands(TyperGroup):
         return command
 
 
+def _expand_home(argument: str) -> str:
+    """Let `--out=~/x` be what it means: a shell expands `~` only where it begins a word."""
+    return re.sub(r"^([\w-]+=)?~(?=/|$)", lambda m: f"{m[1] or ''}{Path.home()}", argument)
+
+
 app = typer.Typer(
     cls=LazyCommands,
     no_args_is_help=True,
@@ -85,7 +92,8 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     command = get_command(app)
     try:
-        command.main(args=arguments, prog_name="stdrc")
+        given = sys.argv[1:] if arguments is None else arguments
+        command.main(args=[_expand_home(one) for one in given], prog_name="stdrc")
     except UserError as error:
         print(f"stdrc: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -152,7 +152,7 @@ class BenchConfig(Model):
 
     @property
     def folder(self) -> Path:
-        return self.run if self.run is not None else Path("runs") / self.name
+        return Path("runs") / self.name if self.run is None else self.run.expanduser()
 
 
 def check_axes(sweep: Sweep) -> None:
@@ -181,7 +181,8 @@ def check_axes(sweep: Sweep) -> None:
             try:
                 Axes(**{axis: value})
             except ValidationError as error:
-                raise ValueError(f"{place}: {value!r}: {error.errors()[0]['msg']}") from None
+                said = error.errors()[0]["msg"].replace("Input should", "should", 1)
+                raise ValueError(f"{place}: {value!r} {said}") from None
 
 
 # Reading -----------------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def _anchor(config: BenchConfig, base: Path) -> BenchConfig:
         for name in type(model).model_fields:
             value = getattr(model, name)
             if isinstance(value, Path) and not (isinstance(model, BenchConfig) and name == "run"):
-                update[name] = base / value
+                update[name] = base / value.expanduser()
             elif isinstance(value, BaseModel):
                 update[name] = fix(value)
             elif isinstance(value, dict) and any(isinstance(v, BaseModel) for v in value.values()):

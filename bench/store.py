@@ -64,7 +64,7 @@ class Store(RunFolder):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BenchError(
-                f"The run folder {self.folder} cannot be made ({error}); choose another."
+                f"The run folder {self.folder} cannot be made ({error.strerror}); choose another."
             ) from None
         self._acquire(wait)
         try:

@@ -5,6 +5,7 @@ Each sentence names the file, the line, the key and what is allowed.
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from pathlib import Path
@@ -40,9 +41,14 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BenchError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8.") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise BenchError(f"{path}:{line}: is not UTF-8 text; save it as UTF-8.") from None
+    except FileNotFoundError:
+        there = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, there)
+        raise BenchError(f"There is no file {path}; name a YAML file.{hint}") from None
     except OSError as error:
-        raise BenchError(f"{path}: cannot be read ({error}); name a YAML file.") from None
+        raise BenchError(f"{path}: cannot be read ({error.strerror}); name a YAML file.") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
@@ -62,7 +68,17 @@ def sentences(
     error: ValidationError, root: type[BaseModel], source: str, node: yaml.Node | None = None
 ) -> str:
     """What is wrong with the values given to `root`, a line each; `source` names the file."""
-    return "\n".join(_sentence(source, e, node, root) for e in error.errors())
+    found: dict[str, dict[str, Any]] = {}
+    for e in map(dict, error.errors()):
+        branch = [p for p in e["loc"] if isinstance(p, str) and re.search(r"^(literal|list)\[", p)]
+        e["loc"] = tuple(part for part in e["loc"] if part not in branch)
+        e["msg"] = e["msg"].replace("Input should be", "should be", 1)
+        key = str(e["loc"])
+        if branch and key in found:  # another kind that the value is not either
+            found[key]["msg"] += " or" + e["msg"].removeprefix("should be")
+        else:
+            found[key if branch else f"{key} {len(found)}"] = e
+    return "\n".join(_sentence(source, e, node, root) for e in found.values())
 
 
 def _sentence(source: str, error: Any, node: yaml.Node | None, root: type[BaseModel]) -> str:

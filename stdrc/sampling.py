@@ -152,7 +152,8 @@ def noise_levels(
         config.get("base_shift", 0.95),
         config.get("max_shift", 2.05),
     )
-    timesteps, _ = retrieve_timesteps(scheduler, steps, device, sigmas=given, mu=mu)
+    with np.errstate(invalid="ignore"):  # said below, in words
+        timesteps, _ = retrieve_timesteps(scheduler, steps, device, sigmas=given, mu=mu)
     if not torch.isfinite(scheduler.sigmas).all():
         # The stretch to `shift_terminal` divides by the distance between first and last level.
         raise STDRCError(

@@ -106,6 +106,9 @@ def command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse what the model can't read or was not taught.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the output if it is there.")
+    ] = False,
     audio: Annotated[
         bool, typer.Option("--audio", help="Also generate sound, and write it into the MP4.")
     ] = False,
@@ -127,6 +130,8 @@ def command(
     images = [open_image(path) for path in reference or []]
     if output.suffix.lower() != ".mp4":
         raise STDRCError(f"The output is an MP4; name it {output.with_suffix('.mp4')}.")
+    if output.exists() and not force:
+        raise STDRCError(f"{output} is there already; name another, or add --force.")
     if not output.parent.is_dir():
         raise STDRCError(f"There is no folder {output.parent} to write {output.name} to.")
     loras = _loras(checkpoint, lora or [], variant)

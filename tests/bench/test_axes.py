@@ -85,7 +85,7 @@ def test_a_number_added_to_guidance_is_an_axis_everywhere(tmp_path: Path) -> Non
     assert seen == [0.0, 2.0, 1.5]
     assert labels == ["zing=0", "zing=2"]
     assert varied == ["zing"]
-    assert "sweep.grid.zing: 3: Input should be less than or equal to 2" in refused
+    assert "sweep.grid.zing: 3 should be less than or equal to 2" in refused
     assert not code
 
 

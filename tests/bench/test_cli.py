@@ -62,7 +62,7 @@ def test_generate_writes_a_playable_video(checkpoint, face, tmp_path, capsys):
         assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
         assert sum(1 for _ in container.decode(stream)) == 9
     first = target.read_bytes()
-    run(*arguments, "--steps", "2", "-q", "-o", str(target), capsys=capsys)
+    run(*arguments, "--steps", "2", "-q", "--force", "-o", str(target), capsys=capsys)
     assert target.read_bytes() == first, "same seed, same bytes"
 
 

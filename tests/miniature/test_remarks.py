@@ -49,7 +49,7 @@ def test_generate_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     clip = World(split="test", size=1)[0]
     Image.fromarray(clip.reference).save(tmp_path / "drawn.png")
     Image.fromarray(get_image("t1", to_rgb=True)).save(tmp_path / "people.png")
-    common = ["generate", "--steps", "2", "-q", "-o", str(tmp_path / "x.mp4")]
+    common = ["generate", "--force", "--steps", "2", "-q", "-o", str(tmp_path / "x.mp4")]
     said = []
     for prompt, name in ((clip.caption, "drawn.png"), ("a person plays guitar", "people.png")):
         with pytest.raises(SystemExit) as ended:
