@@ -65,21 +65,51 @@ class Metrics(Model):
     )
     device: str = "cpu"
     num_frames: int = Field(default=16, ge=1)
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of scoring; the generator's if none. The last bits of a score "
+        "depend on them.",
+    )
 
 
 class EngineConfig(Model):
     kind: Literal["local", "ray"] = "local"
     batch_size: int = Field(default=1, ge=1)
     workers: int | None = Field(
-        default=None, ge=1, description="ray: how many; all GPUs (or CPUs) if none."
+        default=None,
+        ge=1,
+        description="How many processes generate; local: 1 if none, ray: all GPUs (or CPUs).",
     )
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float | None = Field(
         default=None, ge=0, description="ray: 1 where there are GPUs."
     )
     address: str | None = Field(default=None, description="ray: a running cluster's, or 'auto'.")
+    score_workers: int = Field(
+        default=0, ge=0, description="ray: how many workers score; the driver does if none."
+    )
+    place_s: float = Field(
+        default=60,
+        gt=0,
+        description="ray: seconds after which it is said that workers find no place; the run ends "
+        "if no node could hold one.",
+    )
     retries: int = Field(
-        default=3, ge=0, description="ray: how often a lost worker's job is tried again."
+        default=3, ge=0, description="How often a video whose worker was lost is tried again."
+    )
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds that a video may take, the loading of weights before a worker's first "
+        "included; ten times the median so far (at least 60) if none. What takes longer is ended, "
+        "tried once more, and failed.",
+    )
+    max_failures: int | float | None = Field(
+        default=None,
+        ge=0,
+        description="Stop the run when more videos failed: a number, or below 1 a share of those "
+        "that were to be made.",
     )
 
 
@@ -146,8 +176,16 @@ class BenchConfig(Model):
     tune: Tune | None = None
 
     @model_validator(mode="after")
-    def _known_axes(self) -> BenchConfig:
+    def _fits_together(self) -> BenchConfig:
         check_axes(self.sweep)
+        engine = self.engine
+        if engine.score_workers and engine.kind != "ray":
+            raise ValueError("engine.score_workers needs engine.kind: ray")
+        if (engine.gpus_per_worker or 0) > 1 and not self.generator.several_gpus:
+            raise ValueError(
+                f"engine.gpus_per_worker: the generator {self.generator.kind} uses one GPU, and "
+                f"{engine.gpus_per_worker:g} would be held"
+            )
         return self
 
     @property

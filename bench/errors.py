@@ -10,3 +10,7 @@ class BenchError(UserError):
 
 class UnknownNameError(BenchError, errors.UnknownNameError):
     """A name that nothing of this package bears."""
+
+
+class TooManyFailuresError(BenchError):
+    """A run stopped itself because more of it failed than it may; what is done is kept."""

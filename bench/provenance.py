@@ -31,22 +31,39 @@ def packages() -> dict[str, str]:
 
 @cache
 def hardware() -> dict[str, Any]:
-    """This machine: processor, cores, memory, and GPUs if torch is loaded anyway."""
+    """This machine: processor, cores, memory."""
     import os
 
     import psutil
 
-    found: dict[str, Any] = {
+    return {
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "gpus": [],
     }
+
+
+def gpus() -> list[str]:
+    """This machine's GPUs, if torch is loaded anyway."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return found
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """What a video depends on beside its key: packages, Python, device, commit.
+
+    Asked after a video was made, when whatever loads torch has loaded it.
+    """
+    return {
+        "packages": packages(),
+        "python": platform.python_version(),
+        "device": gpus() or [f"{platform.machine()} {_processor()}"],
+        "git": git_commit(),
+    }
 
 
 def _processor() -> str:

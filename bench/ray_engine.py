@@ -1,4 +1,4 @@
-"""The engine on Ray: one warm worker a GPU (or a few cores), lost workers replaced, driver writes.
+"""The engine on Ray: one warm worker a GPU (or a few cores), taken in as the cluster has room.
 
 Workers get the config, make their own generator, and send back finished files' bytes; the
 evaluation set's files and the checkpoints must be readable under the same paths on every node.
@@ -8,39 +8,45 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterable, Iterator
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench import config as cfg
-from bench.batching import HEARTBEAT, Batcher, Result, Stages, encode
+from bench.batching import Batcher, Result, describe, encode
 from bench.errors import BenchError
 from bench.sweep import Job
+from bench.workers import Event, Lost, Ready, Worker, WorkerEngine
 
 log = logging.getLogger("stdrc.bench")
-AHEAD = 2  # jobs a worker holds: the one at work, and the next, so that it never waits
+LOOK_EVERY = 10.0  # seconds between two looks at how large the cluster is
 
 
 @dataclass
-class _Worker:
+class _Actor:
     actor: Any
-    stage: str | None = None
-    jobs: dict[Any, Job] = field(default_factory=dict)  # what Ray calls a result -> its job
+    refs: dict[Any, Job | None] = field(default_factory=dict)  # Ray's result -> its job, or Ready
 
 
 class GeneratorActor:
     """What lives in a worker: a generator that stays loaded from job to job."""
 
     def __init__(self, bench: cfg.BenchConfig) -> None:
-        self.generator = bench.generator.make()
-        self.batcher = Batcher(self.generator)
-        self.crf = bench.video.crf
+        self.bench = bench
+
+    def make(self) -> str:
+        """Make the generator; why that fails, if it does."""
+        try:
+            self.batcher = Batcher(self.bench.generator.make())
+        except Exception as error:  # the driver stops the run with it
+            return describe(error) or "no reason given"
+        return ""
 
     def run(self, job: Job) -> list[Result]:
         """Generate and encode a job."""
         return [
-            Result(task.key, None, error) if error else encode(task, video, seconds, self.crf)
-            for task, video, error, seconds in self.batcher.videos(job.tasks)
+            failure or encode(task, video, seconds, self.bench.video.crf)
+            for task, video, failure, seconds in self.batcher.videos(job.tasks)
         ]
 
     def pid(self) -> int:
@@ -61,7 +67,39 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-class RayEngine:
+def join(config: cfg.EngineConfig) -> bool:
+    """Join a Ray cluster, or start one on this machine; whether it is ours to stop.
+
+    Raises:
+        BenchError: if Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise BenchError(
+            "engine.kind: ray is not installed; pip install 'stdrc-bench[ray]', or use local."
+        ) from None
+    if ray.is_initialized():
+        return False
+    try:
+        if config.address:
+            _knock(config.address)
+            ray.init(address=config.address, logging_level=logging.ERROR)
+            return False
+        cpus = None
+        if config.workers:  # a machine with fewer cores than workers runs them by turns
+            cpus = max(1, round(config.workers * config.cpus_per_worker)) + config.score_workers
+        ray.init(num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error) else "no reason given"
+        raise BenchError(
+            f"engine.address: no Ray cluster at {config.address or 'this machine'} "
+            f"({first}); start one with 'ray start --head', or leave the address out."
+        ) from None
+    return True
+
+
+class RayEngine(WorkerEngine):
     """Jobs on the workers of a Ray cluster.
 
     Args:
@@ -74,118 +112,111 @@ class RayEngine:
     name = "ray"
 
     def __init__(self, bench: cfg.BenchConfig) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise BenchError(
-                "engine.kind: ray is not installed; pip install 'stdrc-bench[ray]', or use local."
-            ) from None
-        self.ray = ray
-        self.bench = bench
-        self.config = bench.engine
-        self.workers: list[_Worker] = []
+        super().__init__(bench)
+        self._ours: bool | None = None  # whether the cluster is ours to stop; None: not joined
+        self._number = self._wanted = 0
+        self._looked = self._asked_at = 0.0
+        self._placed = 0  # workers that had answered when it was last said
 
-    def _start(self) -> bool:
-        """Join or start a cluster; whether it is ours to stop."""
-        if self.ray.is_initialized():
-            return False
-        try:
-            if self.config.address:
-                _knock(self.config.address)
-                self.ray.init(address=self.config.address, logging_level=logging.ERROR)
-                return False
-            cpus = None
-            if self.config.workers:  # a machine with fewer cores than workers runs them by turns
-                cpus = max(1, round(self.config.workers * self.config.cpus_per_worker))
-            self.ray.init(num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR)
-        except (OSError, ValueError, RuntimeError) as error:
-            first = str(error).strip().splitlines()[0] if str(error) else "no reason given"
-            raise BenchError(
-                f"engine.address: no Ray cluster at {self.config.address or 'this machine'} "
-                f"({first}); start one with 'ray start --head', or leave the address out."
-            ) from None
-        return True
+    # Workers that come and go --------------------------------------------------------------------
 
-    def _spawn(self) -> _Worker:
+    def _grow(self) -> None:
+        if self._ours is None:
+            self._ours = join(self.config)
+            self._asked_at = time.monotonic()
+        import ray
+
+        if not self._looked or time.monotonic() - self._looked > LOOK_EVERY:
+            self._looked, self._wanted = time.monotonic(), self._count(ray.cluster_resources())
+        while len(self.workers) < self._wanted:
+            self._number += 1
+            actor = ray.remote(**self._demand(), max_restarts=0)(GeneratorActor).remote(self.bench)
+            worker = Worker(f"worker {self._number}", _Actor(actor))
+            worker.handle.refs[actor.make.remote()] = None
+            self.workers.append(worker)
+        if time.monotonic() - self._asked_at > self.config.place_s:
+            self._say_who_fits(ray)
+
+    def _demand(self) -> dict[str, float]:
         gpus = self.config.gpus_per_worker
         if gpus is None:
-            gpus = 1.0 if self.ray.cluster_resources().get("GPU", 0) else 0.0
-        remote = self.ray.remote(
-            num_cpus=self.config.cpus_per_worker, num_gpus=gpus, max_restarts=0
-        )(GeneratorActor)
-        return _Worker(remote.remote(self.bench))
+            import ray
 
-    def _count(self) -> int:
+            gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+        return {"num_cpus": self.config.cpus_per_worker, "num_gpus": gpus}
+
+    def _count(self, resources: dict[str, float]) -> int:
         if self.config.workers:
             return self.config.workers
-        resources = self.ray.cluster_resources()
         if resources.get("GPU", 0):
             return max(1, int(resources["GPU"] // (self.config.gpus_per_worker or 1)))
         return max(1, int(resources.get("CPU", 1) // self.config.cpus_per_worker))
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Result | None]:
-        waiting = Stages(jobs)
-        lost: dict[str, int] = {}  # first video of a job -> how often its worker was lost
-        ours = self._start()
+    def _say_who_fits(self, ray: Any) -> None:
+        placed = sum(worker.ready for worker in self.workers)
+        if placed == len(self.workers):
+            return
+        self._asked_at = float("inf")  # once; who comes later is simply given work
+        demand = self._demand()
+        need = f"{demand['num_cpus']:g} CPU and {demand['num_gpus']:g} GPU"
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        fits = any(
+            node.get("CPU", 0) >= demand["num_cpus"] and node.get("GPU", 0) >= demand["num_gpus"]
+            for node in nodes
+        )
+        have = "; ".join(f"{n.get('CPU', 0):g} CPU, {n.get('GPU', 0):g} GPU" for n in nodes)
+        text = (
+            f"{placed} of {len(self.workers)} workers fit into the cluster so far (a worker needs "
+            f"{need}; its nodes have {have})"
+        )
+        if not placed and not fits:
+            raise BenchError(
+                f"{text}; lower engine.cpus_per_worker or engine.gpus_per_worker, add a larger "
+                "node, or give it more time with engine.place_s."
+            )
+        self.say(f"{text}; the run goes on with them and takes in others as they come")
+
+    # What the loop asks for ----------------------------------------------------------------------
+
+    def _give(self, worker: Worker, job: Job) -> None:
+        worker.handle.refs[worker.handle.actor.run.remote(job)] = job
+
+    def _events(self, timeout: float) -> list[tuple[Worker, Event]]:
+        import ray
+
+        by_ref = {ref: worker for worker in self.workers for ref in worker.handle.refs}
+        if not by_ref:
+            time.sleep(timeout)
+            return []
+        ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=timeout)
+        return [(by_ref[ref], event) for ref in ready for event in self._event(by_ref[ref], ref)]
+
+    def _event(self, worker: Worker, ref: Any) -> list[Event]:
+        import ray
+
+        job = worker.handle.refs.pop(ref)
         try:
-            if not waiting:
-                return
-            self.workers = [self._spawn() for _ in range(self._count())]
-            while True:
-                self._feed(waiting)
-                handles = {handle: w for w in self.workers for handle in w.jobs}
-                if not handles:
-                    return
-                ready, _ = self.ray.wait(list(handles), num_returns=1, timeout=HEARTBEAT)
-                if not ready:
-                    yield None
-                    continue
-                worker = handles[ready[0]]
-                try:
-                    results = self.ray.get(ready[0])
-                except self.ray.exceptions.RayActorError as error:
-                    yield from self._replace(worker, waiting, lost, error)
-                    continue
-                except self.ray.exceptions.RayTaskError as error:
-                    cause = error.as_instanceof_cause()
-                    raise cause from None
-                del worker.jobs[ready[0]]
-                yield from results
-        finally:
-            for worker in self.workers:
-                self.ray.kill(worker.actor)
-            self.workers = []
-            if ours:
-                self.ray.shutdown()
+            said = ray.get(ref)
+        except ray.exceptions.RayTaskError as error:  # a broken GPU; the worker is given up
+            return [Lost(describe(error.as_instanceof_cause()))]
+        except ray.exceptions.RayError as error:
+            log.warning("%s: %s", worker.name, error)
+            return [Lost()]
+        if job is not None:
+            return list(said)
+        return [Lost(fatal=said) if said else Ready()]
 
-    def _feed(self, waiting: Stages) -> None:
-        for depth in range(1, AHEAD + 1):  # everybody gets a first job before anybody a second
-            for worker in self.workers:
-                if len(worker.jobs) >= depth:
-                    continue
-                busy = [w.stage for w in self.workers if w is not worker and w.stage is not None]
-                job = waiting.take(worker.stage, busy)
-                if job is None:
-                    return
-                worker.stage = job.stage
-                worker.jobs[worker.actor.run.remote(job)] = job
+    def _kill(self, worker: Worker) -> None:
+        import ray
 
-    def _replace(
-        self, worker: _Worker, waiting: Stages, lost: dict[str, int], error: Exception
-    ) -> Iterator[Result]:
-        """Give a lost worker's jobs back, or up; put another worker in its place."""
-        log.warning("a worker was lost with %d jobs: %s", len(worker.jobs), error)
-        self.workers.remove(worker)
-        # Only the first can have killed it; the one that waited behind it is not to blame.
-        for position, job in reversed(list(enumerate(worker.jobs.values()))):
-            key = job.tasks[0].key
-            if position == 0:
-                lost[key] = lost.get(key, 0) + 1
-            if lost.get(key, 0) > self.config.retries:
-                for task in job.tasks:
-                    yield Result(
-                        task.key, None, f"its worker was lost {lost[key]} times; see the log"
-                    )
-            else:
-                waiting.give_back(job)
-        self.workers.append(self._spawn())
+        ray.kill(worker.handle.actor)
+
+    def close(self) -> None:
+        if self._ours is None:
+            return
+        import ray
+
+        super().close()
+        if self._ours:
+            ray.shutdown()
+        self._ours = None

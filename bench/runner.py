@@ -25,7 +25,7 @@ from bench.batching import Engine
 from bench.errors import BenchError
 from bench.evalsets import EvalSet
 from bench.generators import Generator
-from bench.provenance import git_commit, hardware, log_file, packages
+from bench.provenance import git_commit, gpus, hardware, log_file, packages
 from bench.scoring import Judge, judge_fingerprint, make_judge
 from bench.store import Store, file_stamp
 from bench.sweep import Job, Plan, Task, plan
@@ -99,9 +99,25 @@ class Runner:
             )
         self.console = console or Console(stderr=True)
         self._generator, self._judge, self._engine = generator, judge, engine
+        self._at_hand, self._own_engine, self._own_judge = generator, engine is None, judge is None
         self._report = report or write_report
         self._samples = samples
         self._plan: Plan | None = None
+
+    @classmethod
+    def of(cls, folder: Path, **stand_ins: Any) -> Runner:
+        """The runner of a run folder's last start, as its manifest has it.
+
+        Raises:
+            BenchError: if it is not a run folder, or was never started.
+        """
+        with Store(folder) as store:
+            manifest = store.manifest()
+        config = cfg.parse_config(manifest["config"], str(folder / "manifest.json"))
+        shard = (manifest["shard"][0], manifest["shard"][1])
+        runner = cls(config, limit=manifest["limit"], shard=shard, **stand_ins)
+        runner.folder = folder
+        return runner
 
     # Planning ------------------------------------------------------------------------------------
 
@@ -112,9 +128,28 @@ class Runner:
         return self._generator
 
     @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = make_engine(self.config, self._at_hand)
+            self._engine.say = lambda text: self.console.print(text, markup=False, soft_wrap=True)
+        return self._engine
+
+    def close(self) -> None:
+        """End the workers; `run` does at its end."""
+        if self._own_judge and (close := getattr(self._judge, "close", None)) is not None:
+            close()
+        if self._own_engine and self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    @property
     def judge(self) -> Judge:
         if self._judge is None:
-            self._judge = make_judge(self.config.metrics, self.folder / "cache")
+            metrics = self.config.metrics
+            if metrics.threads is None:
+                threads = getattr(self.config.generator, "threads", None)
+                metrics = metrics.model_copy(update={"threads": threads})
+            self._judge = make_judge(metrics, self.folder / "cache", self.config.engine)
         return self._judge
 
     @property
@@ -132,19 +167,29 @@ class Runner:
     # Running -------------------------------------------------------------------------------------
 
     def run(
-        self, *, generate: bool = True, retry_failed: bool = False, fresh_report: bool = False
+        self,
+        *,
+        generate: bool = True,
+        retry_failed: bool = False,
+        fresh_report: bool = False,
+        rescore: Sequence[str] = (),
     ) -> Summary:
         """Do what is not done yet, and report.
 
         Args:
             generate: make missing videos; False refuses if some are missing (`merge`).
-            retry_failed: try videos again that failed before.
+            retry_failed: try videos and scores again that failed before.
             fresh_report: write the report even if nothing changed.
+            rescore: metrics (or patterns) whose scores are computed again; then nothing is
+                generated.
+
+        Raises:
+            TooManyFailuresError: if more videos failed than `engine.max_failures`.
         """
         started = time.monotonic()
         try:
             with Store(self.folder, write=True, wait=self.wait) as store, log_file(self.folder):
-                return self._run(store, started, generate, retry_failed, fresh_report)
+                return self._run(store, started, generate, retry_failed, fresh_report, rescore)
         except (OSError, sqlite3.OperationalError) as error:
             if getattr(error, "errno", None) == 28 or "disk is full" in str(error):
                 raise BenchError(
@@ -152,12 +197,20 @@ class Runner:
                     "command again, what is done is kept."
                 ) from None
             raise
+        finally:
+            self.close()
 
     def _run(
-        self, store: Store, started: float, generate: bool, retry_failed: bool, fresh: bool
+        self,
+        store: Store,
+        started: float,
+        generate: bool,
+        retry_failed: bool,
+        fresh: bool,
+        rescore: Sequence[str],
     ) -> Summary:
         complete = self._fingerprint()
-        if not (retry_failed or fresh) and store.meta("complete") == complete:
+        if not (retry_failed or fresh or rescore) and store.meta("complete") == complete:
             store.adopt()
             if not store.counts().get("pending") and (self.folder / "leaderboard").is_dir():
                 return self._summary(store, started)
@@ -166,8 +219,9 @@ class Runner:
         adopted = store.adopt()
         if retry_failed:
             store.retry_failed()
+        store.forget_metrics(rescore)
         status = store.statuses()
-        todo = {key for key in tasks if status[key] == "pending"}
+        todo = {key for key in tasks if status[key] == "pending" and not rescore}
         if todo and not generate:
             raise BenchError(
                 f"{self.folder} lacks {len(todo)} of {len(tasks)} videos; finish the shards first."
@@ -175,19 +229,21 @@ class Runner:
         shown = Shown(store, tasks)
         store.drop_scores(self._outdated(store, shown))
         unscored = self._unscored(store, shown)
-        work = Work(store, shown, self.plan.cells, self.judge, self.console)
+        most = self.config.engine.max_failures
+        if most is not None and most < 1:
+            most *= len(todo)
+        work = Work(store, shown, self.plan.cells, self.judge, self.console, most)
         if todo or unscored or adopted:
             store.set_meta("reported", "")
         if todo or unscored:
             work.start(status, unscored)
-            engine = self._engine or make_engine(self.config, self.generator)
-            work.run(engine.run(self._pending(todo)) if todo else None, unscored)
+            work.run(self.engine, self._pending(todo) if todo else None, unscored)
         self._score_sets(store, shown)
         page = None
         if fresh or store.meta("reported") != complete or not self._has_report():
             page = self._report(self.folder)
             store.set_meta("reported", complete)
-        store.set_meta("complete", complete)
+        store.set_meta("complete", "" if store.to_retry() else complete)
         return replace(
             self._summary(store, started),
             generated=work.progress.made,
@@ -308,7 +364,12 @@ class Runner:
             items = [shown.item(key) for cell in of for key in cells[cell]]
             store.set_meta("reported", "")
             store.add_set_scores(
-                (score, of_cell(score.group, asked[score.metric, score.backend]))
+                (
+                    score,
+                    None
+                    if score.transient
+                    else of_cell(score.group, asked[score.metric, score.backend]),
+                )
                 for score in list(self.judge.score_sets(items, metrics))
             )
 
@@ -350,17 +411,19 @@ class Runner:
     def calibrate(self) -> float | None:
         """Seconds that one model pass takes: two videos of two steps, the first unmeasured.
 
-        None where a video takes no passes (finished videos).
+        None where a video takes no passes (finished videos), or fails.
         """
         cell = max(self.plan.cells, key=lambda c: c.passes)
         if not cell.passes or not cell.settings.steps:
             return None
-        sample = self.plan.samples[0]
-        settings = cell.settings.replace(steps=2)
-        self.generator.generate([sample], settings)  # loads, encodes, warms up
-        began = time.perf_counter()
-        self.generator.generate([sample], settings)
-        return (time.perf_counter() - began) / max(1, round(cell.passes * 2 / cell.settings.steps))
+        task = self.plan.task(cell, self.plan.samples[0], self.plan.seeds[0])
+        task = replace(task, settings=task.settings.replace(steps=2))
+        passes = max(1, round(cell.passes * 2 / cell.settings.steps))
+        for _ in range(2):  # the first loads, encodes, warms up
+            (made,) = filter(None, self.engine.run([Job((task,), cell.stage, passes)]))
+            if made.data is None:
+                return None  # the run itself says what is wrong with it
+        return made.seconds / passes
 
     def manifest(self) -> dict[str, Any]:
         """What another person needs to run this again."""
@@ -377,26 +440,35 @@ class Runner:
             "absent": self.judge.absent,
             "packages": packages(),
             "python": platform.python_version(),
-            "hardware": hardware(),
+            "hardware": {**hardware(), "gpus": gpus()},
             "git": git_commit(),
             "command": sys.argv,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
 
-def make_engine(config: cfg.BenchConfig, generator: Generator) -> Engine:
+def make_engine(config: cfg.BenchConfig, at_hand: Generator | None = None) -> Engine:
     """The engine a config names.
+
+    A model gets a process of its own, in which it can hang or crash alone.
+
+    Args:
+        at_hand: a generator that is used as it is, in this process, by the local engine.
 
     Raises:
         BenchError: if Ray is asked for and not installed.
     """
-    if config.engine.kind == "local":
-        from bench.local_engine import LocalEngine
+    if config.engine.kind == "ray":
+        from bench.ray_engine import RayEngine
 
-        return LocalEngine(generator, crf=config.video.crf)
-    from bench.ray_engine import RayEngine
+        return RayEngine(config)
+    if at_hand is None and (config.generator.may_hang or config.engine.timeout_s is not None):
+        from bench.process_engine import ProcessEngine
 
-    return RayEngine(config)
+        return ProcessEngine(config)
+    from bench.local_engine import LocalEngine
+
+    return LocalEngine(at_hand or config.generator.make(), crf=config.video.crf)
 
 
 def merge_shards(folder: Path, shards: Sequence[Path], **stand_ins: Any) -> Summary:

@@ -45,11 +45,16 @@ class Judge(Protocol):
         ...
 
 
-def make_judge(config: cfg.Metrics, cache: Path) -> Judge:
-    """The judge a config names."""
+def make_judge(config: cfg.Metrics, cache: Path, engine: cfg.EngineConfig | None = None) -> Judge:
+    """The judge a config names; with `engine.score_workers` it spreads videos over a cluster."""
     from bench.suite_judge import SuiteJudge
 
-    return SuiteJudge(config, cache)
+    judge = SuiteJudge(config, cache)
+    if engine is None or not engine.score_workers:
+        return judge
+    from bench.ray_judge import RayJudge
+
+    return RayJudge(engine, config, cache, judge)
 
 
 def item_of(sample: Sample, video: Path, key: str = "", group: str = "") -> VideoItem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.store import Store
+from media.wording import duration
 
 
 def read_status(folder: Path, cells: int = 20) -> dict[str, Any]:
@@ -26,7 +28,11 @@ def read_status(folder: Path, cells: int = 20) -> dict[str, Any]:
         counts = store.counts()
         return {
             "run": str(folder),
-            "writer": store.holder() if store.held() else None,
+            "writer": store.holder() if (held := store.held()) else None,
+            "working": [
+                {**row, "seconds": time.time() - row["since"]}
+                for row in (store.working() if held else [])
+            ],
             "videos": {s: counts.get(s, 0) for s in ("done", "pending", "failed")},
             "seconds_a_video": store.mean_seconds(),
             "metrics": [
@@ -56,6 +62,9 @@ def show_status(found: dict[str, Any], console: Console) -> None:
     if videos["failed"]:
         line += f", {videos['failed']} failed"
     console.print(f"{line}; {writer}", markup=False, soft_wrap=True)
+    for row in found["working"]:
+        text = f"{row['worker']}: {row['sample']} of {row['cell']} for {duration(row['seconds'])}"
+        console.print(text, markup=False, soft_wrap=True)
     if found["cells"]:
         table = Table(box=None, pad_edge=False)
         for name in ("cell", "done", "pending", "failed"):
@@ -87,6 +96,13 @@ def show_status(found: dict[str, Any], console: Console) -> None:
     for failure in found["failures"]:
         text = f"failed: {failure['sample']} in {failure['cell']}: {failure['reason']}"
         console.print(text, markup=False, soft_wrap=True)
+    if found["failures"]:
+        console.print(
+            f"whole errors: {found['run']}/logs/videos; 'stdrc bench retry {found['run']}' tries "
+            "again",
+            markup=False,
+            soft_wrap=True,
+        )
     if found["retired"]:
         n, size = (sum(row[key] for row in found["retired"]) for key in ("videos", "bytes"))
         cells = ", ".join(dict.fromkeys(row["cell"] for row in found["retired"]))

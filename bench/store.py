@@ -12,6 +12,8 @@ it again or `clean` removes it.
 
 from __future__ import annotations
 
+import fnmatch
+import itertools
 import json
 import os
 import shutil
@@ -38,6 +40,7 @@ from leaderboards.runfolder import (
     insert,
 )
 from media.files import file_sha256, whole_file, write_atomic
+from media.wording import did_you_mean
 
 
 class Store(RunFolder):
@@ -359,20 +362,46 @@ class Store(RunFolder):
             "DELETE FROM set_scores WHERE cell = (SELECT cell FROM videos WHERE video = ?)", (key,)
         )
 
-    def fail(self, key: str, reason: str) -> None:
-        """A video could not be made; it is not tried again unless asked for."""
+    def fail(self, key: str, reason: str, trace: str = "") -> None:
+        """A video could not be made; it is not tried again unless asked for.
+
+        Its last error stands whole in `logs/videos/`.
+        """
+        path = self.folder / "logs" / "videos" / f"{key}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {reason}\n{trace}")
         with self.db:
             self.db.execute(
                 "UPDATE videos SET status = 'failed', reason = ? WHERE video = ?", (reason, key)
             )
 
-    def retry_failed(self) -> int:
-        """Make failed videos pending again; how many."""
+    def retry_failed(self) -> None:
+        """Make failed videos pending again, and drop failed scores."""
         with self.db:
-            return self.db.execute(
+            self.db.execute(
                 "UPDATE videos SET status = 'pending', reason = NULL WHERE status = 'failed' "
                 "AND video IN (SELECT video FROM planned)"
-            ).rowcount
+            )
+            for table in ("scores", "set_scores"):
+                self.db.execute(f"DELETE FROM {table} WHERE status = 'failed'")
+
+    def note_working(self, what: Iterable[Mapping[str, Any]]) -> None:
+        """Leave word of what is at work, for `working`."""
+        path = self.folder / "working.json"
+        if noted := list(what):
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(noted))
+            part.replace(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def working(self) -> list[dict[str, Any]]:
+        """What the writer said last: worker, sample, cell, and since when (seconds since 1970)."""
+        try:
+            found: list[dict[str, Any]] = json.loads((self.folder / "working.json").read_text())
+        except (OSError, ValueError):
+            return []
+        return found
 
     def adopt(self) -> int:
         """Bring rows in line with the files; how many finished files were found without a row.
@@ -417,8 +446,11 @@ class Store(RunFolder):
 
     # Scores --------------------------------------------------------------------------------------
 
-    def add_scores(self, scores: Iterable[tuple[Any, str]]) -> None:
-        """Write `metrics.scores.Score`s (key: the video), each with the hash of its inputs."""
+    def add_scores(self, scores: Iterable[tuple[Any, str | None]]) -> None:
+        """Write `metrics.scores.Score`s (key: the video), each with the hash of its inputs.
+
+        None in its place: it is to be tried again at the next start.
+        """
         with self.db:
             insert(
                 self.db,
@@ -441,7 +473,7 @@ class Store(RunFolder):
                 ),
             )
 
-    def add_set_scores(self, scores: Iterable[tuple[Any, str]]) -> None:
+    def add_set_scores(self, scores: Iterable[tuple[Any, str | None]]) -> None:
         """Write `metrics.scores.SetScore`s (group: the cell), each with the hash of its inputs."""
         with self.db:
             insert(
@@ -490,6 +522,33 @@ class Store(RunFolder):
                 (metric.metric, metric.backend),
             )
         }
+
+    def forget_metrics(self, names: Iterable[str]) -> None:
+        """Drop all scores of metrics; they are computed again.
+
+        Raises:
+            BenchError: naming a metric, or a pattern, that nothing here was scored by.
+        """
+        known = sorted({m.metric for m in self.metrics()})
+        for name in names:
+            found = fnmatch.filter(known, name)
+            if not found:
+                raise BenchError(
+                    f"{self.folder} has no scores of the metric {name!r}; it has "
+                    f"{', '.join(known)}.{did_you_mean(name, known)}"
+                )
+            with self.db:
+                for table, metric in itertools.product(("scores", "set_scores"), found):
+                    self.db.execute(f"DELETE FROM {table} WHERE metric = ?", (metric,))
+
+    def to_retry(self) -> bool:
+        """Whether a score failed by what another try may not meet."""
+        return any(
+            self.db.execute(
+                f"SELECT 1 FROM {table} WHERE status = 'failed' AND inputs IS NULL LIMIT 1"
+            ).fetchone()
+            for table in ("scores", "set_scores")
+        )
 
     def drop_scores(self, which: Iterable[tuple[str, str, str]]) -> None:
         """Remove scores by video, metric and backend."""

@@ -38,6 +38,10 @@ class SuiteJudge:
         from metrics.catalogue import choose, load_plugins, metric_names
         from metrics.suite import MetricSuite
 
+        if config.threads is not None:
+            import torch
+
+            torch.set_num_threads(config.threads)
         load_plugins(config.plugins)
         config = config.model_copy(update={"device": pick_device(config.device)})
         names = list(metric_names()) if config.names == "all" else choose(config.names)

@@ -50,10 +50,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Videos of one cell and seed that are generated as one batch."""
+    """Videos of one cell and seed that are generated as one batch; `passes` of the model each."""
 
     tasks: tuple[Task, ...]
     stage: str
+    passes: int = 0
 
     @property
     def settings(self) -> Settings:
@@ -135,7 +136,8 @@ class Plan:
         for stage, cells in stages.items():
             for block, cell, seed in itertools.product(blocks, cells, self.seeds):
                 if first <= number < last:
-                    yield Job(tuple(self.task(cell, sample, seed) for sample in block), stage)
+                    tasks = tuple(self.task(cell, sample, seed) for sample in block)
+                    yield Job(tasks, stage, cell.passes)
                 number += 1
 
     def task(self, cell: Cell, sample: Sample, seed: int) -> Task:

@@ -79,7 +79,13 @@ def tune_guidance(
     first = Runner(_at(config, tune.text[0], tune.reference[0]), limit=limit, **stand_ins)
     judge = first.judge
     signs = _signs(tune, judge)
-    shared = {**stand_ins, "generator": first.generator, "judge": judge, "console": console}
+    shared = {
+        **stand_ins,
+        "generator": first.generator,
+        "judge": judge,
+        "engine": first.engine,
+        "console": console,
+    }
     measured: dict[tuple[float, float], tuple[float, float]] = {}
 
     def bound() -> float:
@@ -104,7 +110,10 @@ def tune_guidance(
         constraints_func=lambda trial: (trial.user_attrs["violation"],),
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.optimize(objective, n_trials=trials or tune.trials)
+    try:
+        study.optimize(objective, n_trials=trials or tune.trials)
+    finally:
+        first.close()
     limit_value = bound()
     found = [
         Trial(

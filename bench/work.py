@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 
-from bench.batching import Result
+from bench.batching import Engine, Result
+from bench.errors import TooManyFailuresError
 from bench.progress import CellProgress, Progress
 from bench.scoring import Judge, Scorer, inputs, item_of
 from bench.store import Store
-from bench.sweep import Cell, Task
+from bench.sweep import Cell, Job, Task
 from leaderboards.runfolder import MetricRow
 from media import files
 from metrics.scores import VideoItem
@@ -47,17 +52,32 @@ class Shown:
         return item_of(task.sample, self.store.video_path(key), key, task.cell)
 
 
+WORKING_EVERY = 2.0  # seconds between two notes of what is at work
+
+
 class Work:
     """One start of a run at work: what comes of videos and scores is kept in the store and shown.
+
+    Args:
+        most_failures: how many videos may fail before the run stops; None: all of them.
 
     Attributes:
         scored: videos that were scored.
     """
 
     def __init__(
-        self, store: Store, shown: Shown, cells: Sequence[Cell], judge: Judge, console: Console
+        self,
+        store: Store,
+        shown: Shown,
+        cells: Sequence[Cell],
+        judge: Judge,
+        console: Console,
+        most_failures: float | None = None,
     ) -> None:
-        self.store, self.shown, self.judge = store, shown, judge
+        self.store, self.shown, self.judge, self.console = store, shown, judge, console
+        self.most_failures, self._failed = most_failures, 0
+        self._interrupts = 0
+        self._note_at = 0.0
         self.columns = {(c.metric, c.backend): c for c in judge.columns}
         self.metrics = tuple(c.metric for c in judge.columns if c.per_video)
         self.scored = 0
@@ -76,22 +96,22 @@ class Work:
         self.progress.start(self._cells)
 
     def run(
-        self, results: Iterator[Result | None] | None, unscored: Mapping[str, tuple[str, ...]]
+        self, engine: Engine, jobs: Iterator[Job] | None, unscored: Mapping[str, tuple[str, ...]]
     ) -> None:
-        """Take what an engine makes, and have it and the unscored videos scored."""
+        """Have an engine make what is missing, and have that and the unscored videos scored.
+
+        Raises:
+            TooManyFailuresError: after `most_failures`.
+            KeyboardInterrupt: after an interrupt, when the videos at work were finished; or at
+                once after a second.
+        """
         scorer = Scorer(self.judge)
         try:
             # Neighbours with the same metrics, so that the judge changes its set of them least.
             for key in sorted(unscored, key=lambda key: (unscored[key], key)):
                 self._submit(scorer, key, unscored[key])
-            if results is not None:
-                try:
-                    for result in results:
-                        if result is not None and self._take(result):
-                            self._submit(scorer, result.key, self.metrics)
-                        self._keep(scorer.collect()[0])
-                finally:
-                    results.close()  # type: ignore[attr-defined]  # engines are generators
+            if jobs is not None:
+                self._generate(engine, jobs, scorer)
             scorer.close()
             more = True
             while more:
@@ -106,12 +126,74 @@ class Work:
         finally:
             self.progress.stop()
 
+    def _generate(self, engine: Engine, jobs: Iterator[Job], scorer: Scorer) -> None:
+        results = engine.run(jobs)
+        stopping = False
+        with self._first_interrupt_waits():
+            try:
+                for result in results:
+                    if result is not None and self._take(result):
+                        self._submit(scorer, result.key, self.metrics)
+                    self._keep(scorer.collect()[0])
+                    self._note(engine)
+                    if self._interrupts and not stopping:
+                        stopping = True
+                        engine.stop()
+                        self.console.print(
+                            "Interrupted: waiting for the videos at work; a second Ctrl-C gives "
+                            "them up."
+                        )
+            finally:
+                results.close()  # type: ignore[attr-defined]  # engines are generators
+                self.store.note_working(())
+        if self._interrupts:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def _first_interrupt_waits(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread has signals
+            return
+
+        def count(*_: object) -> None:
+            self._interrupts += 1
+            if self._interrupts > 1:
+                raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, count)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _note(self, engine: Engine) -> None:
+        """Say what is at work, for those who look at the run from outside."""
+        if (now := time.monotonic()) >= self._note_at:
+            self._note_at = now + WORKING_EVERY
+            self.store.note_working(
+                {
+                    "worker": worker,
+                    "sample": task.sample.id,
+                    "cell": self._cells[task.cell].label,
+                    "since": time.time() - seconds,
+                }
+                for worker, task, seconds in engine.working()
+            )
+
     def _take(self, result: Result) -> bool:
         """Keep what an engine made of a video; whether there is one."""
-        cell = self._cells[self.shown.tasks[result.key].cell]
+        task = self.shown.tasks[result.key]
+        cell = self._cells[task.cell]
         if result.data is None:
-            self.store.fail(result.key, result.error)
+            self.store.fail(result.key, result.error, result.trace)
             cell.failed += 1
+            self._failed += 1
+            if self.most_failures is not None and self._failed > self.most_failures:
+                raise TooManyFailuresError(
+                    f"Stopped: {self._failed} videos failed, more than engine.max_failures allows; "
+                    f"the last, {task.sample.id} of {cell.label}: {result.error} What is done is "
+                    f"kept; 'stdrc bench retry {self.store.folder}' goes on."
+                )
             return False
         sha256 = hashlib.sha256(result.data).hexdigest()
         self.store.prepare(result.key, sha256, result.seconds, result.remark)
@@ -127,10 +209,11 @@ class Work:
         scorer.submit(self.shown.item(key), metrics)
 
     def _keep(self, scores: Sequence[Any]) -> None:
-        """Write scores down, with what they were made of."""
+        """Write scores down, with what they were made of; of nothing where it is to be retried."""
         rows = []
         for score in scores:
-            rows.append((score, self.shown(score.key, self.columns[score.metric, score.backend])))
+            made_of = self.shown(score.key, self.columns[score.metric, score.backend])
+            rows.append((score, None if score.transient else made_of))
             cell = self._cells[self.shown.tasks[score.key].cell]
             if score.status == "ok" and score.value is not None:
                 cell.add(score.metric, score.value)

@@ -21,6 +21,8 @@ from media.files import write_atomic
 #: With AVX-512, x264's macroblock tree spreads the bits over the same frames differently from call
 #: to call, even in one thread. This switch makes it take its portable form, as fast at our sizes.
 X264_REPEATABLE = "cpu-independent=1"
+#: How far a decoder's floats may lie outside 0..1 and still be meant as such.
+OVERSHOOT = 0.05
 
 
 def to_uint8(frames: Any) -> np.ndarray:
@@ -28,11 +30,11 @@ def to_uint8(frames: Any) -> np.ndarray:
 
     Args:
         frames: array, CPU tensor or list of PIL images, [T, H, W, 3]; uint8, or float in 0..1
-            (values outside are clipped).
+            (values that lie outside by no more than `OVERSHOOT` are clipped).
 
     Raises:
-        UserError: for another shape or type, no frames, odd sizes (yuv420p halves the colour
-            planes), or frames that hold NaN or infinity.
+        UserError: for another shape, type or range, no frames, odd sizes (yuv420p halves the
+            colour planes), or frames that hold NaN or infinity.
     """
     array = np.asarray(frames if hasattr(frames, "shape") else np.stack([*map(np.asarray, frames)]))
     if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape:
@@ -50,6 +52,11 @@ def to_uint8(frames: Any) -> np.ndarray:
         raise UserError(
             f"The video holds NaN or infinity in {int(bad.sum())} of {len(bad)} frames, "
             f"first in frame {int(bad.argmax())}."
+        )
+    low, high = float(array.min()), float(array.max())
+    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        raise UserError(
+            f"Frames of floats are in 0..1, not {low:.4g}..{high:.4g}; scale them, or return uint8."
         )
     return np.rint(np.clip(array, 0.0, 1.0) * 255.0).astype(np.uint8)
 

@@ -22,7 +22,7 @@ from metrics.features.base import ClipFeature, Feature, Indices
 from metrics.features.models import Models
 from metrics.frames import Frames
 from metrics.metric import Result, StreamedMetric
-from metrics.scores import VideoItem
+from metrics.scores import UNEXPECTED, VideoItem
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def words(error: Exception, what: str) -> str:
     if isinstance(error, UserError):
         return str(error)
     log.error("%s failed", what, exc_info=error)
-    return f"unexpected {type(error).__name__}: {error}"
+    return f"{UNEXPECTED}{type(error).__name__}: {error}"
 
 
 class Job:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+#: How the reason of a failure begins that isn't about the video: memory, a disk, a defect.
+UNEXPECTED = "unexpected "
+
 
 @dataclass(frozen=True)
 class VideoItem:
@@ -54,6 +57,11 @@ class Score:
     reason: str = ""
     detail: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def transient(self) -> bool:
+        """Whether it failed by what another try may not meet."""
+        return self.status == "failed" and UNEXPECTED in self.reason
+
 
 @dataclass(frozen=True)
 class SetScore:
@@ -78,3 +86,8 @@ class SetScore:
     status: str
     reason: str = ""
     influences: tuple[tuple[tuple[str, ...], float], ...] = ()
+
+    @property
+    def transient(self) -> bool:
+        """As in :class:`Score`."""
+        return self.status == "failed" and UNEXPECTED in self.reason

@@ -89,7 +89,8 @@ def run(
         bool, typer.Option("--wait", help="Wait for another process that holds the run folder.")
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try videos again that failed before.")
+        bool,
+        typer.Option("--retry-failed", help="Try videos and scores again that failed before."),
     ] = False,
     strict: Annotated[
         bool,
@@ -97,6 +98,10 @@ def run(
             "--strict", help="Fail videos of what the model can't read or was not taught."
         ),
     ] = False,
+    max_failures: Annotated[
+        float | None,
+        typer.Option(help="Stop after more failed videos: a number, or a share below 1.", min=0),
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Write the report even if nothing changed.")
     ] = False,
@@ -130,6 +135,7 @@ def run(
         address=address,
         workers=workers,
         batch_size=batch_size,
+        max_failures=max_failures,
     )
     runner = Runner(
         loaded,
@@ -138,15 +144,60 @@ def run(
         wait=None if wait else 0,
         console=console,
     )
-    _say_plan(console, runner, plan, wait)
-    if plan:
-        return
     try:
-        summary = runner.run(retry_failed=retry_failed, fresh_report=report)
+        _say_plan(console, runner, plan, wait)
+        if not plan:
+            _run(console, runner, retry_failed=retry_failed, fresh_report=report)
+    finally:
+        runner.close()
+
+
+def _run(console: Any, runner: Any, **how: Any) -> None:
+    """Run, say what came of it, and exit with 1 if something failed."""
+    from bench.errors import TooManyFailuresError
+
+    try:
+        summary = runner.run(**how)
     except KeyboardInterrupt:
         console.print(f"Stopped. The same command goes on; what is done is in {runner.folder}.")
         raise typer.Exit(130) from None
+    except TooManyFailuresError as error:
+        console.print(str(error), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
     _say(console, summary)
+
+
+@app.command()
+def retry(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+) -> None:
+    """Try again what failed, videos and scores, with the config of the last start.
+
+    Example: stdrc bench retry runs/quick
+    """
+    from rich.console import Console
+
+    from bench.runner import Runner
+
+    console = Console(highlight=False)
+    _run(console, Runner.of(folder, console=console), retry_failed=True)
+
+
+@app.command()
+def rescore(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    metrics: Annotated[list[str], typer.Argument(help="Metrics, or patterns such as 'motion.*'.")],
+) -> None:
+    """Compute the scores of some metrics again; nothing is generated.
+
+    Example: stdrc bench rescore runs/quick identity.facenet
+    """
+    from rich.console import Console
+
+    from bench.runner import Runner
+
+    console = Console(highlight=False)
+    _run(console, Runner.of(folder, console=console), rescore=metrics)
 
 
 def _say_plan(console: Any, runner: Any, plan: bool, wait: bool) -> None:
@@ -200,7 +251,8 @@ def _say(console: Any, summary: Any) -> None:
     if summary.failed or summary.unscorable:
         console.print(
             f"{summary.failed} of {summary.videos} videos and {summary.unscorable} scores failed; "
-            f"'stdrc bench status {summary.folder}' says why, --retry-failed makes videos again",
+            f"'stdrc bench status {summary.folder}' says why, 'stdrc bench retry "
+            f"{summary.folder}' tries them again",
             markup=False,
             soft_wrap=True,
         )

@@ -127,7 +127,16 @@ class GeneratorConfig(Model):
 
     A kind is a subclass with a field `kind: Literal["..."]`, named in
     `bench.generators.GENERATORS`.
+
+    Attributes:
+        may_hang: whether `generate` runs a model, which may hang, or take its process down with
+            it; then it gets a process of its own.
+        several_gpus: whether it may use more than one GPU.
     """
+
+    may_hang: ClassVar[bool] = True
+    several_gpus: ClassVar[bool] = False
+    kind: str
 
     @abstractmethod
     def make(self) -> Generator:

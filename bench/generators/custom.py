@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,11 +15,13 @@ from bench.axes import Settings
 from bench.errors import BenchError
 from bench.evalsets import Sample
 from bench.generators.base import Frames, Generator, GeneratorConfig
+from media.errors import UserError
 
 
 class CustomConfig(GeneratorConfig):
     """Your own model: an importable factory of a `bench.generators.Generator`."""
 
+    several_gpus: ClassVar[bool] = True
     kind: Literal["custom"]
     factory: str = Field(description="'package.module:name'", pattern=r"^[\w.]+:\w+$")
     args: dict[str, Any] = Field(default={}, description="What the class is made with.")
@@ -49,8 +52,21 @@ def _imported(config: CustomConfig) -> Generator:
             f"generator.factory: {config.factory!r} cannot be imported ({error}); "
             "it is 'package.module:name', found from the current folder or installed."
         ) from None
+    except Exception as error:  # whatever a module does when it is imported
+        raise BenchError(
+            f"generator.factory: importing {module} fails ({type(error).__name__}: {error}, "
+            f"{_where(error)})."
+        ) from error
     if isinstance(found, type) and issubclass(found, Generator):
-        generator = found(**config.args)
+        try:
+            generator = found(**config.args)
+        except UserError:
+            raise
+        except Exception as error:
+            raise BenchError(
+                f"generator.factory: {config.factory}(**args) fails "
+                f"({type(error).__name__}: {error}, {_where(error)})."
+            ) from error
     elif isinstance(found, Generator):
         generator = found
     elif callable(found) and not config.args:
@@ -63,3 +79,9 @@ def _imported(config: CustomConfig) -> Generator:
     if not generator.name:
         generator.name = config.factory
     return generator
+
+
+def _where(error: Exception) -> str:
+    """The line that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"

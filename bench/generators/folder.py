@@ -25,6 +25,7 @@ _PATTERN = {"sample", "identity", "index", "seed"}
 class FolderConfig(GeneratorConfig):
     """A folder of finished videos, of any model."""
 
+    may_hang: ClassVar[bool] = False
     kind: Literal["folder"]
     path: Path
     pattern: str = Field(

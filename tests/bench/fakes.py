@@ -19,7 +19,7 @@ from bench import config as cfg
 from bench.evalsets import EvalSet, Sample
 from bench.generators import Generator, Resolved, Settings
 from leaderboards.runfolder import MetricRow
-from metrics.scores import VideoItem
+from metrics.scores import Score, SetScore, VideoItem
 
 
 class DrawnGenerator(Generator):
@@ -108,31 +108,13 @@ class PixelJudge:
 
 
 @dataclass(frozen=True)
-class FakeScore:
-    key: str
-    group: str
-    metric: str
-    backend: str
-    version: str
-    value: float | None
+class FakeScore(Score):
     status: str = "ok"
-    reason: str = ""
-    detail: Any = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class FakeSetScore:
-    group: str
-    metric: str
-    backend: str
-    version: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
+class FakeSetScore(SetScore):
     status: str = "ok"
-    reason: str = ""
-    influences: tuple[Any, ...] = ()
 
 
 def read(path: Path) -> np.ndarray:
@@ -207,3 +189,58 @@ class DeadlyGenerator(DrawnGenerator):
         if "die" in sample.prompt:
             os._exit(1)
         return super().draw(sample, settings)
+
+
+class MoodyGenerator(DeadlyGenerator):
+    """Does what a prompt says: dies, hangs, breaks its GPU, returns something else; at first only.
+
+    Args:
+        recovers: a folder, in which it remembers to have done so; a second time it draws.
+    """
+
+    def __init__(self, recovers: str | None = None, **args: Any) -> None:
+        super().__init__(**args)
+        self.recovers = Path(recovers) if recovers is not None else None
+
+    def draw(self, sample: Sample, settings: Settings) -> Any:
+        name = hashlib.sha256(f"{sample.id}{settings.axes()}".encode()).hexdigest()
+        if self.recovers is not None:
+            if (self.recovers / name).exists():
+                return DrawnGenerator.draw(self, sample, settings)
+            self.recovers.mkdir(parents=True, exist_ok=True)
+            (self.recovers / name).touch()
+        if "hang" in sample.prompt:
+            time.sleep(3600)
+        if "fault" in sample.prompt:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if "fill" in sample.prompt:
+            raise MemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        for word, returned in RETURNED.items():
+            if word in sample.prompt:
+                return returned
+        return super().draw(sample, settings)
+
+
+#: A word of a prompt -> what is returned in place of a video.
+RETURNED: dict[str, Any] = {
+    "nothing": None,
+    "number": 5,
+    "text": "no/such/file.mp4",
+    "levels": np.full((5, 32, 32, 3), 200.0, np.float32),
+    "negative": np.full((5, 32, 32, 3), -0.5, np.float32),
+    "infinite": np.full((5, 32, 32, 3), np.inf, np.float32),
+    "whole": np.full((5, 32, 32, 3), 1, np.int64),
+    "grey": np.zeros((5, 32, 32), np.uint8),
+    "odd": np.zeros((5, 33, 33, 3), np.uint8),
+    "empty": np.zeros((0, 32, 32, 3), np.uint8),
+    "ragged": [np.zeros((32, 32, 3), np.uint8), np.zeros((16, 16, 3), np.uint8)],
+}
+
+
+class UnbuiltGenerator(DrawnGenerator):
+    """Is made where a plan is, and by no worker."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__()
+        if os.getpid() != pid:
+            raise RuntimeError("no licence for this machine")

@@ -27,7 +27,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         "sweep:\n  base: {steps: 4}\n  grid: {placement: [tass, overlap], text: [1, 3]}\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.runner.make_judge", lambda config, cache: PixelJudge())
+    monkeypatch.setattr("bench.runner.make_judge", lambda *_: PixelJudge())
     monkeypatch.setattr("bench.runner.write_report", no_report)
 
     def run(*arguments: str, code: int = 0) -> str:

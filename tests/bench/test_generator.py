@@ -28,8 +28,8 @@ from .fakes import PixelJudge, make_config, no_report
 
 
 def run(config: cfg.BenchConfig) -> Any:
-    console = Console(file=io.StringIO())
-    return Runner(config, judge=PixelJudge(), report=no_report, console=console).run()
+    parts: dict[str, Any] = {"generator": config.generator.make(), "judge": PixelJudge()}
+    return Runner(config, report=no_report, console=Console(file=io.StringIO()), **parts).run()
 
 
 MODULE = """

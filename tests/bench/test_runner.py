@@ -22,6 +22,7 @@ from .fakes import DrawnGenerator, PixelJudge, make_config, no_report, table_of
 
 def runner(config: Any, **changes: Any) -> Runner:
     parts: dict[str, Any] = {
+        "generator": None if "engine" in changes else config.generator.make(),
         "judge": PixelJudge(),
         "report": no_report,
         "console": Console(file=io.StringIO()),

@@ -82,7 +82,8 @@ def make(weights: Path, **changes: Any) -> STDRCGenerator:
 
 
 def runner(config: cfg.BenchConfig, **changes: Any) -> Runner:
-    parts: dict[str, Any] = {"judge": PixelJudge(), "report": no_report}
+    parts: dict[str, Any] = {"generator": config.generator.make(), "judge": PixelJudge()}
+    parts["report"] = no_report
     return Runner(config, console=Console(file=io.StringIO()), **{**parts, **changes})
 
 
