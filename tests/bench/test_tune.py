@@ -24,7 +24,7 @@ class Landscape(DrawnGenerator):
     def draw(self, sample: Any, settings: Settings) -> Any:
         identity = settings.reference / 4
         text = 1.0 - max(0.0, settings.reference - 2.0) / 2 - abs(settings.text - 3.0) / 10
-        return np.full((2, 16, 16, 3), [identity, text, 0.0], np.float32)
+        return np.full((2, 16, 16, 3), [identity, max(text, 0.0), 0.0], np.float32)
 
 
 class Eyes(PixelJudge):
