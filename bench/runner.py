@@ -149,7 +149,12 @@ class Runner:
             if metrics.threads is None:
                 threads = getattr(self.config.generator, "threads", None)
                 metrics = metrics.model_copy(update={"threads": threads})
-            self._judge = make_judge(metrics, self.folder / "cache", self.config.engine)
+            cache = self.folder / "cache"
+            self._judge = make_judge(metrics, cache)
+            if self.config.engine.score_workers:
+                from bench.ray_judge import RayJudge
+
+                self._judge = RayJudge(self.config.engine, metrics, cache, self._judge)
         return self._judge
 
     @property

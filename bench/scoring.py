@@ -45,16 +45,11 @@ class Judge(Protocol):
         ...
 
 
-def make_judge(config: cfg.Metrics, cache: Path, engine: cfg.EngineConfig | None = None) -> Judge:
-    """The judge a config names; with `engine.score_workers` it spreads videos over a cluster."""
+def make_judge(config: cfg.Metrics, cache: Path) -> Judge:
+    """The judge a config names."""
     from bench.suite_judge import SuiteJudge
 
-    judge = SuiteJudge(config, cache)
-    if engine is None or not engine.score_workers:
-        return judge
-    from bench.ray_judge import RayJudge
-
-    return RayJudge(engine, config, cache, judge)
+    return SuiteJudge(config, cache)
 
 
 def item_of(sample: Sample, video: Path, key: str = "", group: str = "") -> VideoItem:
