@@ -29,6 +29,7 @@ COMMANDS = (
     "leaderboard",
     "submission",
     "train",
+    "weights",
     "configs",
     "doctor",
 )

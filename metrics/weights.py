@@ -1,7 +1,8 @@
 """Where weights come from: a table, where each is looked for, and what can be scored here.
 
 A file is looked for, in this order: at the path given explicitly; in the folder that the variable
-``STDRC_WEIGHTS`` names; in the Hugging Face cache (never over the network); where the
+``STDRC_WEIGHTS`` names (``~/.cache/stdrc/weights`` if none), where `stdrc weights fetch` puts
+what the hub does not have; in the Hugging Face cache (never over the network); where the
 library that uses it keeps it; inside an installed package that ships it. What isn't found makes
 its metrics *absent*, with the command or file that would enable them; nothing runs on random
 weights.
@@ -11,6 +12,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import tempfile
+import urllib.request
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,29 +34,36 @@ class Weights:
         hub: repository on the Hugging Face hub, where it is published there.
         hub_file: path in that repository; empty for the whole repository.
         package: module that ships it, with ``package_file`` inside it.
-        places: where libraries keep it, ``~`` for the home folder.
+        places: where libraries keep it, ``~`` for the home folder, ``torch:`` for torch's.
         sha256: of the file, as far as it is known: the whole digest or its start.
         license: of the weights, in short; whoever downloads them has to accept it.
-        enable: the one command or file that makes it available.
+        enable: the one command or file that makes it available; 'stdrc weights fetch' if empty.
+        url: where it is published as one file, or as a zip archive of the folder.
+        megabytes: its size as its publisher states it; 0 where none does.
     """
 
     name: str
     purpose: str
     file: str
     license: str
-    enable: str
+    enable: str = ""
     hub: str = ""
     hub_file: str = ""
     package: str = ""
     package_file: str = ""
     places: tuple[str, ...] = ()
     sha256: str = ""
+    url: str = ""
+    megabytes: float = 0
+
+    def __post_init__(self) -> None:
+        if not self.enable:
+            object.__setattr__(self, "enable", f"stdrc weights fetch {self.name}")
 
 
-def _hub(repository: str, file: str = "") -> str:
-    return f"hf download {repository}" + (f" {file}" if file else "")
-
-
+_DLIB = "pip install dlib-bin face-recognition-models"
+_PYTORCH = "https://download.pytorch.org/models"
+_ZOO = "https://github.com/deepinsight/insightface/releases/download/model-zoo"
 _INSIGHTFACE_LICENSE = "non-commercial research only (InsightFace model zoo)"
 _CONSISID = "BestWishYsh/ConsisID-preview"
 
@@ -72,15 +84,16 @@ WEIGHTS: dict[str, Weights] = {
             "face recognition InceptionResnetV1 (identity.facenet)",
             "20180402-114759-vggface2.pt",
             "MIT code; VGGFace2 data is for research",
-            "python -c \"from facenet_pytorch import InceptionResnetV1 as R; R('vggface2')\"",
-            places=("~/.cache/torch/checkpoints/20180402-114759-vggface2.pt",),
+            places=("torch:checkpoints/20180402-114759-vggface2.pt",),
+            url="https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
+            "20180402-114759-vggface2.pt",
         ),
         Weights(
             "dlib.recognition",
             "128-d face recognition network (identity.dlib)",
             "dlib_face_recognition_resnet_model_v1.dat",
             "CC0",
-            "pip install 'stdrc-bench[dlib]'",
+            _DLIB,
             package="face_recognition_models",
             package_file="models/dlib_face_recognition_resnet_model_v1.dat",
         ),
@@ -89,7 +102,7 @@ WEIGHTS: dict[str, Weights] = {
             "five landmarks for aligning (identity.dlib)",
             "shape_predictor_5_face_landmarks.dat",
             "CC0",
-            "pip install 'stdrc-bench[dlib]'",
+            _DLIB,
             package="face_recognition_models",
             package_file="models/shape_predictor_5_face_landmarks.dat",
         ),
@@ -98,7 +111,7 @@ WEIGHTS: dict[str, Weights] = {
             "68 landmarks, of which eyes, nose and mouth are reported (identity.dlib)",
             "shape_predictor_68_face_landmarks.dat",
             "iBUG 300-W data is for research, not for commercial use",
-            "pip install 'stdrc-bench[dlib]'",
+            _DLIB,
             package="face_recognition_models",
             package_file="models/shape_predictor_68_face_landmarks.dat",
         ),
@@ -107,15 +120,14 @@ WEIGHTS: dict[str, Weights] = {
             "face detection and ArcFace recognition (insightface, consisid, opens2v)",
             "buffalo_l/",
             _INSIGHTFACE_LICENSE,
-            "python -c \"from insightface.app import FaceAnalysis; FaceAnalysis('buffalo_l')\"",
             places=("~/.insightface/models/buffalo_l",),
+            url=f"{_ZOO}/buffalo_l.zip",
         ),
         Weights(
             "insightface.antelopev2",
             "face detection and ArcFace recognition (insightface, pack antelopev2)",
             "antelopev2/",
             _INSIGHTFACE_LICENSE,
-            "python -c \"from insightface.app import FaceAnalysis; FaceAnalysis('antelopev2')\"",
             hub=_CONSISID,
             hub_file="face_encoder/models/antelopev2",
             places=("~/.insightface/models/antelopev2",),
@@ -125,7 +137,6 @@ WEIGHTS: dict[str, Weights] = {
             "CurricularFace IR-101 recognition (identity.curricularface, consisid, opens2v)",
             "glint360k_curricular_face_r101_backbone.bin",
             "not stated by the repository that publishes it; TFace code is Apache-2.0",
-            _hub(_CONSISID, "face_encoder/glint360k_curricular_face_r101_backbone.bin"),
             hub=_CONSISID,
             hub_file="face_encoder/glint360k_curricular_face_r101_backbone.bin",
         ),
@@ -134,16 +145,16 @@ WEIGHTS: dict[str, Weights] = {
             "torchvision Inception-v3 features (consisid.fid)",
             "inception_v3_google-0cc3c7bd.pth",
             "BSD-3-Clause code; ImageNet data is for research",
-            "python -c \"from torchvision.models import inception_v3 as m; m(weights='DEFAULT')\"",
-            places=("~/.cache/torch/hub/checkpoints/inception_v3_google-0cc3c7bd.pth",),
+            places=("torch:hub/checkpoints/inception_v3_google-0cc3c7bd.pth",),
             sha256="0cc3c7bd",
+            url=f"{_PYTORCH}/inception_v3_google-0cc3c7bd.pth",
+            megabytes=103.9,
         ),
         Weights(
             "clip.vit_b32",
             "CLIP ViT-B/32 (text.clip, consisid.clip_score, temporal.background_consistency)",
             "clip-vit-base-patch32/",
             "MIT",
-            _hub("openai/clip-vit-base-patch32"),
             hub="openai/clip-vit-base-patch32",
         ),
         Weights(
@@ -151,29 +162,28 @@ WEIGHTS: dict[str, Weights] = {
             "DINO ViT-B/16 (temporal.subject_consistency)",
             "dino-vitb16/",
             "Apache-2.0",
-            _hub("facebook/dino-vitb16"),
             hub="facebook/dino-vitb16",
         ),
         Weights(
             "i3d.torchscript",
             "I3D on Kinetics-400, 400-d, of StyleGAN-V (fvd.i3d)",
             "i3d_torchscript.pt",
-            "not stated by the repository that publishes it",
-            "put i3d_torchscript.pt into the folder that STDRC_WEIGHTS names",
+            "not stated by the page that publishes it",
+            url="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
         ),
         Weights(
             "inception.fid",
             "Inception-v3 of FID, 2048-d, as TorchScript (fid, kid)",
             "inception-2015-12-05.pt",
             "Apache-2.0",
-            "put inception-2015-12-05.pt into the folder that STDRC_WEIGHTS names",
+            url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
+            "inception-2015-12-05.pt",
         ),
         Weights(
             "videomae.base",
             "VideoMAE-base features (fvd.videomae_base, kvd.videomae_base)",
             "videomae-base-finetuned-kinetics/",
             "CC-BY-NC-4.0",
-            _hub("MCG-NJU/videomae-base-finetuned-kinetics"),
             hub="MCG-NJU/videomae-base-finetuned-kinetics",
         ),
         Weights(
@@ -181,23 +191,24 @@ WEIGHTS: dict[str, Weights] = {
             "VideoMAE-v2 ViT-g features of cd-fvd (fvd.videomae_v2, kvd.videomae_v2)",
             "vit_g_hybrid_pt_1200e_ssv2_ft.pth",
             "not stated by the page that publishes it; VideoMAEv2 code is MIT",
-            "put vit_g_hybrid_pt_1200e_ssv2_ft.pth into the folder that STDRC_WEIGHTS names",
+            hub="OpenGVLab/VideoMAE2",
+            hub_file="mae-g/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
         ),
         Weights(
             "open_clip.vit_b32",
             "CLIP ViT-B/32 through open_clip (text.open_clip_score)",
             "ViT-B-32.pt",
             "MIT",
-            "python -c \"import open_clip as o; o.create_model('ViT-B-32-quickgelu', 'openai')\"",
+            # open_clip itself downloads this one; its older versions kept OpenAI's own file.
+            hub="timm/vit_base_patch32_clip_224.openai",
+            hub_file="open_clip_model.safetensors",
             places=("~/.cache/clip/ViT-B-32.pt",),
-            sha256="40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
         ),
         Weights(
             "xclip.base",
             "X-CLIP base, patch 32 (text.xclip_score)",
             "xclip-base-patch32/",
             "MIT",
-            _hub("microsoft/xclip-base-patch32"),
             hub="microsoft/xclip-base-patch32",
         ),
         Weights(
@@ -205,19 +216,20 @@ WEIGHTS: dict[str, Weights] = {
             "RAFT optical flow (temporal.warping_error.raft, temporal.dynamic_degree.raft)",
             "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
             "BSD-3-Clause",
-            'python -c "from torchvision.models.optical_flow import raft_large as m; '
-            "m(weights='C_T_SKHT_V2')\"",
-            places=("~/.cache/torch/hub/checkpoints/raft_large_C_T_SKHT_V2-ff5fadd5.pth",),
+            places=("torch:hub/checkpoints/raft_large_C_T_SKHT_V2-ff5fadd5.pth",),
             sha256="ff5fadd5",
+            url=f"{_PYTORCH}/raft_large_C_T_SKHT_V2-ff5fadd5.pth",
+            megabytes=20.1,
         ),
         Weights(
             "lpips.alexnet",
             "torchvision's AlexNet under LPIPS (leakage.crop_lpips)",
             "alexnet-owt-7be5be79.pth",
             "BSD-3-Clause code; ImageNet data is for research",
-            "python -c \"from torchvision.models import alexnet as m; m(weights='DEFAULT')\"",
-            places=("~/.cache/torch/hub/checkpoints/alexnet-owt-7be5be79.pth",),
+            places=("torch:hub/checkpoints/alexnet-owt-7be5be79.pth",),
             sha256="7be5be79",
+            url=f"{_PYTORCH}/alexnet-owt-7be5be79.pth",
+            megabytes=233.1,
         ),
     )
 }
@@ -254,6 +266,20 @@ def _hub_path(weights: Weights, folder: bool) -> Path | None:
     return None
 
 
+def _caches() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+
+
+def _torch_home() -> Path:
+    """Where torch.hub, torchvision and facenet-pytorch keep what they download."""
+    return Path(os.environ.get("TORCH_HOME") or _caches() / "torch").expanduser()
+
+
+def cache_folder() -> Path:
+    """The folder of weights that no library has a place for: ``STDRC_WEIGHTS``, or our cache."""
+    return Path(os.environ.get("STDRC_WEIGHTS") or _caches() / "stdrc/weights").expanduser()
+
+
 def find(name: str, path: str | Path | None = None) -> Path | None:
     """Where the weights called ``name`` are on this machine, or None.
 
@@ -274,16 +300,12 @@ def find(name: str, path: str | Path | None = None) -> Path | None:
             kind = "folder" if folder else "file"
             raise MetricsError(f"the weights {name} aren't at {path}; pass the path of a {kind}.")
         return path
-    candidates: list[Path] = []
-    if root := os.environ.get("STDRC_WEIGHTS"):
-        candidates.append(Path(root).expanduser() / weights.file)
-    for candidate in candidates:
-        if _exists(candidate, folder):
-            return candidate
+    if _exists(candidate := cache_folder() / weights.file, folder):
+        return candidate
     if weights.hub and (cached := _hub_path(weights, folder)):
         return cached
     for place in weights.places:
-        candidate = Path(place).expanduser()
+        candidate = Path(place.replace("torch:", f"{_torch_home()}/")).expanduser()
         if _exists(candidate, folder):
             return candidate
     if weights.package:
@@ -322,3 +344,69 @@ def short_hash(path: Path) -> str:
     if path.is_dir():
         return tree_sha256(path, sorted(p for p in path.rglob("*") if p.is_file()))[:12]
     return file_sha256(path)[:12]
+
+
+def fetch(name: str) -> Path:
+    """Download weights to where `find` looks, and return the place.
+
+    What the Hugging Face hub has goes into its cache, anything else into `cache_folder`, under its
+    own name once it is whole.
+
+    Raises:
+        MetricsError: no weights have that name, they come with a package, the download fails, or
+            its SHA-256 is not the stated one.
+    """
+    if (place := find(name)) is not None:
+        return place
+    weights = WEIGHTS[name]
+    if not (weights.hub or weights.url):
+        raise MetricsError(f"The weights {name} come with a package; enable with: {weights.enable}")
+    try:
+        if weights.hub:
+            _fetch_hub(weights)
+        else:
+            _fetch_url(weights, cache_folder() / weights.file)
+    except (OSError, zipfile.BadZipFile) as error:
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise MetricsError(
+            f"The weights {name} can't be downloaded from {weights.url or weights.hub} ({said}); "
+            f"try again, or put {weights.file} into {cache_folder()}."
+        ) from error
+    return require(name)
+
+
+def _fetch_hub(weights: Weights) -> None:
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import GatedRepoError
+
+    try:
+        if weights.hub_file and not weights.file.endswith("/"):
+            hf_hub_download(weights.hub, weights.hub_file)
+        else:
+            snapshot_download(weights.hub, allow_patterns=f"{weights.hub_file}*")
+    except GatedRepoError:
+        raise MetricsError(
+            f"{weights.name}: the licence has to be accepted at https://huggingface.co/"
+            f"{weights.hub} first, then 'hf auth login'."
+        ) from None
+
+
+def _fetch_url(weights: Weights, target: Path) -> None:
+    folder = weights.file.endswith("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as part:
+        file = Path(part) / "download"
+        with urllib.request.urlopen(weights.url, timeout=60) as source, file.open("wb") as to:
+            shutil.copyfileobj(source, to, 1 << 20)
+        if not file_sha256(file).startswith(weights.sha256):
+            raise MetricsError(
+                f"What {weights.url} gives has the SHA-256 {file_sha256(file)}, not the stated "
+                f"{weights.sha256}; it was not kept."
+            )
+        if folder:  # an archive with the files, or with a folder of them
+            with zipfile.ZipFile(file) as archive:
+                archive.extractall(Path(part) / "all")
+            inner = Path(part) / "all" / target.name
+            (inner if inner.is_dir() else inner.parent).rename(target)
+        else:
+            file.rename(target)

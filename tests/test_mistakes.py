@@ -139,7 +139,7 @@ def test_weights_that_are_missing(study, stdrc, monkeypatch):  # 9
         "score", "videos", "-p", "words", "-m", "fvd.i3d,temporal.flicker", "--strict"
     )
     assert code == 1
-    assert "enable with: " in said
+    assert "stdrc weights fetch i3d.torchscript" in said
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class DlibFaces:
             import dlib
         except ImportError as error:
             raise MetricsError(
-                "the dlib backend needs dlib; install it with: pip install 'stdrc-bench[dlib]'"
+                "the dlib backend needs dlib; install it with: pip install dlib-bin"
             ) from error
         given = weights or {}
         names = ("dlib.landmarks5", "dlib.landmarks68", "dlib.recognition")
