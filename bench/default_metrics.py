@@ -13,7 +13,7 @@ from typing import Literal
 from bench.errors import BenchError
 from leaderboards.families import BACKENDS, FAMILIES, precedence
 from metrics.catalogue import availability, choose, metric_info, metric_names
-from metrics.facts import MetricInfo
+from metrics.facts import NEEDS, MetricInfo
 from metrics.scores import VideoItem
 
 
@@ -101,7 +101,7 @@ def _names(fit: Sequence[MetricInfo], here: Sequence[MetricInfo]) -> list[str]:
 
 
 def _one_of(lacking: Iterable[MetricInfo], given: Mapping[str, bool]) -> str:
-    words = {"reference": "reference", "prompt": "prompt", "target": "true video"}
+    words = {need: need for need in NEEDS} | {"target": "true video"}
     needs = {need for info in lacking for need in info.needs if not given[need]}
     return " or ".join(word for need, word in words.items() if need in needs) or "second video"
 
