@@ -33,7 +33,8 @@ class Effect:
 
     low, high and p are of the sign-flip test (`statistics.paired_tests`); p_holm is corrected over
     the values and columns that one axis was tested with. points counts the points of the other axes
-    that were averaged. decided: p_holm at the leaderboard's level.
+    that were averaged. decided: p_holm at the leaderboard's level. baseline_mean: the baseline's
+    mean over the same points; NaN for an interaction.
     """
 
     axis: str
@@ -51,14 +52,20 @@ class Effect:
     n: int
     identities: int
     decided: bool
+    baseline_mean: float
 
     def text(self) -> str:
         """ "Identity +0.030 [0.012, 0.048]", with decimals that follow the interval."""
-        width = abs(self.high - self.low if np.isfinite(self.high - self.low) else self.difference)
-        # Equal on every person: there is no spread for the decimals to follow.
-        places = max(0, int(np.ceil(-np.log10(width))) + 1) if width > 1e-9 else 2
+        places = self.decimals
         ends = f" [{self.low:.{places}f}, {self.high:.{places}f}]" if np.isfinite(self.low) else ""
         return f"{self.column.title} {self.difference:+.{places}f}{ends}"
+
+    @property
+    def decimals(self) -> int:
+        """Decimals that follow the interval's width."""
+        width = abs(self.high - self.low if np.isfinite(self.high - self.low) else self.difference)
+        # Equal on every person: there is no spread for the decimals to follow.
+        return max(0, int(np.ceil(-np.log10(width))) + 1) if width > 1e-9 else 2
 
 
 def effect_columns(board: Leaderboard) -> list[int]:
@@ -213,11 +220,13 @@ def _tested(
             continue
         several = len(signed[0]) > 2 or there.sum() > 1
         test = board.paired(c, parts[there].mean(axis=0)[None], averaged=several)
+        below = [board.common[c, one[1][0]] for one, kept in zip(signed, there) if kept]
         out.append(
             Effect(
                 axis, value, baseline, where, at, board.columns[c], float(test.mean[0]),
                 float(test.low[0]), float(test.high[0]), float(test.p[0]), float("nan"),
                 int(there.sum()), int(test.n[0]), int(test.clusters[0]), False,
+                float(np.nanmean(below)) if len(signed[0]) == 2 else float("nan"),
             )
         )  # fmt: skip
     return out

@@ -18,7 +18,15 @@ from leaderboards.figures import (
 )
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.page import write_page
-from leaderboards.tables import ablation_frame, ablation_latex, export, to_csv, to_json
+from leaderboards.tables import (
+    ablation_frame,
+    ablation_latex,
+    effects_latex,
+    export,
+    to_csv,
+    to_json,
+)
+from leaderboards.tables.picture import write_picture
 from media.files import write_atomic
 
 
@@ -31,11 +39,24 @@ def load(run: str | Path, **settings: Any) -> Leaderboard:
     return Leaderboard.from_run(run, **{"on_mixed": "blank", **settings})
 
 
-def write_ablations(tables: list[Ablation], found: list[Effect], folder: Path) -> list[Path]:
-    """Write effects.csv, and `ablation_<axis>.csv` and `.tex` of each table; returns the paths."""
+def write_ablations(
+    board: Leaderboard,
+    tables: list[Ablation],
+    found: list[Effect],
+    folder: Path,
+    picture: bool = False,
+) -> list[Path]:
+    """Write effects.csv and .tex, and `ablation_<axis>.csv` and `.tex` of each; returns the paths.
+
+    picture: write effects.pdf and .png too, which needs LaTeX.
+    """
     paths = []
     if found:
         paths.append(write_atomic(folder / "effects.csv", to_csv(effects_frame(found))))
+    if picture:
+        paths += write_picture(effects_latex(board, found, document=True), folder / "effects.tex")
+    elif any(effect.where == "marginal" for effect in found):
+        paths.append(write_atomic(folder / "effects.tex", effects_latex(board, found).encode()))
     for table in tables:
         name = f"ablation_{file_name(table.axis)}"
         paths.append(write_atomic(folder / f"{name}.csv", to_csv(ablation_frame(table))))
@@ -86,7 +107,7 @@ def write_report(
     paths = [
         export(board, folder / f"leaderboard.{e}") for e in ("csv", "parquet", "json", "md", "tex")
     ]
-    paths += write_ablations(tables, every_effect(board), folder)
+    paths += write_ablations(board, tables, every_effect(board), folder)
     paths += write_figures(board, tables, folder / "figures")
     paths.append(write_page(board, folder, tables=tables))
     return paths

@@ -243,11 +243,15 @@ def ablations(
         Path | None,
         typer.Option("--output", "-o", help="Folder; RUN/leaderboard if not given."),
     ] = None,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Compile effects.tex to a PDF and a PNG; needs LaTeX.")
+    ] = False,
 ) -> None:
     """Tell what each axis changes, person by person, and write its tables.
 
     Prints paired differences against the baseline, averaged over the other axes, and interactions;
-    writes effects.csv, with those at the best point too, and ablation_AXIS.csv and .tex.
+    writes them as effects.tex, a table for a paper, and effects.csv, which has those at the best
+    point too; and ablation_AXIS.csv and .tex, the means.
 
     \b
     stdrc leaderboard ablations runs/quick --axis placement --at text=3
@@ -270,7 +274,7 @@ def ablations(
     found = effects(board, axis, bases, column) if axis else every_effect(board, bases, column)
     for sentence in effect_sentences(found):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    for path in write_ablations(tables, found, output or run / "leaderboard"):
+    for path in write_ablations(board, tables, found, output or run / "leaderboard", pdf):
         typer.echo(path)
 
 

@@ -1,6 +1,7 @@
 """A leaderboard as CSV, Parquet, JSON, Markdown, LaTeX and for the terminal."""
 
 from leaderboards.tables.data import board_data, to_json
+from leaderboards.tables.effects_latex import effects_latex
 from leaderboards.tables.files import FORMATS, export
 from leaderboards.tables.frame import ablation_frame, board_frame, to_csv, to_parquet
 from leaderboards.tables.latex import ablation_latex, latex_escape, to_latex
@@ -15,6 +16,7 @@ __all__ = [
     "ablation_latex",
     "board_data",
     "board_frame",
+    "effects_latex",
     "export",
     "latex_escape",
     "select",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from pylatexenc.latexencode import UnicodeToLatexEncoder
 
 from leaderboards.ablations import Ablation
 from leaderboards.leaderboard import Leaderboard
-from leaderboards.scores import axis_text
+from leaderboards.scores import Column, axis_text
 from leaderboards.tables import text as t
 
 #: Defined in front of a table that needs it. pdfTeX has no font for other scripts: it prints them
@@ -128,7 +128,7 @@ def to_latex(
     """
     base = None if baseline is None else board.entries.index(board.entry(baseline))
 
-    def lead_and_tail(chosen: t.Selection) -> tuple[list[_Text], list[_Text]]:
+    def lead_and_tail(chosen: t.Selection) -> tuple[list[Text], list[Text]]:
         places = [board.standings[i].text.replace("-", "–") for i in chosen.entries]
         names = [(head, "l", cells) for head, cells in t.named(board, chosen)]
         total = (board.total_name, "r", [board.total_text(i) for i in chosen.entries])
@@ -136,7 +136,7 @@ def to_latex(
 
     for most in (6, 5, 4):
         chosen = t.select(board, columns, sort, top, most)
-        layout = _Layout(board, chosen, *lead_and_tail(chosen), intervals, base)
+        layout = Layout(_metrics(board, chosen, intervals, base), *lead_and_tail(chosen), intervals)
         if columns is not None or layout.fits:
             break
     caption = ["Leaderboard.", *t.caption_notes(board, chosen, intervals, base), board.scheme.rule]
@@ -159,7 +159,8 @@ def ablation_latex(
     ]
     for most in (6, 5, 4):
         chosen = replace(t.select(board, columns, most=most), entries=tuple(table.order))
-        layout = _Layout(board, chosen, [(table.axis, "l", names)], [], intervals, None)
+        metrics = _metrics(board, chosen, intervals, None)
+        layout = Layout(metrics, [(table.axis, "l", names)], [], intervals)
         if columns is not None or layout.fits:
             break
     caption = " ".join([table.caption, *t.caption_notes(board, chosen, intervals, None)])
@@ -167,11 +168,11 @@ def ablation_latex(
     return layout.latex(caption, label, document)
 
 
-_Text = tuple[str, str, list[str]]  # head, alignment, a cell for each row
+Text = tuple[str, str, list[str]]  # head, alignment, a cell for each row
 
 
 @dataclass
-class _Metric:
+class Metric:
     """A metric's head, and for each row mean and interval, with their widths in points."""
 
     head: str
@@ -181,30 +182,42 @@ class _Metric:
     ends: list[str]
     end_widths: list[float]
 
+    @classmethod
+    def of(cls, column: Column, short: str) -> Metric:
+        """A column without rows yet."""
+        arrow = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}[column.higher_is_better]
+        head = short.split()
+        widest = max(map(width_of, [*head[:-1], head[-1] + (" m" if arrow else "")]))
+        return cls(_stack(short, "r", arrow), widest, [], [], [], [])
+
+    def add(self, mean: str, wide: float, ends: str) -> None:
+        """A row: a mean in LaTeX and its width, and an interval as text."""
+        self.means.append(mean)
+        self.mean_widths.append(wide)
+        # In braces, as LaTeX would take a bracket after the end of a row for a distance.
+        self.ends.append(rf"{{\scriptsize {signed(ends)}}}" if ends else "")
+        self.end_widths.append(width_of(f" {ends}", _SMALL) if ends else 0.0)
+
     def width(self, stacked: bool) -> float:
         rows = zip(self.mean_widths, self.end_widths)
         wide = max((max(m, e) if stacked else m + e) for m, e in rows)
         return max(self.head_width, wide) + 8
 
 
-class _Layout:
-    """A table's columns, and how they fit a page."""
+class Layout:
+    """A table's columns, and how they fit a page; a rule stands above the rows in `rules`."""
 
     def __init__(
         self,
-        board: Leaderboard,
-        chosen: t.Selection,
-        lead: list[_Text],
-        tail: list[_Text],
+        metrics: list[Metric],
+        lead: list[Text],
+        tail: list[Text],
         intervals: bool,
-        baseline: int | None,
+        rules: Collection[int] = (),
     ) -> None:
-        self.lead, self.tail = lead, tail
-        self.metrics = [
-            _metric(board, chosen, k, intervals, baseline) for k in range(len(chosen.columns))
-        ]
+        self.lead, self.tail, self.metrics, self.rules = lead, tail, metrics, rules
         self.sides = [
-            max(map(_width, [*head.split(), *cells])) + 8 for head, _, cells in [*lead, *tail]
+            max(map(width_of, [*head.split(), *cells])) + 8 for head, _, cells in [*lead, *tail]
         ]
         self.stacked = intervals and self._total(stacked=False) > _PAGE
         self.longest = max(
@@ -239,7 +252,7 @@ class _Layout:
         lines = [
             "% Needs \\usepackage{booktabs}, and \\usepackage[T1]{fontenc} with pdfTeX.",
             rf"\begin{{{kind}}}[t]",
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{4pt}",
             rf"\caption{{{latex_escape(caption)}}}",
             rf"\label{{{label}}}",
             rf"\begin{{tabular}}{{@{{}}{''.join(align)}@{{}}}}",
@@ -248,13 +261,14 @@ class _Layout:
             r"\midrule",
         ]
         for k in range(len(self.lead[0][2])):
+            lines += [r"\midrule"] if k in self.rules else []
             row = [cells[k] for _, _, cells in before]
             middle = [(metric.means[k], metric.ends[k]) for metric in self.metrics]
             if self.stacked:
                 row += [mean for mean, _ in middle] + [cells[k] for _, _, cells in after]
-                lines.append(" & ".join(row) + r" \\*")
                 under = ["" for _ in before] + [ends for _, ends in middle] + ["" for _ in after]
-                lines.append(" & ".join(under) + r" \\[2pt]")
+                lines.append(" & ".join(row) + (r" \\*" if any(under) else r" \\[2pt]"))
+                lines += [" & ".join(under) + r" \\[2pt]"] if any(under) else []
             else:
                 row += [f"{mean} {ends}".rstrip() for mean, ends in middle]
                 lines.append(" & ".join([*row, *(cells[k] for _, _, cells in after)]) + r" \\")
@@ -266,40 +280,38 @@ class _Layout:
             return body
         return (
             "\\documentclass[twocolumn]{article}\n\\usepackage[a4paper,margin=2cm]{geometry}\n"
-            "\\usepackage[T1]{fontenc}\n\\usepackage{booktabs}\n\\begin{document}\n"
+            "\\usepackage[T1]{fontenc}\n\\usepackage{booktabs}\n\\pagestyle{empty}\n\\begin{document}\n"
             + body
             + "\\end{document}\n"
         )
 
 
+def _metrics(
+    board: Leaderboard, chosen: t.Selection, intervals: bool, baseline: int | None
+) -> list[Metric]:
+    return [_metric(board, chosen, k, intervals, baseline) for k in range(len(chosen.columns))]
+
+
 def _metric(
     board: Leaderboard, chosen: t.Selection, k: int, intervals: bool, baseline: int | None
-) -> _Metric:
+) -> Metric:
     c = chosen.columns[k]
     column, places = board.columns[c], t.decimals(board, c)
-    arrow = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}[column.higher_is_better]
     told = t.told_apart(board, c)
-    head = chosen.short[k].split()
-    widest = max(map(_width, [*head[:-1], head[-1] + (" m" if arrow else "")]))
-    metric = _Metric(_stack(chosen.short[k], "r", arrow), widest, [], [], [], [])
+    metric = Metric.of(column, chosen.short[k])
     for i in chosen.entries:
         cell = board.cell(i, c)
         plain = t.mean_text(cell, places)
-        mean, wide = _signed(plain), _width(plain)
+        mean, wide = signed(plain), width_of(plain)
         if cell.best and told:
             mean = rf"\textbf{{{mean}}}"
         elif cell.best or cell.second:
             mean = rf"\underline{{{mean}}}"
         if baseline is not None and i != baseline:
             change = t.change_text(board, i, baseline, c)
-            mean += rf" {{\scriptsize ({_signed(change)})}}" if change else ""
-            wide += _width(f" ({change})", _SMALL)
-        ends = t.interval_text(cell, places) if intervals else ""
-        metric.means.append(mean)
-        metric.mean_widths.append(wide)
-        # In braces, as LaTeX would take a bracket after the end of a row for a distance.
-        metric.ends.append(rf"{{\scriptsize {_signed(ends)}}}" if ends else "")
-        metric.end_widths.append(_width(f" {ends}", _SMALL) if ends else 0.0)
+            mean += rf" {{\scriptsize ({signed(change)})}}" if change else ""
+            wide += width_of(f" ({change})", _SMALL)
+        metric.add(mean, wide, t.interval_text(cell, places) if intervals else "")
     return metric
 
 
@@ -312,12 +324,12 @@ def _stack(head: str, align: str, arrow: str = "") -> str:
     return rf"\shortstack[{align}]{{{lines}}}"
 
 
-def _width(text: str, digit: float = _DIGIT) -> float:
+def width_of(text: str, digit: float = _DIGIT) -> float:
     """About how wide a text is in points, given the width of a digit."""
     return digit * sum(0.55 if x in " .,()[]il|" else 1.6 if x in "+-mMWw" else 1.1
                        if not x.isdigit() else 1.0 for x in text)  # fmt: skip
 
 
-def _signed(number: str) -> str:
+def signed(number: str) -> str:
     """A number with TeX's minus and plus; the en dash of a missing one."""
     return number.replace("-", "$-$").replace("+", "$+$").replace("–", "--")

@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from leaderboards import Leaderboard, ablation
-from leaderboards.tables import ablation_latex, latex_escape, select, to_latex
+from leaderboards import Leaderboard, LeaderboardError, ablation
+from leaderboards.effects import every_effect
+from leaderboards.tables import ablation_latex, effects_latex, latex_escape, select, to_latex
 from leaderboards.tables.latex import FALLBACK
+from leaderboards.tables.picture import write_picture
 from leaderboards.tables.text import told_apart
+from tests.leaderboards.runs import make_run
 from tests.leaderboards.tables.conftest import nasty_board
 
 
@@ -158,3 +162,53 @@ def test_long_names_go_over_several_lines(tmp_path: Path) -> None:
     frame = pd.DataFrame({"team": names, **{f"metric{k} ^": [0.1234, 0.9] for k in range(6)}})
     text = to_latex(Leaderboard.from_table(frame))
     assert "Overfull" not in compiled(text, tmp_path, "[T1]{fontenc}")
+
+
+def test_effects_are_a_table_of_differences_from_each_baseline(tmp_path: Path) -> None:
+    board = Leaderboard.from_run(make_run(tmp_path / "run"))
+    found = every_effect(board)
+    text = effects_latex(board, found, document=True)
+    rows = [line for line in text.splitlines() if line.endswith((r"\\[2pt]", r"\\", r"\\*"))]
+    axes = [row.split(" & ")[0] for row in rows if row[:1].isalpha()]
+    assert axes == ["Axis", "placement", "text", "reference"]
+    assert text.count(r"\midrule") == 3
+    marginal = [effect for effect in found if effect.where == "marginal"]
+    decided = [effect for effect in marginal if effect.decided]
+    assert 0 < len(decided) < len(marginal)
+    assert text.count(r"\textbf{") == len(decided)
+    one = decided[0]
+    assert f"{abs(one.difference):.{one.decimals}f}"[:-1] in text
+    assert not re.search(r"\$[-+]\$0\.?0*[ }]", text)
+    # The baseline's row is its mean over all points.
+    base = [i for i, e in enumerate(board.entries) if e.axes["placement"] == one.baseline]
+    column = board.columns.index(one.column)
+    assert one.baseline_mean == pytest.approx(np.nanmean(board.common[column, base]))
+    compiled(effects_latex(board, found), tmp_path, "[T1]{fontenc}")
+
+
+def test_a_table_becomes_a_picture(tmp_path: Path) -> None:
+    _compiler()
+    board = named_board(["ours", "theirs"])
+    paths = write_picture(to_latex(board, document=True), tmp_path / "table.tex")
+    assert [path.name for path in paths] == ["table.tex", "table.pdf", "table.png"]
+    with Image.open(paths[2]) as picture:
+        grey = np.asarray(picture.convert("L"))
+    assert min(grey.shape) > 100
+    assert grey.min() < 60
+    assert (grey[:5] == 255).all()
+    assert (grey[:, :5] == 255).all()
+    with pytest.raises(LeaderboardError, match=r"refused the table \(Undefined control sequence"):
+        write_picture(
+            r"\documentclass{article}\begin{document}\no\end{document}", tmp_path / "x.tex"
+        )
+    assert not (tmp_path / "x.tex").exists()
+
+
+def test_without_latex_the_picture_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        LeaderboardError, match=r"needs LaTeX \(pdflatex or tectonic\), which is not"
+    ):
+        write_picture("", tmp_path / "table.tex")
