@@ -490,6 +490,7 @@ def place(
         ).astype(np.int64)
         p_first = (drawn_places == 1).mean(axis=0)
         sure = told[np.ix_(ranked, ranked)]
+        bad = bad[: statistics.affordable(len(bad), len(ranked))]
         for row in np.flatnonzero(sure.any(axis=1)):
             rest = np.flatnonzero(sure[row])
             sure[row, rest] = (bad[:, row, None] < bad[:, rest]).mean(axis=0) >= 1 - tail

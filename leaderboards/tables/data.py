@@ -58,6 +58,7 @@ def board_data(board: Leaderboard) -> dict[str, Any]:
                 "rank": standing.place,
                 "total": number(board.totals[i]),
                 "place": standing.text,
+                "place_open": [standing.first, standing.last],
                 "place_low": standing.low,
                 "place_high": standing.high,
                 "p_first": None if standing.p_first is None else number(standing.p_first),
@@ -85,7 +86,6 @@ def board_data(board: Leaderboard) -> dict[str, Any]:
         ],
         "total": board.total_name,
         "rule": board.scheme.rule,
-        "ahead": board.ahead.tolist(),
         "primary": board.primary.key if board.primary else None,
         "notes": list(board.notes),
     }
