@@ -28,12 +28,12 @@ from transformers import (
 
 from metrics.errors import MetricsError
 from metrics.features.networks.arrays import (
-    batches,
     check_videos,
     evenly,
     normalise,
     to_tensor,
 )
+from metrics.features.networks.encoder import Encoder, short_name
 from metrics.features.networks.loading import (
     freeze,
     load_pretrained,
@@ -42,7 +42,6 @@ from metrics.features.networks.loading import (
     require_file,
 )
 from metrics.features.networks.text import TextAlignment, TextFeatures
-from metrics.frames import check_frames
 
 
 def _find_open_clip_weights(model: str, pretrained: str) -> dict[str, Any]:
@@ -88,15 +87,14 @@ def _find_open_clip_weights(model: str, pretrained: str) -> dict[str, Any]:
     return entry
 
 
-class OpenCLIP:
+class OpenCLIP(Encoder):
     """Any CLIP of open_clip (Radford et al. 2021, arXiv 2103.00020), frames in RGB.
 
     Args:
         model: an architecture of ``open_clip.list_models()``, or ``local-dir:FOLDER`` with a
             configuration and weights. Files of OpenAI's weights want a ``-quickgelu`` one.
         pretrained: a tag whose weights are in the cache, or a file; not used with ``local-dir:``.
-        batch_size: frames a forward pass.
-        device: where to run.
+        batch_size, device: see :class:`Encoder`.
 
     Raises:
         MetricsError: the weights are not on this machine or do not fit.
@@ -134,7 +132,7 @@ class OpenCLIP:
             source = f"{model}/{Path(pretrained).name}"
         self.name = f"open_clip:{source}"
         self.version = f"{open_clip.__version__}-{model_hash(network)}"
-        self._model = freeze(network, device)
+        super().__init__(freeze(network, device), device, batch_size)
         self._transform = image_transform_v2(
             PreprocessCfg(**network.visual.preprocess_cfg), is_train=False
         )
@@ -145,17 +143,10 @@ class OpenCLIP:
                 f"the tokenizer of {model} is not in the hub's cache; download it where there is a "
                 "network."
             ) from error
-        self._device = torch.device(device)
-        self._batch_size = batch_size
 
-    @torch.no_grad()
-    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Image features ``[N, D]``, not normalised, of RGB frames, uint8 ``[N, H, W, 3]``."""
-        parts = []
-        for part in batches(check_frames(frames), self._batch_size):
-            images = torch.stack([self._transform(Image.fromarray(frame)) for frame in part])
-            parts.append(self._model.encode_image(images.to(self._device)))
-        return torch.cat(parts)
+    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
+        images = torch.stack([self._transform(Image.fromarray(frame)) for frame in part])
+        return self._model.encode_image(images.to(self._device))
 
     @torch.no_grad()
     def encode_text(self, prompts: list[str]) -> TextFeatures:
@@ -174,13 +165,12 @@ class OpenCLIP:
         return len(self._tokenizer.encode(prompt)) + 2  # start and end
 
 
-class TransformersCLIP:
+class TransformersCLIP(Encoder):
     """CLIP of transformers, frames in RGB.
 
     Args:
         source: a folder, or a hub id in the cache, for example ``openai/clip-vit-base-patch32``.
-        batch_size: frames a forward pass.
-        device: where to run.
+        batch_size, device: see :class:`Encoder`.
 
     Raises:
         MetricsError: the files are not on this machine or lack a tensor.
@@ -196,25 +186,15 @@ class TransformersCLIP:
         network = load_pretrained(CLIPModel, source)
         self._processor = load_processor(AutoImageProcessor, source)
         self._tokenizer = load_processor(AutoTokenizer, source)
-        folder = Path(source)
-        self.name = f"clip:{folder.name if folder.is_dir() else source}"
+        self.name = f"clip:{short_name(source)}"
         self.version = model_hash(network)
         self.size: int = network.config.vision_config.image_size
-        self._model = freeze(network, device)
-        self.device = torch.device(device)
-        self.batch_size = batch_size
+        super().__init__(freeze(network, device), device, batch_size)
 
-    @torch.no_grad()
-    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Image features ``[N, D]``, not normalised, of RGB frames, uint8 ``[N, H, W, 3]``."""
-        parts = []
-        for part in batches(check_frames(frames), self.batch_size):
-            # The channel axis is named: a frame of three rows would be taken for planes.
-            inputs = self._processor(
-                list(part), input_data_format="channels_last", return_tensors="pt"
-            )
-            parts.append(self.encode_pixels(inputs["pixel_values"].to(self.device)))
-        return torch.cat(parts)
+    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
+        # The channel axis is named: a frame of three rows would be taken for planes.
+        inputs = self._processor(list(part), input_data_format="channels_last", return_tensors="pt")
+        return self.encode_pixels(inputs["pixel_values"].to(self._device))
 
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor) -> Tensor:
@@ -230,11 +210,11 @@ class TransformersCLIP:
         """
         limit = self._model.config.text_config.max_position_embeddings
         inputs, counts = _tokenise(self._tokenizer, prompts, limit)
-        output = self._model.get_text_features(**inputs.to(self.device))
+        output = self._model.get_text_features(**inputs.to(self._device))
         return TextFeatures(output.pooler_output, counts, limit)
 
 
-class VBenchCLIP:
+class VBenchCLIP(Encoder):
     """CLIP's image features as VBench's background consistency takes them.
 
     Frames are resized to the network's side bicubically *without* antialiasing, in bytes, and
@@ -245,20 +225,16 @@ class VBenchCLIP:
     """
 
     def __init__(self, clip: TransformersCLIP) -> None:
-        self._clip = clip
+        super().__init__(clip, clip._device, clip._batch_size)
         self.name, self.version = clip.name, f"{clip.version}-vbench"
 
-    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Image features ``[N, D]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
-        size = self._clip.size
-        parts = []
-        for part in batches(check_frames(frames), self._clip.batch_size):
-            planes = to_tensor(part, self._clip.device)
-            planes = TF.resize(planes, [size], InterpolationMode.BICUBIC, antialias=False)
-            planes = TF.center_crop(planes, [size, size]).float() / 255
-            statistics = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
-            parts.append(self._clip.encode_pixels(normalise(planes, statistics)))
-        return torch.cat(parts)
+    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
+        size = self._model.size
+        planes = to_tensor(part, self._device)
+        planes = TF.resize(planes, [size], InterpolationMode.BICUBIC, antialias=False)
+        planes = TF.center_crop(planes, [size, size]).float() / 255
+        statistics = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+        return self._model.encode_pixels(normalise(planes, statistics))
 
 
 class XCLIP:
@@ -284,8 +260,7 @@ class XCLIP:
         network = load_pretrained(XCLIPModel, source)
         self._processor = load_processor(AutoImageProcessor, source)
         self._tokenizer = load_processor(AutoTokenizer, source)
-        folder = Path(source)
-        self.name = f"xclip:{folder.name if folder.is_dir() else source}"
+        self.name = f"xclip:{short_name(source)}"
         self.version = model_hash(network)
         self.frames: int = network.config.vision_config.num_frames
         self._model = freeze(network, device)

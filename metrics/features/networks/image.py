@@ -15,12 +15,12 @@ from transformers import ViTModel
 
 from metrics.features.networks.arrays import (
     IMAGENET,
-    batches,
     feature_rows,
     normalise,
     resize_square,
     to_tensor,
 )
+from metrics.features.networks.encoder import Encoder, short_name
 from metrics.features.networks.loading import (
     file_hash,
     freeze,
@@ -30,10 +30,9 @@ from metrics.features.networks.loading import (
     model_hash,
     require_file,
 )
-from metrics.frames import check_frames
 
 
-class DINO:
+class DINO(Encoder):
     """DINO (Caron et al. 2021, arXiv 2104.14294) class tokens, as VBench's subject consistency.
 
     Frames are resized to a short side of 224, bilinearly and without antialiasing as VBench does,
@@ -42,8 +41,7 @@ class DINO:
     Args:
         source: a folder, or a hub id in the cache: ``facebook/dino-vitb16`` is VBench's.
         size: short side in pixels.
-        batch_size: frames a forward pass.
-        device: where to run.
+        batch_size, device: see :class:`Encoder`.
 
     Raises:
         MetricsError: the files are not on this machine or lack a tensor.
@@ -58,34 +56,26 @@ class DINO:
         device: str | torch.device = "cpu",
     ) -> None:
         network = load_pretrained(ViTModel, source, add_pooling_layer=False)
-        folder = Path(source)
-        self.name = f"dino:{folder.name if folder.is_dir() else source}"
+        super().__init__(freeze(network, device), device, batch_size)
+        self.name = f"dino:{short_name(source)}"
         self.version = f"{size}-{model_hash(network)}"
-        self._model = freeze(network, device)
-        self._device = torch.device(device)
-        self._size, self._batch_size = size, batch_size
+        self._size = size
 
-    @torch.no_grad()
-    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Class tokens ``[N, D]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
-        parts = []
-        for part in batches(check_frames(frames), self._batch_size):
-            images = to_tensor(part, self._device).float()
-            images = TF.resize(images, [self._size], antialias=False) / 255
-            output = self._model(normalise(images, IMAGENET), interpolate_pos_encoding=True)
-            parts.append(output.last_hidden_state[:, 0])
-        return torch.cat(parts)
+    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
+        images = to_tensor(part, self._device).float()
+        images = TF.resize(images, [self._size], antialias=False) / 255
+        output = self._model(normalise(images, IMAGENET), interpolate_pos_encoding=True)
+        return output.last_hidden_state[:, 0]
 
 
-class ScriptedInception:
+class ScriptedInception(Encoder):
     """Inception-v3 of FID, as NVIDIA's TorchScript detector ``inception-2015-12-05.pt``.
 
     It resizes by itself and gives 2048 features with ``return_features=True``.
 
     Args:
         weights: the TorchScript file.
-        batch_size: frames a forward pass.
-        device: where to run.
+        batch_size, device: see :class:`Encoder`.
 
     Raises:
         MetricsError: the file is absent or no TorchScript.
@@ -97,22 +87,15 @@ class ScriptedInception:
         self, weights: str | Path, *, batch_size: int = 32, device: str | torch.device = "cpu"
     ) -> None:
         path = require_file(weights, "the FID detector (inception-2015-12-05.pt)")
-        self._model = load_torchscript(path, device)
+        super().__init__(load_torchscript(path, device), device, batch_size)
         self.version = file_hash(path)
-        self._device = torch.device(device)
-        self._batch_size = batch_size
 
-    @torch.no_grad()
-    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Features ``[N, 2048]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
-        parts = []
-        for part in batches(check_frames(frames), self._batch_size):
-            features = self._model(to_tensor(part, self._device), return_features=True)
-            parts.append(feature_rows(features, len(part), self.name))
-        return torch.cat(parts)
+    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
+        features = self._model(to_tensor(part, self._device), return_features=True)
+        return feature_rows(features, len(part), self.name)
 
 
-class TorchvisionInception:
+class TorchvisionInception(Encoder):
     """torchvision's Inception-v3 pooled features, which ConsisID's "FID" takes.
 
     Frames are resized to 299 x 299 and normalised by ImageNet's statistics. Not the network of
@@ -121,8 +104,7 @@ class TorchvisionInception:
     Args:
         weights: a state dict, for example ``inception_v3_google-0cc3c7bd.pth``. Without one,
             torchvision's published file is looked for in the torch hub cache.
-        batch_size: frames a forward pass.
-        device: where to run.
+        batch_size, device: see :class:`Encoder`.
 
     Raises:
         MetricsError: the file is absent or does not fit.
@@ -145,16 +127,9 @@ class TorchvisionInception:
         network = inception_v3(weights=None, init_weights=False, transform_input=True)
         load_tensors(network, path)
         network.fc = nn.Identity()
-        self._model = freeze(network, device)
+        super().__init__(freeze(network, device), device, batch_size)
         self.version = f"{torchvision.__version__}-{file_hash(path)}"
-        self._device = torch.device(device)
-        self._batch_size = batch_size
 
-    @torch.no_grad()
-    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Features ``[N, 2048]`` of RGB frames, uint8 ``[N, H, W, 3]``."""
-        parts = []
-        for part in batches(check_frames(frames), self._batch_size):
-            images = resize_square(to_tensor(part, self._device).float() / 255, 299, antialias=True)
-            parts.append(self._model(normalise(images, IMAGENET)))
-        return torch.cat(parts)
+    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
+        images = resize_square(to_tensor(part, self._device).float() / 255, 299, antialias=True)
+        return self._model(normalise(images, IMAGENET))

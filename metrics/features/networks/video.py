@@ -18,14 +18,13 @@ from transformers import (
 from metrics.errors import MetricsError
 from metrics.features.networks.arrays import (
     IMAGENET,
-    batches,
-    check_videos,
     evenly,
     feature_rows,
     normalise,
     resize_square,
     to_tensor,
 )
+from metrics.features.networks.encoder import Encoder, short_name
 from metrics.features.networks.loading import (
     file_hash,
     freeze,
@@ -38,7 +37,7 @@ from metrics.features.networks.loading import (
 )
 
 
-class I3D:
+class I3D(Encoder):
     """I3D trained on Kinetics-400, as StyleGAN-V's TorchScript ``i3d_torchscript.pt``: 400-d.
 
     Frames are resized to 224 x 224, bilinearly and whole, and scaled to -1..1, as cd-fvd and
@@ -46,8 +45,7 @@ class I3D:
 
     Args:
         weights: the TorchScript file.
-        batch_size: videos a forward pass.
-        device: where to run.
+        batch_size, device: see :class:`Encoder`.
 
     Raises:
         MetricsError: the file is absent or no TorchScript.
@@ -61,27 +59,20 @@ class I3D:
         self, weights: str | Path, *, batch_size: int = 4, device: str | torch.device = "cpu"
     ) -> None:
         path = require_file(weights, "the I3D detector (i3d_torchscript.pt)")
-        self._model = load_torchscript(path, device)
+        super().__init__(load_torchscript(path, device), device, batch_size)
         self.version = file_hash(path)
-        self._device = torch.device(device)
-        self._batch_size = batch_size
 
-    @torch.no_grad()
-    def encode(self, videos: NDArray[np.uint8]) -> Tensor:
-        """Features ``[B, 400]`` of RGB videos, uint8 ``[B, T, H, W, 3]``, T at least 10."""
-        parts = []
-        for part in batches(check_videos(videos, self.frames, self.name), self._batch_size):
-            frames = to_tensor(part, self._device).flatten(0, 1).float()  # [B*T, 3, H, W]
-            frames = resize_square(frames, 224) / 127.5 - 1
-            batch = frames.unflatten(0, part.shape[:2]).transpose(1, 2)  # [B, 3, T, 224, 224]
-            features = self._model(
-                batch.contiguous(), rescale=False, resize=False, return_features=True
-            )
-            parts.append(feature_rows(features, len(part), self.name))
-        return torch.cat(parts)
+    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
+        frames = to_tensor(part, self._device).flatten(0, 1).float()  # [B*T, 3, H, W]
+        frames = resize_square(frames, 224) / 127.5 - 1
+        batch = frames.unflatten(0, part.shape[:2]).transpose(1, 2)  # [B, 3, T, 224, 224]
+        features = self._model(
+            batch.contiguous(), rescale=False, resize=False, return_features=True
+        )
+        return feature_rows(features, len(part), self.name)
 
 
-class VideoMAE:
+class VideoMAE(Encoder):
     """VideoMAE (Tong et al. 2022, arXiv 2203.12602): the mean over its tokens.
 
     A fine-tuned checkpoint's final norm is applied, so that features are those its classifier
@@ -90,8 +81,7 @@ class VideoMAE:
     Args:
         source: a folder, or a hub id in the cache, for example
             ``MCG-NJU/videomae-base-finetuned-kinetics``.
-        batch_size: videos a forward pass.
-        device: where to run.
+        batch_size, device: see :class:`Encoder`.
 
     Raises:
         MetricsError: the files are not on this machine or lack a tensor.
@@ -112,37 +102,27 @@ class VideoMAE:
         else:
             network, self._norm = load_pretrained(VideoMAEModel, source), None
             self.version = model_hash(network)
-        folder = Path(source)
-        self.name = f"videomae:{folder.name if folder.is_dir() else source}"
-        self.frames: int = config.num_frames
+        super().__init__(freeze(network, device), device, batch_size)
+        self.name = f"videomae:{short_name(source)}"
+        self.frames = config.num_frames
         self._size: int = config.image_size
-        self._model = freeze(network, device)
         if self._norm is not None:
             freeze(self._norm, device)
-        self._device = torch.device(device)
-        self._batch_size = batch_size
 
-    @torch.no_grad()
-    def encode(self, videos: NDArray[np.uint8]) -> Tensor:
-        """Features ``[B, D]`` of RGB videos, uint8 ``[B, T, H, W, 3]``.
-
-        ``frames`` of the T frames are taken, evenly from the first to the last.
-        """
-        parts = []
-        for part in batches(check_videos(videos, self.frames, self.name), self._batch_size):
-            taken = part[:, evenly(part.shape[1], self.frames)]
-            frames = to_tensor(taken, self._device).flatten(0, 1).float() / 255  # [B*T, 3, H, W]
-            frames = normalise(resize_square(frames, self._size), IMAGENET)
-            tokens = self._model(frames.unflatten(0, taken.shape[:2])).last_hidden_state
-            features = tokens.mean(dim=1)  # [B, D]
-            parts.append(features if self._norm is None else self._norm(features))
-        features = torch.cat(parts)
+    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
+        taken = part[:, evenly(part.shape[1], self.frames)]
+        frames = to_tensor(taken, self._device).flatten(0, 1).float() / 255  # [B*T, 3, H, W]
+        frames = normalise(resize_square(frames, self._size), IMAGENET)
+        tokens = self._model(frames.unflatten(0, taken.shape[:2])).last_hidden_state
+        features = tokens.mean(dim=1)  # [B, D]
+        if self._norm is not None:
+            features = self._norm(features)
         if not torch.isfinite(features).all():
             raise MetricsError(f"{self.name} gave NaN or infinite features; check its weights.")
         return features
 
 
-class VideoMAEv2:
+class VideoMAEv2(Encoder):
     """VideoMAE-v2 (Wang et al. 2023, arXiv 2303.16727), content-debiased FVD's network: ViT-g.
 
     The published file loads into transformers' VideoMAE, whose tensors go by other names. Frames
@@ -152,8 +132,7 @@ class VideoMAEv2:
         weights: ``vit_g_hybrid_pt_1200e_ssv2_ft.pth``.
         heads: attention heads, which the tensors don't say.
         size: side of the square in pixels.
-        batch_size: videos a forward pass.
-        device: where to run.
+        batch_size, device: see :class:`Encoder`.
 
     Raises:
         MetricsError: the file is absent or of another network.
@@ -196,28 +175,18 @@ class VideoMAEv2:
                 f"{path} isn't VideoMAE-v2 ({str(error).splitlines()[-1].strip()}); pass the file "
                 "vit_g_hybrid_pt_1200e_ssv2_ft.pth."
             ) from error
+        super().__init__(freeze(network, device), device, batch_size)
         self.version = file_hash(path)
-        self._model, self._norm = freeze(network, device), freeze(norm, device)
-        self._size, self._batch_size = size, batch_size
-        self._device = torch.device(device)
+        self._norm, self._size = freeze(norm, device), size
 
-    @torch.no_grad()
-    def encode(self, videos: NDArray[np.uint8]) -> Tensor:
-        """Features ``[B, D]`` of RGB videos, uint8 ``[B, 16, H, W, 3]``.
-
-        Raises:
-            MetricsError: videos of another number of frames.
-        """
-        parts = []
-        for part in batches(check_videos(videos, self.frames, self.name), self._batch_size):
-            if part.shape[1] != self.frames:
-                raise MetricsError(
-                    f"{self.name} takes {self.frames} frames, not {part.shape[1]}; set the window."
-                )
-            frames = to_tensor(part, self._device).flatten(0, 1).float() / 255  # [B*T, 3, H, W]
-            frames = resize_square(frames, self._size).unflatten(0, part.shape[:2])
-            parts.append(self._norm(self._model(frames).last_hidden_state.mean(dim=1)))
-        return torch.cat(parts)
+    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
+        if part.shape[1] != self.frames:
+            raise MetricsError(
+                f"{self.name} takes {self.frames} frames, not {part.shape[1]}; set the window."
+            )
+        frames = to_tensor(part, self._device).flatten(0, 1).float() / 255  # [B*T, 3, H, W]
+        frames = resize_square(frames, self._size).unflatten(0, part.shape[:2])
+        return self._norm(self._model(frames).last_hidden_state.mean(dim=1))
 
 
 _NAMES = {
