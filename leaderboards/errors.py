@@ -10,3 +10,7 @@ class LeaderboardError(UserError):
 
 class UnknownNameError(LeaderboardError, errors.UnknownNameError):
     """A name that nothing of this package bears."""
+
+
+class UnreadableVideoError(LeaderboardError, errors.UnreadableVideoError):
+    """A submission's video that can't be played to its last frame."""

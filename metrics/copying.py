@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, NoFaceError
 from metrics.facts import register
 from metrics.features.face_backends import recognisers
 from metrics.identity import FaceMetric, best_faces
@@ -143,6 +143,6 @@ class CopyPaste(FaceMetric):
         places = best_faces(frames, reference)
         rows = [f[k] for f, k in zip(frames, places) if k is not None]
         if not rows:
-            raise MetricsError(f"no face was found in {target.label}.")
+            raise NoFaceError(f"no face was found in {target.label}.")
         mean = torch.stack(rows).mean(0)
         return mean / mean.norm()

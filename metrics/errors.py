@@ -1,7 +1,7 @@
 """What a user of the metrics can fix."""
 
 from media import errors
-from media.errors import UserError, WeightsMissingError
+from media.errors import UserError
 
 
 class MetricsError(UserError):
@@ -12,5 +12,9 @@ class UnknownNameError(MetricsError, errors.UnknownNameError):
     """No metric, pattern, family, network or face backend bears that name."""
 
 
-class MissingWeightsError(MetricsError, WeightsMissingError):
+class WeightsMissingError(MetricsError, errors.WeightsMissingError):
     """Weights that a metric needs aren't on this machine."""
+
+
+class NoFaceError(MetricsError, errors.NoFaceError):
+    """A reference or target in which no face was found."""

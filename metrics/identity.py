@@ -18,7 +18,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, NoFaceError
 from metrics.facts import register
 from metrics.features.base import Indices
 from metrics.features.face_backends import FaceBackend, Faces, detectors, recognisers
@@ -184,7 +184,7 @@ def reference_face(picture: Picture, feature: str) -> Reference:
     """
     faces = picture.feature(feature)
     if len(faces) == 0:
-        raise MetricsError(f"no face was found in {picture.label}; use a photograph of one.")
+        raise NoFaceError(f"no face was found in {picture.label}; use a photograph of one.")
     remark = f"{picture.short} has {len(faces)} faces; the largest was taken"
     return Reference(faces[0], 0, remark if len(faces) > 1 else "")
 

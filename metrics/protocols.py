@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, NoFaceError
 from metrics.facts import register
 from metrics.features.frames import text_model
 from metrics.metric import Result, Video, VideoMetric
@@ -173,7 +173,7 @@ class _FaceProtocol(VideoMetric):
         picture = video.references[0]
         reference = self.vectors([picture.feature(self.feature)])[0]
         if reference is None:
-            raise MetricsError(
+            raise NoFaceError(
                 f"no face was found in {picture.label}; the script gives no number either."
             )
         taken = self.frames(video.count)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from media.files import file_sha256, tree_sha256
-from metrics.errors import MetricsError, MissingWeightsError
+from metrics.errors import MetricsError, WeightsMissingError
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ def require(name: str, path: str | Path | None = None) -> Path:
     """
     found = find(name, path)
     if found is None:
-        raise MissingWeightsError(missing(name))
+        raise WeightsMissingError(missing(name))
     return found
 
 

@@ -22,6 +22,14 @@ class UnknownNameError(STDRCError, errors.UnknownNameError):
     """A name that nothing of this package bears."""
 
 
+class WeightsMissingError(STDRCError, errors.WeightsMissingError):
+    """A checkpoint or LoRA that isn't on this machine."""
+
+
+class NoFaceError(STDRCError, errors.NoFaceError):
+    """A reference image in which no face was found."""
+
+
 def one_sentence(what: str) -> Callable[[type[Settings]], type[Settings]]:
     """Class decorator: a pydantic dataclass raises an `STDRCError` instead of a `ValidationError`.
 

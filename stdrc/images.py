@@ -15,8 +15,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from media.errors import NoFaceError
 from media.images import WHITE, read_image
+from stdrc.errors import NoFaceError
 
 ReferenceImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 #: uint8 [H, W, 3] -> face boxes [n, 4] as x0, y0, x1, y1 in pixels.

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from media.wording import did_you_mean
-from stdrc.errors import STDRCError, UnknownNameError
+from stdrc.errors import STDRCError, UnknownNameError, WeightsMissingError
 
 #: How weights are saved -> how they are computed with. Half precision as float16 is storage: LTX-2
 #: overflows in it. Eight bits are storage too, of weights that were bfloat16.
@@ -43,7 +43,7 @@ def check_checkpoint(name: str) -> None:
         if not str(kind).startswith(("LTX2", "STDRC")):
             raise STDRCError(f"{folder} holds a {kind}; ST-DRC needs an LTX-2.x checkpoint.")
     elif name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise STDRCError(
+        raise WeightsMissingError(
             f"There is no checkpoint at {name}; give a folder in diffusers format or a hub id "
             "such as diffusers/LTX-2.3-Diffusers."
         )

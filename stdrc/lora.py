@@ -27,7 +27,7 @@ from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from stdrc.errors import STDRCError
+from stdrc.errors import STDRCError, WeightsMissingError
 from stdrc.variants import METADATA_KEY
 
 #: File names that folders and repositories hold a LoRA under: diffusers', PEFT's.
@@ -125,7 +125,7 @@ def locate_lora(source: str | Path, weight_name: str | None = None, **hub: Any) 
         )
         return Path(hf_hub_download(str(source), _only(listed, source, weight_name), **hub))
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise STDRCError(
+        raise WeightsMissingError(
             f"The LoRA {source} is not on this machine and could not be fetched; download it with "
             f"'hf download {source}', or give a file."
         ) from error

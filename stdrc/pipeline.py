@@ -21,7 +21,7 @@ from torch import Tensor
 from stdrc.conditions import EncodedReference, EncodedText, references_per_sample
 from stdrc.defaults import FRAME_RATE, HEIGHT, NUM_FRAMES, WIDTH
 from stdrc.encoders import ConditionEncoders
-from stdrc.errors import STDRCError
+from stdrc.errors import STDRCError, WeightsMissingError
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.images import Crop, FaceDetector
 from stdrc.loading import check_checkpoint, saved_dtype
@@ -150,7 +150,7 @@ class STDRCPipeline(ConditionEncoders):
             return super().from_pretrained(folder, dtype=dtype, **kwargs)
         except (OSError, ValueError) as error:
             if not Path(name).exists():
-                raise STDRCError(
+                raise WeightsMissingError(
                     f"The checkpoint {name} is not on this machine and could not be fetched; "
                     f"download it with 'hf download {name}', or give a folder."
                 ) from error

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import av
 
-from leaderboards.errors import LeaderboardError
+from leaderboards.errors import UnreadableVideoError
 from leaderboards.submission.formats import Limits
 
 #: Tags that every muxer writes and that say nothing about who made the video.
@@ -60,13 +60,13 @@ class Unplayable(Exception):
 def inspect_video(source: Path | IO[bytes], limits: Limits | None = None) -> VideoFacts:
     """Decode a video to its last frame and say what it is.
 
-    Raises LeaderboardError where it is not a regular file, has no video stream, is larger than
+    Raises UnreadableVideoError where it is not a regular file, has no video stream, is larger than
     `limits`, breaks off, or holds fewer frames than its header promises.
     """
     try:
         return decode(source, limits or Limits())
     except Unplayable as error:
-        raise LeaderboardError(f"{source} {error}.") from error
+        raise UnreadableVideoError(f"{source} {error}.") from error
 
 
 def decode(source: Path | IO[bytes], limits: Limits) -> VideoFacts:

@@ -26,7 +26,7 @@ from transformers import (
     XCLIPModel,
 )
 
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, WeightsMissingError
 from metrics.features.networks.arrays import (
     check_videos,
     evenly,
@@ -80,7 +80,7 @@ def _find_open_clip_weights(model: str, pretrained: str) -> dict[str, Any]:
         cached = (Path("~/.cache/clip").expanduser() / filename).is_file()
         where = f"put {filename} into ~/.cache/clip"
     if not cached:
-        raise MetricsError(
+        raise WeightsMissingError(
             f"the weights of open_clip's {model}/{pretrained} are not on this machine; {where} "
             "where there is a network, or pass a file."
         )

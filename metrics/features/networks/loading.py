@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from media.files import file_sha256
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, WeightsMissingError
 
 
 def require_file(path: str | Path, what: str) -> Path:
@@ -27,7 +27,7 @@ def require_file(path: str | Path, what: str) -> Path:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise MetricsError(
+        raise WeightsMissingError(
             f"the weights of {what} are not at {path}; put the file there or pass its path."
         )
     return path
@@ -107,7 +107,7 @@ def load_torchscript(path: Path, device: str | torch.device) -> Any:
 
 def _missing(source: str | Path, error: Exception) -> MetricsError:
     reason = (str(error).splitlines() or [""])[0]
-    return MetricsError(
+    return WeightsMissingError(
         f"{source} is neither a folder with a model nor complete in the hub's cache ({reason}); "
         f"run `hf download {source}` where there is a network, or pass a folder."
     )
