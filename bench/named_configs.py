@@ -4,7 +4,7 @@ A name is a YAML file in the folder `bench` or `train` of `bench/configs`, or of
 plug-in declares under `CONFIGS`. They lie inside packages, since a wheel carries nothing else: a
 `configs` at the top would be installed as a package of that name beside everybody's own.
 
-Relative paths of a config of one's own start at its folder. Those of a shipped one start at the
+Relative paths in your own config start at its folder. Those of a shipped one start at the
 current folder, where the reader's data and runs are; so a copy of it there means the same.
 """
 

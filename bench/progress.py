@@ -100,7 +100,7 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Videos a second, of this process."""
+        """Videos per second, of this process."""
         return self.made / max(time.monotonic() - self.started, 1e-9)
 
     def line(self) -> str:

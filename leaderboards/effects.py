@@ -81,7 +81,7 @@ def effect_columns(board: Leaderboard) -> list[int]:
 
 
 def baseline_of(board: Leaderboard, axis: str, given: Mapping[str, Any]) -> Any:
-    """The value that an axis' others are held against: as given, else "off", else the first."""
+    """The value that the others of an axis are compared with: given, "off", or the first."""
     values = board.axes[axis]
     if axis in given:
         wanted = axis_text(given[axis])

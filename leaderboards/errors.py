@@ -9,7 +9,7 @@ class LeaderboardError(UserError):
 
 
 class UnknownNameError(LeaderboardError, errors.UnknownNameError):
-    """A name that nothing of this package bears."""
+    """A name that this package doesn't know."""
 
 
 class UnreadableVideoError(LeaderboardError, errors.UnreadableVideoError):

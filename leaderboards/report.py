@@ -33,8 +33,8 @@ from media.files import write_atomic
 def load(run: str | Path, **settings: Any) -> Leaderboard:
     """A run's leaderboard as the report shows it: cells that cannot be compared are left blank.
 
-    The end of a long run is no place to refuse a whole table; what was left blank, and why, stands
-    in the board's notes, which every export carries.
+    A long run should not end in a refused table; what was left blank, and why, is in the board's
+    notes, which every export carries.
     """
     return Leaderboard.from_run(run, **{"on_mixed": "blank", **settings})
 

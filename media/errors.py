@@ -15,7 +15,7 @@ class UserError(ValueError):
 
 
 class UnknownNameError(UserError):
-    """A name that nothing bears: a metric, a placement, a checkpoint, a key of a file."""
+    """A name that isn't known: of a metric, a placement, a checkpoint, a key of a file."""
 
     @classmethod
     def among(cls, lead: str, name: str, known: Iterable[str]) -> Self:

@@ -23,7 +23,8 @@ def _unit(vectors: Tensor, name: str) -> Tensor:
     vectors = torch.as_tensor(vectors).detach().to(torch.float64)
     if vectors.ndim not in (1, 2) or 0 in vectors.shape:
         raise MetricsError(
-            f"{name} has shape {tuple(vectors.shape)}; pass an embedding [D] or one a frame [T, D]."
+            f"{name} has shape {tuple(vectors.shape)}; pass one embedding [D], or one per frame "
+            "[T, D]."
         )
     if not torch.isfinite(vectors).all() or (vectors.norm(dim=-1) == 0).any():
         raise MetricsError(

@@ -9,7 +9,7 @@ class MetricsError(UserError):
 
 
 class UnknownNameError(MetricsError, errors.UnknownNameError):
-    """No metric, pattern, family, network or face backend bears that name."""
+    """No metric, pattern, family, network or face backend has that name."""
 
 
 class WeightsMissingError(MetricsError, errors.WeightsMissingError):

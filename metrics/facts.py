@@ -172,7 +172,7 @@ def register(
 
     Raises:
         MetricsError: an unknown family or need, a pattern without backends, or a name that
-            another class bears.
+            another class has.
 
     Example:
         >>> import numpy as np
@@ -233,7 +233,7 @@ def unregister(name: str) -> None:
 
 
 def registered(cls: type) -> bool:
-    """Whether a class bears a name."""
+    """Whether a class is registered under any name."""
     return any(statement.cls is cls for statement in _REGISTERED.values())
 
 

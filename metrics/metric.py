@@ -1,4 +1,4 @@
-"""The base of every metric: a `torchmetrics.Metric` that works by itself and that the suite drives.
+"""The base of every metric: a `torchmetrics.Metric`, used on its own and by the suite.
 
 `measure` gives the value of one video from its features. Given raw frames, `update` computes those
 features itself; in the suite all metrics share them. Either way the formula runs once, here.
@@ -75,7 +75,7 @@ class VideoMetric(Metric):
     """A metric with one value per video, and their mean over videos.
 
     Args:
-        num_frames: sample so many frames of a video, evenly from the first to the last; None
+        num_frames: sample this many frames per video, evenly from the first to the last; None
             looks at every frame given. Metrics whose ``frames`` aren't "sampled" choose their own.
         device: where networks run.
         weights: explicit places of weights, by their name in ``metrics.weights.WEIGHTS``.
@@ -160,7 +160,7 @@ class VideoMetric(Metric):
             "once"
         )
 
-    # --- by itself -------------------------------------------------------------------------------
+    # --- on its own ------------------------------------------------------------------------------
 
     def update(
         self, frames: Any, reference: Any = None, prompt: Any = None, target: Any = None

@@ -151,7 +151,7 @@ class SetMetric(Metric):
         processes."""
         raise MetricsError(f"{type(self).__name__} defines no result.")
 
-    # --- by itself -----------------------------------------------------------------------------
+    # --- on its own ----------------------------------------------------------------------------
 
     def update(
         self, frames: Any, real: bool, videos: Any = None, people: Any = None, short: bool = False

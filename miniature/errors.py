@@ -9,4 +9,4 @@ class MiniatureError(UserError):
 
 
 class UnknownNameError(MiniatureError, errors.UnknownNameError):
-    """A name that nothing of this package bears."""
+    """A name that this package doesn't know."""

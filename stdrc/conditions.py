@@ -59,7 +59,7 @@ class EncodedReference:
     """Reference images after the autoencoder.
 
     Args:
-        tokens: [B, K, h*w, C] normalised latents, K references a sample.
+        tokens: [B, K, h*w, C] normalised latents, K references per sample.
         height, width: the latent size h, w in patches' latents, which must be the video's.
         times: for each of the K references when it is shown, in seconds; None, and left out:
             always.
@@ -94,7 +94,7 @@ class EncodedReference:
 
 
 def references_per_sample(reference: Any, count: int) -> list[Any]:
-    """One entry a sample, from one image for all, several for one prompt, or one entry each.
+    """One entry per sample, from one image for all, several for one prompt, or one entry each.
 
     Raises:
         STDRCError: an empty list, or one of another length.

@@ -19,7 +19,7 @@ class STDRCError(UserError):
 
 
 class UnknownNameError(STDRCError, errors.UnknownNameError):
-    """A name that nothing of this package bears."""
+    """A name that this package doesn't know."""
 
 
 class WeightsMissingError(STDRCError, errors.WeightsMissingError):
@@ -64,5 +64,5 @@ def _sentence(what: str, fields: dict[str, Any], error: ValidationError) -> str:
     message = message.replace("should", "must")
     bounds = [getattr(m, k) for m in fields[name].metadata for k in ("ge", "le") if hasattr(m, k)]
     if first["type"] in ("less_than_equal", "greater_than_equal") and len(bounds) == 2:
-        message = f"lies in {bounds[0]}..{bounds[1]}"
+        message = f"must be in {bounds[0]}..{bounds[1]}"
     return f"{what} '{name}' {message}, not {first['input']!r}."

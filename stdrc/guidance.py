@@ -1,8 +1,8 @@
 """Three-stream guidance: separate weights for the text and for the reference.
 
-The model is asked up to four questions a step, v(text, reference) with either left out, and a fifth
-with self-attention perturbed in some blocks (STG); guidance is a linear combination of the answers
-whose coefficients sum to 1. ST-DRC (arXiv 2606.02441) names two
+The model is asked up to four questions per step, v(text, reference) with either left out, and a
+fifth with self-attention perturbed in some blocks (STG); guidance is a linear combination of the
+answers whose coefficients sum to 1. ST-DRC (arXiv 2606.02441) names two
 weights without printing the decomposition, so the three in use stand side by side as `order`.
 """
 

@@ -246,7 +246,7 @@ class ReferencePlacement:
         Args:
             rope: the transformer's `LTX2AudioVideoRotaryPosEmbed`; it gives patch size and scale.
             frames, height, width: the video's latent size; the reference has height x width.
-            fps: frames a second of the video, > 0.
+            fps: frames per second of the video, > 0.
             index: which reference, from 0.
             interval: latent frames [first, last + 1) that the reference belongs to; it is placed
                 beside them as beside a whole video. None: all frames.

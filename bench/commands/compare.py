@@ -56,9 +56,7 @@ def command(
     num_frames: Annotated[int, typer.Option(min=1, help="Frames sampled of each video.")] = 16,
     fps: Annotated[float, typer.Option(help="Frames per second of folders of frames.")] = 24.0,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Use only the first so many samples.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N samples.")] = None,
     vote: Annotated[
         bool, typer.Option("--vote", help="Then serve a page where people vote, blind.")
     ] = False,

@@ -50,7 +50,9 @@ By = Annotated[
 Pool = Annotated[str | None, typer.Option("--pool", help="Pool entries by this axis.")]
 Missing = Annotated[
     str | None,
-    typer.Option(help="A failed sample counts as the worst value (worst), or for nobody (drop)."),
+    typer.Option(
+        help="A failed sample counts as the worst value (worst), or is left out for all (drop)."
+    ),
 ]
 Weights = Annotated[
     list[str] | None,
@@ -135,7 +137,7 @@ Columns = Annotated[
 Sort = Annotated[
     str | None, typer.Option(help="Sort by a column, name or place; -COLUMN for worst first.")
 ]
-Top = Annotated[int | None, typer.Option(min=1, help="Only so many entries.")]
+Top = Annotated[int | None, typer.Option(min=1, help="Show only the first N entries.")]
 Width = Annotated[int | None, typer.Option(min=20, help="Characters in a line; the terminal's.")]
 
 
@@ -199,7 +201,7 @@ def export(
     trust: Trust = False,
     draws: Draws = 1000,
 ) -> None:
-    """Write the table to files, the format told by each ending.
+    """Write the table to files, the format given by each ending.
 
     \b
     stdrc leaderboard export runs/quick -o table.tex --columns identity,text,fvd.miniature
@@ -229,7 +231,7 @@ def ablations(
         list[str] | None,
         typer.Option(
             "--baseline",
-            help="What an axis' other values are held against, AXIS=VALUE; repeat. "
+            help="The value that the others of an axis are compared with, AXIS=VALUE; repeat. "
             "off or the first value if not given.",
         ),
     ] = None,
@@ -373,12 +375,12 @@ def vote(
             help="overall (the default), identity, quality, motion, prompt or timeline; repeat.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many pairs.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many pairs.")] = None,
     least: Annotated[
         float, typer.Option("--least-seconds", min=0, help="A pair is seen at least so long.")
     ] = 2.0,
     check_every: Annotated[
-        int, typer.Option(min=0, help="One attention check for so many pairs; 0 for none.")
+        int, typer.Option(min=0, help="One attention check per this many pairs; 0 for none.")
     ] = 15,
     plan: Annotated[
         float | None,

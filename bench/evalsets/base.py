@@ -26,7 +26,7 @@ class EvalSetBase(Model):
         description="Words put before every prompt of an identity: a mapping identity -> words, "
         "or a JSON file that holds one.",
     )
-    limit: int | None = Field(default=None, ge=1, description="Use only the first so many samples.")
+    limit: int | None = Field(default=None, ge=1, description="Use only the first N samples.")
 
     @abstractmethod
     def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:

@@ -23,7 +23,7 @@ class PhotographSet(EvalSetBase):
     """People cut from the photograph that the insightface package ships, times given prompts."""
 
     kind: Literal["photograph"]
-    people: int = Field(default=2, ge=1, le=6, description="The first so many, from the left.")
+    people: int = Field(default=2, ge=1, le=6, description="How many people, from the left.")
     prompts: list[str] = Field(
         default=["a person smiles in front of a green wall", "a person walks left at night"],
         min_length=1,

@@ -38,7 +38,7 @@ def inside(folder: Path, name: object, where: str, problems: list[str]) -> Path 
 
 
 def own(folder: Path, name: object, where: str, problems: list[str]) -> Path | None:
-    """The path that one's own table names: absolute, from `~`, or from its folder."""
+    """The path that a table names: absolute, from `~`, or from its folder."""
     if not isinstance(name, str) or not name.strip():
         problems.append(f"{where}: a path is missing")
         return None

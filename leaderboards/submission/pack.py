@@ -39,7 +39,7 @@ Scorer = Callable[[Sequence[Path]], Sequence[Mapping[str, float]]]
 
 @dataclass(frozen=True)
 class PackedSubmission:
-    """A finished archive with its manifest, which lies beside it.
+    """A finished archive with its manifest, which is beside it.
 
     warnings: what the challenge lets pass, but a jury may hold against it, and what could not be
     compared.

@@ -89,7 +89,7 @@ def decode(source: Path | IO[bytes], limits: Limits) -> VideoFacts:
         context = stream.codec_context
         width, height = context.width, context.height
         if not width or not height or max(width, height) > limits.side:
-            raise Unplayable(f"is {width} x {height}; at most {limits.side} a side is allowed")
+            raise Unplayable(f"is {width} x {height}; at most {limits.side} per side is allowed")
         if width * height > 640 * 480:  # for less, starting threads costs more than they save
             stream.thread_type = "AUTO"
         # "explode" turns damage that FFmpeg would conceal into an error.
@@ -156,7 +156,7 @@ def _within(limits: Limits, frames: int, frame: av.VideoFrame, begun: float) -> 
 
 
 def _brand_is_mp4(container: Any) -> bool:
-    """MP4 and not QuickTime, 3GP or M4A, which share FFmpeg's demuxer; told by the major brand."""
+    """MP4 and not QuickTime, 3GP or M4A, which share FFmpeg's demuxer; known by the major brand."""
     brand = str(container.metadata.get("major_brand", "")).strip().lower()
     return brand.startswith(("iso", "mp4", "avc", "dash", "cmf", "m4v", "msnv"))
 

@@ -55,7 +55,7 @@ def select(
     column. Without them, up to `most` (None: all) of those that are not the same for all entries:
     those that count, then one of each other family, then the rest, diagnostics last.
     sort: a column, "name" or "place" (the default); best first, and with a "-" in front last.
-    top: only so many entries.
+    top: only the first N entries.
 
     Raises LeaderboardError for a name that nothing has.
     """

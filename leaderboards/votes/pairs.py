@@ -50,7 +50,7 @@ def pairs_of_run(run: str | Path, entries: Sequence[str], rater: str, limit: int
     favours a side favours no entry.
 
     entries: labels or keys of at least two entries. rater: seeds the lot, so that a rater who comes
-    back goes on in the same order. limit: keep so many.
+    back goes on in the same order. limit: keep at most this many.
     Raises LeaderboardError where an entry is unknown or no sample has two videos.
     """
     rows = read_run(run)

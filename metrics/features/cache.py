@@ -1,4 +1,4 @@
-"""Where features are kept: on disk between runs, and in memory up to so many bytes."""
+"""Where features are kept: on disk between runs, and in memory up to a number of bytes."""
 
 from __future__ import annotations
 

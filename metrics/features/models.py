@@ -64,7 +64,7 @@ class Models(Networks):
         Args:
             name: of a feature per frame, or of one per clip, which gives a list of one vector.
             path: the video.
-            indices: the frames of a video of so many; not asked for a feature per clip.
+            indices: which frames to take, given how many there are; not for a feature per clip.
 
         Raises:
             MetricsError: the video can't be read.

@@ -30,7 +30,7 @@ from stdrc.training.checkpoint import save_tensors, whole_file
 from stdrc.training.data import TrainingData, seeded
 from stdrc.training.objectives import face_coverage, face_crops
 
-#: Clips a file.
+#: Clips per file.
 GROUP = 250
 #: Pixel frames of a clip whose face embeddings are averaged.
 EMBEDDED = (0, 4, 8)

@@ -8,7 +8,7 @@ from pathlib import Path
 from stdrc.positions import ReferencePlacement
 
 HERE = Path(__file__).parent
-#: Clips of the world's training split, one identity each, and references a clip in each arm.
+#: Clips of the world's training split, one identity each, and references per clip in each arm.
 CLIPS, REFERENCES = 3000, 4
 #: Where a clip's training references come from.
 ARMS = ("off", "on", "cross")

@@ -15,7 +15,7 @@ from miniature.world.world import World
 
 
 def contact_sheet(clips: Iterable[WorldClip], zoom: int = 1, gap: int = 2) -> np.ndarray:
-    """One row a clip: its reference, a gap, its frames; uint8 [H, W, 3] on white."""
+    """One row per clip: its reference, a gap, its frames; uint8 [H, W, 3] on white."""
     rows = []
     for clip in clips:
         blank = np.full((clip.frames.shape[1], 3 * gap, 3), 255, np.uint8)

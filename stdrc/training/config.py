@@ -41,7 +41,7 @@ class ClipConfig(Section):
     height: int = Field(default=64, ge=8)
     width: int = Field(default=64, ge=8)
     fps: float | None = Field(
-        default=None, gt=0, description="frames a second to sample at; none: the video's own"
+        default=None, gt=0, description="frames per second to sample at; none: the video's own"
     )
 
 
@@ -126,9 +126,9 @@ class IdentityConfig(Section):
 
     weight: float = Field(default=0.0, ge=0)
     max_sigma: float = Field(default=0.5, gt=0, le=1, description="only below this noise level")
-    frames: int = Field(default=2, ge=1, description="pixel frames a sample")
+    frames: int = Field(default=2, ge=1, description="pixel frames per sample")
     samples: int = Field(
-        default=4, ge=1, description="samples a batch that are decoded, of those with a reference"
+        default=4, ge=1, description="samples per batch that are decoded, of those with a reference"
     )
     decoder: Literal["vae", "linear"] = Field(
         default="vae",
@@ -138,7 +138,7 @@ class IdentityConfig(Section):
     rollout: int = Field(
         default=0,
         ge=0,
-        description="further samples a batch whose face is looked at after the model's own steps "
+        description="further samples per batch whose face is looked at after the model's own steps "
         "down from high noise, where nothing but the reference tells who is seen",
     )
     rollout_steps: int = Field(default=3, ge=1, description="own steps before that look")

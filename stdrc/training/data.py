@@ -103,7 +103,7 @@ class TrainingData:
             identity loss.
         identities: [N, E] unit embeddings of each clip's true face, zero where it has none; for
             `identity.alignment`.
-        fps: frames a second.
+        fps: frames per second.
         description: what goes into the result's metadata under "data".
 
     Raises:

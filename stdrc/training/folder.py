@@ -191,7 +191,7 @@ def _read_consisid(
 def read_consisid_boxes(
     path: Path,
 ) -> tuple[tuple[Box | None, ...], tuple[Box | None, ...]]:
-    """Face and head boxes, one a frame, of the person seen in most frames.
+    """Face and head boxes, one per frame, of the person seen in most frames.
 
     The file maps frame numbers to {"face": [...], "head": [...], "person": [...]}, each a list of
     {"box": {x1, y1, x2, y2}, "confidence", "new_track_id"}.
@@ -306,7 +306,7 @@ def frame_to_clip(
 
     Args:
         frames: uint8 [T, H, W, 3].
-        boxes: one a frame, pixels.
+        boxes: one per frame, pixels.
 
     Returns:
         Pixels float [3, T, height, width] in -1..1, and boxes [T, 4] in pixels of the clip, NaN

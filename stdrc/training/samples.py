@@ -1,4 +1,4 @@
-"""Strips of generated frames while a run goes on: reference | frames, a row a clip."""
+"""Strips of generated frames while a run goes on: reference | frames, one row per clip."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def test_a_missing_stream_is_named():
         ({"text": True}, "number"),
         ({"order": "image_first"}, "'joint'"),
         ({"rescale": 1.5}, "0..1"),
-        ({"parallel": -0.1}, "'parallel' lies in 0..1"),
+        ({"parallel": -0.1}, "'parallel' must be in 0..1"),
         ({"parallel": None}, "number"),
         ({"interval": (0.8, 0.2)}, "low <= high"),
         ({"interval": 3}, "two noise levels"),
@@ -229,7 +229,7 @@ def test_every_field_says_what_it_takes():
     assert bounds == {"ge": 0, "le": 1}
     with pytest.raises(STDRCError, match="Unknown key 'txt' in guidance; known are text, ref"):
         ThreeStreamGuidance(txt=3)
-    with pytest.raises(STDRCError, match=r"^Guidance 'rescale' lies in 0..1, not nan\.$"):
+    with pytest.raises(STDRCError, match=r"^Guidance 'rescale' must be in 0..1, not nan\.$"):
         ThreeStreamGuidance(3, 1, "joint", math.nan)
 
 

@@ -272,7 +272,7 @@ class XCLIP:
         videos = check_videos(videos, self.frames, self.name)
         if len(videos) != len(prompts):
             raise MetricsError(
-                f"there are {len(videos)} videos and {len(prompts)} prompts; pass one prompt a "
+                f"there are {len(videos)} videos and {len(prompts)} prompts; pass one prompt per "
                 "video."
             )
         limit = self._model.config.text_config.max_position_embeddings

@@ -35,7 +35,7 @@ class LPIPS:
         weights: state dict of torchvision's network. Without one, its published file is looked for
             in the torch hub cache.
         network: ``alex``, the authors' advice for a metric, ``vgg`` or ``squeeze``.
-        batch_size: pairs a forward pass.
+        batch_size: pairs per forward pass.
         device: where to run.
 
     Raises:
