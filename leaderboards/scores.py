@@ -205,7 +205,6 @@ SUMMARIES = [
 ]
 VIDEOS = ["entry", "sample", "seed", "video", "status", "path", "reason"]
 FAILURES = ["entry", "sample", "seed", "metric", "reason"]
-SAMPLES = ["sample", "identity", "prompt", "refs"]
 
 
 def axis_text(value: Any) -> str:

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -44,6 +45,8 @@ from miniature.world.identity import BEARDS, GLASSES, HAIR_STYLES, OUTLINES, Ide
 JUDGES = ("detector", "embedder", "video", "text", "encoder", "familiar")
 METRICS_WEIGHTS = Path(miniature.judges.__file__).parent / "weights"
 ENCODER_WEIGHTS = Path(miniature.__file__).parent / "encoders"
+
+_Net = TypeVar("_Net", bound=nn.Module)
 
 
 # -- the loop --------------------------------------------------------------------------------------
@@ -210,43 +213,51 @@ def aligned_batch(data: Stills, rows: np.ndarray, rng: np.random.Generator) -> T
     return torch.from_numpy(np.stack(crops))
 
 
-def train_embedder(cache: Path, steps: int = 1400, batch: int = 128) -> Embedder:
-    """ArcFace on aligned crops of the "judges" split."""
-    torch.manual_seed(21)
-    data = rendered.stills(cache, "judges", 5000, 6, 0)
-    net = Embedder().train()
+def _train_identity(
+    name: str,
+    network: type[_Net],
+    data: Stills,
+    crops: Callable[[_Net, np.ndarray, np.random.Generator], Tensor],
+    *,
+    seed: int,
+    lr: float,
+    steps: int,
+    batch: int,
+) -> _Net:
+    """ArcFace on crops of stills; its margin grows over the first half."""
+    torch.manual_seed(seed)
+    net = network().train()
     arcface = ArcFace(data.people)
     identity = torch.from_numpy(np.array(data.identity)).long()
-    order = np.random.default_rng(22)
+    order = np.random.default_rng(seed + 1)
 
     def loss_of(step: int) -> Tensor:
-        rng = np.random.default_rng([23, step])
+        rng = np.random.default_rng([seed + 2, step])
         rows = order.integers(0, len(identity), batch)
-        embedding = net(aligned_batch(data, rows, rng))
+        embedding = net(crops(net, rows, rng))
         return arcface(embedding, identity[rows], 0.35 * min(1.0, step / (0.5 * steps)))
 
-    fit("embedder", [*net.parameters(), *arcface.parameters()], steps, 4e-3, loss_of)
+    fit(name, [*net.parameters(), *arcface.parameters()], steps, lr, loss_of)
     return net.eval()
+
+
+def train_embedder(cache: Path, steps: int = 1400, batch: int = 128) -> Embedder:
+    """The judges' embedder: aligned crops of the "judges" split."""
+    data = rendered.stills(cache, "judges", 5000, 6, 0)
+    return _train_identity(
+        "embedder", Embedder, data, lambda net, rows, rng: aligned_batch(data, rows, rng),
+        seed=21, lr=4e-3, steps=steps, batch=batch,
+    )  # fmt: skip
 
 
 def train_encoder(cache: Path, steps: int = 2400, batch: int = 128) -> IdentityEncoder:
     """The generator's identity encoder: other people, other crops, another net, another seed."""
-    torch.manual_seed(31)
     data = rendered.stills(cache, "encoder", 4000, 6, 4)
-    net = IdentityEncoder().train()
-    arcface = ArcFace(data.people)
-    identity = torch.from_numpy(np.array(data.identity)).long()
-    order = np.random.default_rng(32)
-
-    def loss_of(step: int) -> Tensor:
-        rng = np.random.default_rng([33, step])
-        rows = order.integers(0, len(identity), batch)
-        crops = boxed_batch(data, rows, rng, net.crop_size)
-        embedding = net(crops)
-        return arcface(embedding, identity[rows], 0.35 * min(1.0, step / (0.5 * steps)))
-
-    fit("encoder", [*net.parameters(), *arcface.parameters()], steps, 3e-3, loss_of)
-    return net.eval()
+    return _train_identity(
+        "encoder", IdentityEncoder, data,
+        lambda net, rows, rng: boxed_batch(data, rows, rng, net.crop_size),
+        seed=31, lr=3e-3, steps=steps, batch=batch,
+    )  # fmt: skip
 
 
 # -- video -----------------------------------------------------------------------------------------

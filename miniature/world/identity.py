@@ -14,41 +14,19 @@ import numpy as np
 RGB = tuple[int, int, int]
 
 SKINS: tuple[RGB, ...] = (
-    (252, 226, 205),
-    (243, 204, 172),
-    (228, 180, 140),
-    (206, 150, 108),
-    (171, 116, 76),
-    (133, 86, 56),
-    (106, 68, 48),
-)
+    (252, 226, 205), (243, 204, 172), (228, 180, 140), (206, 150, 108), (171, 116, 76),
+    (133, 86, 56), (106, 68, 48),
+)  # fmt: skip
 HAIR_COLORS: tuple[RGB, ...] = (
-    (30, 26, 30),
-    (74, 46, 32),
-    (122, 76, 44),
-    (172, 68, 36),
-    (232, 190, 96),
-    (156, 156, 164),
-    (240, 238, 232),
-    (54, 92, 178),
-    (226, 98, 158),
-    (38, 148, 138),
-    (122, 72, 170),
-)
+    (30, 26, 30), (74, 46, 32), (122, 76, 44), (172, 68, 36), (232, 190, 96), (156, 156, 164),
+    (240, 238, 232), (54, 92, 178), (226, 98, 158), (38, 148, 138), (122, 72, 170),
+)  # fmt: skip
 EYE_COLORS: tuple[RGB, ...] = (
-    (62, 38, 24),
-    (120, 78, 38),
-    (58, 122, 70),
-    (54, 110, 190),
-    (112, 122, 134),
-)
+    (62, 38, 24), (120, 78, 38), (58, 122, 70), (54, 110, 190), (112, 122, 134),
+)  # fmt: skip
 LIP_COLORS: tuple[RGB, ...] = (
-    (196, 96, 92),
-    (176, 60, 72),
-    (214, 120, 112),
-    (150, 72, 76),
-    (206, 62, 104),
-)
+    (196, 96, 92), (176, 60, 72), (214, 120, 112), (150, 72, 76), (206, 62, 104),
+)  # fmt: skip
 FRAME_COLORS: tuple[RGB, ...] = ((28, 28, 34), (158, 40, 46), (34, 76, 150), (196, 158, 60))
 OUTLINES: dict[str, tuple[float, float, float]] = {
     # half width, half height, exponent of the lower superellipse (2: ellipse, more: squarer)
@@ -59,20 +37,9 @@ OUTLINES: dict[str, tuple[float, float, float]] = {
     "heart": (13.4, 16.4, 1.7),
 }
 HAIR_STYLES = (
-    "bald",
-    "buzz",
-    "short",
-    "parted",
-    "spiky",
-    "curly",
-    "bob",
-    "long",
-    "bun",
-    "mohawk",
-    "afro",
-    "pigtails",
-    "wavy",
-)
+    "bald", "buzz", "short", "parted", "spiky", "curly", "bob", "long", "bun", "mohawk", "afro",
+    "pigtails", "wavy",
+)  # fmt: skip
 BEARDS = ("none", "stubble", "full", "goatee", "moustache")
 GLASSES = ("none", "round", "square")
 
