@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import getpass
+import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from leaderboards.errors import LeaderboardError
-
-if TYPE_CHECKING:
-    from leaderboards import Leaderboard
 
 
 class TableByDefault(TyperGroup):
@@ -74,16 +73,15 @@ At = Annotated[
 
 
 def _board(
-    sources: list[Path],
-    pool: str | None = None,
-    strict: bool = False,
-    trust: bool = False,
-    draws: int = 1000,
-    *,
-    by: str | None = None,
-    weights: list[str] | None = None,
-    missing: str | None = None,
-) -> Leaderboard:
+    sources: Sources,
+    by: By = None,
+    weights: Weights = None,
+    missing: Missing = None,
+    pool: Pool = None,
+    strict: Strict = False,
+    trust: Trust = False,
+    draws: Draws = 1000,
+) -> Any:
     from leaderboards import Leaderboard
     from leaderboards.ranking import Ranking
 
@@ -102,6 +100,22 @@ def _board(
         trust_published=trust,
     )
     return board.by(pool) if pool else board
+
+
+def _of_board(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_board` in the place of its `board`."""
+    shared = inspect.signature(_board, eval_str=True).parameters
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    def with_options(**given: Any) -> None:
+        board = _board(**{name: given.pop(name) for name in shared})
+        command(board, **given)
+
+    both = [p.replace(kind=p.KEYWORD_ONLY) for p in (*shared.values(), *own)]
+    with_options.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in both}
+    with_options.__name__, with_options.__doc__ = command.__name__, command.__doc__
+    return with_options
 
 
 def _pairs(texts: list[str] | None, what: str) -> dict[str, str]:
@@ -147,19 +161,13 @@ def _words(texts: list[str] | None) -> list[str] | None:
 
 
 @app.command()
+@_of_board
 def table(
-    sources: Sources,
-    by: By = None,
-    weights: Weights = None,
-    missing: Missing = None,
-    pool: Pool = None,
+    board: Any,
     columns: Columns = None,
     sort: Sort = None,
     top: Top = None,
     width: Width = None,
-    strict: Strict = False,
-    trust: Trust = False,
-    draws: Draws = 1000,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the ranked table, one line per entry.
@@ -170,7 +178,6 @@ def table(
     """
     from leaderboards.tables import select, terminal_table, to_json
 
-    board = _board(sources, pool, strict, trust, draws, by=by, weights=weights, missing=missing)
     if json:
         sys.stdout.write(to_json(board).decode())
         return
@@ -180,16 +187,13 @@ def table(
 
 
 @app.command()
+@_of_board
 def export(
-    sources: Sources,
+    board: Any,
     output: Annotated[
         list[Path],
         typer.Option("--output", "-o", help="File to write: .csv .parquet .json .md .tex; repeat."),
     ],
-    by: By = None,
-    weights: Weights = None,
-    missing: Missing = None,
-    pool: Pool = None,
     columns: Columns = None,
     sort: Sort = None,
     top: Top = None,
@@ -197,9 +201,6 @@ def export(
     baseline: Annotated[
         str | None, typer.Option(help="Print differences from this entry in .md and .tex.")
     ] = None,
-    strict: Strict = False,
-    trust: Trust = False,
-    draws: Draws = 1000,
 ) -> None:
     """Write the table to files, the format given by each ending.
 
@@ -208,7 +209,6 @@ def export(
     """
     from leaderboards.tables import export as write
 
-    board = _board(sources, pool, strict, trust, draws, by=by, weights=weights, missing=missing)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         for path in output:
@@ -341,7 +341,7 @@ def compare(
     from rich.markup import escape
     from rich.table import Table
 
-    board = _board(sources, pool)
+    board = _board(sources, pool=pool)
     frame = board.compare(column, entries=entry)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("A", "B", "A - B", "interval", "N", "p", "p (adjusted)", ""):
