@@ -20,7 +20,8 @@ from bench.axes import AXIS_NAMES, Axes
 from bench.errors import BenchError
 from bench.evalsets import EvalSetBase, evalset_models
 from bench.generators import GeneratorConfig, generator_models
-from bench.yaml_models import Model, read_yaml, sentences
+from bench.yaml_models import Model
+from media.settings import read_yaml, sentences
 from media.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ def load_config(path: Path, base: Path | None = None) -> BenchConfig:
     Raises:
         BenchError: if the file cannot be read or does not describe a run; every problem is listed.
     """
-    data, node = read_yaml(path)
+    wants = "a run is a mapping with at least name, evalset and generator"
+    data, node = read_yaml(path, wants, BenchError)
     return parse_config(data, str(path), node=node, base=path.parent if base is None else base)
 
 

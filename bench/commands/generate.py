@@ -209,7 +209,7 @@ def _settings(axes: dict[str, Any], preset: str | None) -> Settings:
         STDRCError: for a preset beside what it would set.
     """
     from bench.errors import BenchError
-    from bench.yaml_models import sentences
+    from media.settings import sentences
     from stdrc.positions import ReferencePlacement
     from stdrc.presets import resolve_guidance
 

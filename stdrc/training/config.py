@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from media.wording import did_you_mean
+from media.settings import read_yaml, sentences
 from stdrc.errors import STDRCError
 from stdrc.positions import ReferencePlacement
 
@@ -325,23 +325,13 @@ class TrainConfig(Section):
             STDRCError: the file is missing or isn't YAML, or a key or value is wrong.
         """
         path = Path(path)
-        try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise STDRCError(f"Cannot read the training file {path}: {error.strerror}.") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            where = getattr(error, "problem_mark", None)
-            line = f", line {where.line + 1}" if where else ""
-            raise STDRCError(f"{path}{line} is not valid YAML.") from None
-        if not isinstance(raw, dict):
-            raise STDRCError(
-                f"{path} must hold keys and values, as the configs that 'stdrc configs' lists do."
-            )
+        wants = "a training config is keys and values, as those that 'stdrc configs' lists"
+        raw, node = read_yaml(path, wants, STDRCError)
         for override in overrides:
             _apply_override(raw, override)
-        return cls.from_dict(
-            raw, source=str(path), folder=path.parent if folder is None else folder
-        )
+        start = path.parent if folder is None else folder
+        # A value that was overridden is not the one in the file's line.
+        return cls._checked(raw, str(path), start, None if overrides else node)
 
     @classmethod
     def from_dict(
@@ -350,12 +340,18 @@ class TrainConfig(Section):
         """Check plain data; relative paths are taken from `folder`.
 
         Raises:
-            STDRCError: naming `source`, the first wrong key, and what is allowed there.
+            STDRCError: naming `source`, each wrong key, and what is allowed there.
         """
+        return cls._checked(dict(raw), source, folder, None)
+
+    @classmethod
+    def _checked(
+        cls, raw: dict[str, Any], source: str, folder: Path | None, node: yaml.Node | None
+    ) -> TrainConfig:
         try:
-            config = cls.model_validate(dict(raw))
+            config = cls.model_validate(raw)
         except ValidationError as error:
-            raise STDRCError(_explain(error, source)) from None
+            raise STDRCError(sentences(error, cls, source, node)) from None
         return config if folder is None else config._resolved(folder)
 
     def _resolved(self, folder: Path) -> TrainConfig:
@@ -392,40 +388,3 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
             child = node[parent] = {}
         node = child
     node[last] = value
-
-
-def _explain(error: ValidationError, source: str) -> str:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
-    more = f" ({error.error_count() - 1} more after it)" if error.error_count() > 1 else ""
-    section = _section_at(path[:-1])
-    if first["type"] == "extra_forbidden":
-        known = sorted(section.model_fields)
-        hint = did_you_mean(path[-1], known)
-        end = f".{hint}" if hint else f"; known are {', '.join(known)}."
-        return f"{source}: unknown key {key!r}{more}{end}"
-    if first["type"] == "missing":
-        return f"{source}: the key {key!r} is missing{more}."
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    shown = repr(first["input"]) if not isinstance(first["input"], dict) else "the section"
-    return f"{source}: {key or 'the file'} is {shown}, but {_lower(message)}{more}."
-
-
-def _section_at(path: Sequence[str]) -> type[BaseModel]:
-    section: type[BaseModel] = TrainConfig
-    for part in path:
-        field = section.model_fields.get(part)
-        if field is None:
-            break
-        for candidate in (field.annotation, *get_args(field.annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                section = candidate
-    return section
-
-
-def _lower(message: str) -> str:
-    message = message.rstrip(".")
-    if message.startswith("should"):
-        return "it " + message
-    return message[:1].lower() + message[1:]
