@@ -314,7 +314,7 @@ def test_xclip_samples_evenly_and_refuses_short_videos(xclip_folder):
     assert long == pytest.approx(model.align(video[:, [0, 3, 6, 9]], [PROMPT])[0].video)
     with pytest.raises(MetricsError, match="needs 4 frames"):
         model.align(video[:, :3], [PROMPT])
-    with pytest.raises(MetricsError, match="one prompt a video"):
+    with pytest.raises(MetricsError, match="one prompt per video"):
         model.align(video, [])
 
 
