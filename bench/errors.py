@@ -9,7 +9,7 @@ class BenchError(UserError):
 
 
 class UnknownNameError(BenchError, errors.UnknownNameError):
-    """A name that nothing of this package bears."""
+    """A name that this package doesn't know."""
 
 
 class TooManyFailuresError(BenchError):

@@ -60,7 +60,7 @@ def tune_guidance(
     Args:
         config: a run with a `tune` section; the sweep's base is kept, its axes are not run.
         trials: how many weights to try; the section's number if None. Repeats of weights count.
-        limit: only the first so many samples.
+        limit: only the first N samples.
         stand_ins: passed to `Runner`.
 
     Raises:

@@ -52,7 +52,7 @@ class Matched(NamedTuple):
     Attributes:
         found: sample's id -> its video.
         missing: samples without one, and what was looked for.
-        unused: videos in the folder that are no sample's.
+        unused: videos in the folder that belong to no sample.
     """
 
     found: dict[str, Path]
