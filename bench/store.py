@@ -451,77 +451,45 @@ class Store(RunFolder):
 
         None in its place: it is to be tried again at the next start.
         """
+        rows = (
+            _row(s, inputs)
+            | {"video": s.key}
+            | {"detail": json.dumps(dict(s.detail), sort_keys=True, default=float)
+                if s.detail else None}
+            for s, inputs in scores
+        )  # fmt: skip
         with self.db:
-            insert(
-                self.db,
-                "scores",
-                (
-                    {
-                        "video": s.key,
-                        "metric": s.metric,
-                        "backend": s.backend,
-                        "version": s.version,
-                        "value": s.value,
-                        "status": s.status,
-                        "reason": s.reason or None,
-                        "detail": json.dumps(dict(s.detail), sort_keys=True, default=float)
-                        if s.detail
-                        else None,
-                        "inputs": inputs,
-                    }
-                    for s, inputs in scores
-                ),
-            )
+            insert(self.db, "scores", rows)
 
     def add_set_scores(self, scores: Iterable[tuple[Any, str | None]]) -> None:
         """Write `metrics.scores.SetScore`s (group: the cell), each with the hash of its inputs."""
+        rows = (
+            _row(s, inputs)
+            | {"cell": s.group, "low": s.low, "high": s.high, "n": s.n}
+            | {"influences": json.dumps(s.influences) if s.influences else None}
+            for s, inputs in scores
+        )
         with self.db:
-            insert(
-                self.db,
-                "set_scores",
-                (
-                    {
-                        "cell": s.group,
-                        "metric": s.metric,
-                        "backend": s.backend,
-                        "version": s.version,
-                        "value": s.value,
-                        "low": s.low,
-                        "high": s.high,
-                        "n": s.n,
-                        "status": s.status,
-                        "reason": s.reason or None,
-                        "inputs": inputs,
-                        "influences": json.dumps(s.influences) if s.influences else None,
-                    }
-                    for s, inputs in scores
-                ),
-            )
+            insert(self.db, "set_scores", rows)
 
     def scored(self, metric: MetricRow) -> dict[str, tuple[str, str | None]]:
         """Video -> (version, inputs) of its score by a metric; failed scores count, absent don't.
 
         Inputs are None for scores from before they were recorded.
         """
-        return {
-            video: (version, inputs)
-            for video, version, inputs in self.db.execute(
-                "SELECT video, version, inputs FROM scores WHERE metric = ? AND backend = ? "
-                "AND status IN ('ok', 'failed')",
-                (metric.metric, metric.backend),
-            )
-        }
+        return self._scored("video", "scores", metric)
 
     def set_scored(self, metric: MetricRow) -> dict[str, tuple[str, str | None]]:
         """The same of set-level metrics, by cell."""
-        return {
-            cell: (version, inputs)
-            for cell, version, inputs in self.db.execute(
-                "SELECT cell, version, inputs FROM set_scores WHERE metric = ? AND backend = ? "
-                "AND status IN ('ok', 'failed')",
-                (metric.metric, metric.backend),
-            )
-        }
+        return self._scored("cell", "set_scores", metric)
+
+    def _scored(self, key: str, table: str, metric: MetricRow) -> dict[str, tuple[str, str | None]]:
+        rows = self.db.execute(
+            f"SELECT {key}, version, inputs FROM {table} WHERE metric = ? AND backend = ? "
+            "AND status IN ('ok', 'failed')",
+            (metric.metric, metric.backend),
+        )
+        return {of: (version, inputs) for of, version, inputs in rows}
 
     def forget_metrics(self, names: Iterable[str]) -> None:
         """Drop all scores of metrics; they are computed again.
@@ -605,6 +573,15 @@ class Store(RunFolder):
         finally:
             self.db.execute("DETACH DATABASE other")
         return came
+
+
+def _row(score: Any, inputs: str | None) -> dict[str, Any]:
+    """What the rows of a score per video and of a set-level score have in common."""
+    same = ("metric", "backend", "version", "value", "status")
+    return {name: getattr(score, name) for name in same} | {
+        "reason": score.reason or None,
+        "inputs": inputs,
+    }
 
 
 def file_stamp(path: Path) -> str | None:
