@@ -30,8 +30,8 @@ def read_yaml(
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise raises(f"{path}:{line}: is not UTF-8 text; save it as UTF-8.") from None
+        at = error.object.count(b"\n", 0, error.start) + 1
+        raise raises(f"{path}:{at}: is not UTF-8 text; save it as UTF-8.") from None
     except FileNotFoundError:
         there = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, there)
@@ -58,7 +58,8 @@ def sentences(
 ) -> str:
     """What is wrong with the values given to `root`, a line each; `source` names the file."""
     found: dict[str, dict[str, Any]] = {}
-    for e in map(dict, error.errors()):
+    for told in error.errors():
+        e: dict[str, Any] = dict(told)
         branch = [p for p in e["loc"] if isinstance(p, str) and re.search(r"^(literal|list)\[", p)]
         e["loc"] = tuple(part for part in e["loc"] if part not in branch)
         e["msg"] = e["msg"].replace("Input should be", "should be", 1)
