@@ -301,14 +301,9 @@ class STDRCPipeline(ConditionEncoders):
         )
 
         # 5. Denoise
+        watched = (callback_on_step_end, callback_on_step_end_tensor_inputs)
         with self.progress_bar(total=len(timesteps)) as progress:
-            after = self._after_step(
-                velocity,
-                timesteps,
-                progress,
-                callback_on_step_end,
-                callback_on_step_end_tensor_inputs,
-            )
+            after = self._after_step(velocity, timesteps, progress, *watched)
             try:
                 x = sampler(velocity, velocity.join(latents, sound), levels, after)
             except _Interrupted as stopped:
