@@ -181,7 +181,7 @@ class FVD(_OfVideos, FrechetDistance):
     "kvd.{extractor}",
     label="Kernel video distance",
     formula="unbiased squared MMD, polynomial kernel of degree 3",
-    quirks=_SMALL + "; below 0 where each video is near its own target, as of the same prompt",
+    quirks=_SMALL + "; below 0 where each video is close to its own target, as with shared prompts",
     range=(None, None),
     diagnostic=True,
     frames="16, the first consecutive ones",

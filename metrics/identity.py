@@ -286,7 +286,7 @@ def _rows(embeddings: Any) -> list[Tensor]:
     formula="frames with at least one detected face / sampled frames",
     source=OURS,
     family="identity",
-    quirks="to be read beside every metric of faces",
+    quirks="read it beside every face metric",
     diagnostic=True,
     backends=detectors,
 )
@@ -401,7 +401,7 @@ class IdentitySimilarity(FaceMetric):
     "identity.{backend}.faces_only",
     label="Identity where there is a face",
     formula="mean over matched faces of cos(face, reference)",
-    quirks="rewards hiding the face in hard frames; read beside the share of frames with one",
+    quirks="rewards hiding the face in hard frames; read it beside the share of frames with a face",
     diagnostic=True,
     **_FACE,
 )

@@ -221,7 +221,7 @@ class ConsisIDCur(_FaceProtocol):
     "consisid.fid",
     label="FID (ConsisID)",
     formula="mean over frames with a face of |Inception(aligned face) - Inception(reference)|^2",
-    quirks="no Frechet distance: single images have no covariance; pixels aren't normalised; "
+    quirks="not a Frechet distance: single images have no covariance; pixels aren't normalised; "
     f"a video without any face gets 0, the best value; {_EXIF}",
     weights=(*_PACK, "inception.imagenet"),
     range=(0.0, None),

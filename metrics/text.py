@@ -144,7 +144,7 @@ _CLIPS = (
 _CLIP: dict[str, Any] = {
     "source": "CLIPScore, arXiv 2104.08718, without its factor 2.5",
     "family": "text",
-    "quirks": "prompts beyond 77 tokens are cut, and said to be",
+    "quirks": "prompts beyond 77 tokens are cut, with a remark",
     "range": (0.0, 100.0),
     "needs": ("prompt",),
     "backends": _CLIPS,

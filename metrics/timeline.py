@@ -134,9 +134,9 @@ def border_errors(
 
 _BACKENDS = (
     Backend("clip", ("clip.vit_b32",), cost="a CLIP pass per frame",
-            quirks="sees single frames: what differs in its direction only is not told apart"),
+            quirks="sees single frames: events that differ only in direction cannot be told apart"),
     Backend("open_clip", ("open_clip.vit_b32",), cost="a CLIP pass per frame",
-            quirks="sees single frames: what differs in its direction only is not told apart"),
+            quirks="sees single frames: events that differ only in direction cannot be told apart"),
     Backend("xclip", ("xclip.base",), cost="some twenty X-CLIP passes per event"),
 )  # fmt: skip
 Measure = Literal["alignment", "accuracy", "order", "boundary"]
