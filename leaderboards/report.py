@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ from leaderboards.tables.picture import write_picture
 from media.files import write_atomic
 
 
-def load(run: str | Path, **settings: Any) -> Leaderboard:
-    """A run's leaderboard as the report shows it: cells that cannot be compared are left blank.
+def load(*sources: str | Path, **settings: Any) -> Leaderboard:
+    """The leaderboard of runs, and of tables of scores beside them, as the report shows it.
+
+    Cells that cannot be compared are left blank.
 
     A long run should not end in a refused table; what was left blank, and why, is in the board's
     notes, which every export carries.
     """
-    return Leaderboard.from_run(run, **{"on_mixed": "blank", **settings})
+    return Leaderboard.from_sources(sources, **{"on_mixed": "blank", **settings})
 
 
 def write_ablations(
@@ -91,25 +94,30 @@ def write_figures(board: Leaderboard, tables: list[Ablation], folder: Path) -> l
 
 
 def write_report(
-    run: str | Path, board: Leaderboard | None = None, folder: str | Path | None = None
+    run: str | Path,
+    board: Leaderboard | None = None,
+    folder: str | Path | None = None,
+    more: Sequence[str | Path] = (),
 ) -> list[Path]:
     """Write everything that a run's scores have to say, and return the paths.
 
-    run: the run folder. board: its leaderboard, where the caller has it already. folder: where to,
-    `run/leaderboard` if not given. The same store gives the same bytes.
+    run: the run folder, or the first of several sources. board: their leaderboard, where the caller
+    has it already. folder: where to, `run/leaderboard` if not given. more: further run folders and
+    tables of scores beside the first. The same stores give the same bytes.
 
-    Raises LeaderboardError where the run has no readable store.
+    Raises LeaderboardError where a run has no readable store.
     """
-    run = Path(run)
-    board = load(run) if board is None else board
-    folder = run / "leaderboard" if folder is None else Path(folder)
+    sources = [Path(run), *map(Path, more)]
+    board = load(*sources) if board is None else board
+    folder = sources[0] / "leaderboard" if folder is None else Path(folder)
+    runs = [source for source in sources if source.is_dir()] if len(sources) > 1 else ()
     tables = ablations(board)
     paths = [
         export(board, folder / f"leaderboard.{e}") for e in ("csv", "parquet", "json", "md", "tex")
     ]
     paths += write_ablations(board, tables, every_effect(board), folder)
     paths += write_figures(board, tables, folder / "figures")
-    paths.append(write_page(board, folder, tables=tables))
+    paths.append(write_page(board, folder, tables=tables, runs=runs))
     return paths
 
 

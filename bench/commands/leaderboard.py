@@ -281,25 +281,34 @@ def ablations(
 
 
 @app.command()
-def report(run: Run) -> None:
+def report(
+    sources: Sources,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder; RUN/leaderboard if it is one run."),
+    ] = None,
+) -> None:
     """Write everything into RUN/leaderboard: tables, ablations, figures, the page.
 
     \b
     stdrc leaderboard report runs/quick
+    stdrc leaderboard report runs/ours scored/scores.csv -o both
     """
     from leaderboards.report import load, write_report
     from leaderboards.tables import terminal_table
 
-    board = load(run)
+    if output is None and (len(sources) > 1 or not sources[0].is_dir()):
+        raise LeaderboardError("Name a folder for a report of several sources, or of a table: -o.")
+    board = load(*sources)
     console = _console()
     _print_table(console, terminal_table(board, width=console.width))
-    for path in write_report(run, board):
+    for path in write_report(sources[0], board, output, sources[1:]):
         typer.echo(path)
 
 
 @app.command()
 def page(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
+    sources: Sources,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     title: Annotated[
         str | None, typer.Option(help="Heading; the runs' names if not given.")
@@ -313,10 +322,11 @@ def page(
     \b
     stdrc leaderboard page runs/quick -o quick-page
     """
-    from leaderboards import Leaderboard
     from leaderboards.page import write_page
+    from leaderboards.report import load
 
-    board = Leaderboard.from_runs(runs, on_mixed="blank")
+    board = load(*sources)
+    runs = [source for source in sources if source.is_dir()]
     media = "link" if link else "copy"
     typer.echo(write_page(board, output, title=title, media=media, runs=runs))  # type: ignore[arg-type]
 
@@ -362,7 +372,7 @@ def compare(
 
 @app.command()
 def vote(
-    run: Run,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
     entry: Annotated[list[str], typer.Option("--entry", help="Entry to compare; at least two.")],
     votes: Annotated[
         Path | None, typer.Option(help="CSV to append to; RUN/leaderboard/votes.csv if not given.")
@@ -404,8 +414,8 @@ def vote(
     from leaderboards.votes.server import VoteServer
 
     name = rater or getpass.getuser()
-    file = VoteFile(votes or run / "leaderboard" / "votes.csv")
-    pairs = pairs_of_run(run, entry, name, limit)
+    file = VoteFile(votes or runs[0] / "leaderboard" / "votes.csv")
+    pairs = pairs_of_run(runs, entry, name, limit)
     asked = question or ["overall"]
     if plan is not None:
         _print_plan(plan, len(entry), len({p.sample for p in pairs}), len(asked), file.path)

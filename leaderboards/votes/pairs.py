@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from leaderboards.errors import LeaderboardError
+from leaderboards.pooling import combine
 from leaderboards.runs import read_run
 from leaderboards.scores import Rows, records
 from leaderboards.votes.ballots import BOTH_BAD, DRAW
@@ -42,18 +43,23 @@ class Pair:
     check: str = ""
 
 
-def pairs_of_run(run: str | Path, entries: Sequence[str], rater: str, limit: int | None = None
-                 ) -> list[Pair]:  # fmt: skip
+def pairs_of_run(
+    run: str | Path | Sequence[Path], entries: Sequence[str], rater: str, limit: int | None = None
+) -> list[Pair]:
     """Every pair of the entries on every sample, in an order and with sides drawn by lot.
 
     Of the pairs of two entries, each is on the left in half (or one more), so that a rater who
     favours a side favours no entry.
 
-    entries: labels or keys of at least two entries. rater: seeds the lot, so that a rater who comes
+    run: a run folder, or several of which each has some of the entries. entries: labels or keys of
+    at least two of them. rater: seeds the lot, so that a rater who comes
     back goes on in the same order. limit: keep at most this many.
     Raises LeaderboardError where an entry is unknown or no sample has two videos.
     """
-    rows = read_run(run)
+    runs = [Path(run)] if isinstance(run, str | Path) else list(run)
+    parts = [read_run(one) for one in runs]
+    rows = combine(parts)
+    roots = {entry.key: runs[n] for entry, n in zip(rows.entries, _numbers(parts))}
     chosen = [_entry(rows, name) for name in entries]
     if len(set(chosen)) < 2:
         raise LeaderboardError("a comparison needs two entries: name at least two.")
@@ -63,7 +69,6 @@ def pairs_of_run(run: str | Path, entries: Sequence[str], rater: str, limit: int
         raise LeaderboardError(
             "the entries need labels that differ (and none may be 'draw' or 'both bad')."
         )
-    root = rows.root or Path(run)
     about = {str(row["sample"]): row for row in records(rows.samples)}
     files: dict[tuple[str, str, int], Path] = {}
     for row in records(rows.videos):
@@ -72,8 +77,8 @@ def pairs_of_run(run: str | Path, entries: Sequence[str], rater: str, limit: int
         pure = PurePosixPath(row["path"])
         if pure.is_absolute() or ".." in pure.parts:
             raise LeaderboardError(f"the store's path {row['path']!r} leaves the run folder.")
-        if (root / pure).is_file():
-            files[row["entry"], str(row["sample"]), int(row["seed"])] = root / pure
+        if (file := roots[row["entry"]] / pure).is_file():
+            files[row["entry"], str(row["sample"]), int(row["seed"])] = file
     lot = random.Random(f"votes/{rater}")
     slots = sorted({key[1:] for key in files})
     out = []
@@ -87,7 +92,8 @@ def pairs_of_run(run: str | Path, entries: Sequence[str], rater: str, limit: int
             left, right = (b, a) if turn else (a, b)
             row = about[sample]
             refs = row["refs"]
-            reference = root / refs[0] if refs and (root / refs[0]).is_file() else None
+            shown = [root / refs[0] for root in runs] if refs else []
+            reference = next((path for path in shown if path.is_file()), None)
             out.append(
                 Pair(
                     sample, labels[left], labels[right],
@@ -98,10 +104,16 @@ def pairs_of_run(run: str | Path, entries: Sequence[str], rater: str, limit: int
             )  # fmt: skip
     if not out:
         raise LeaderboardError(
-            f"no sample of {run} has videos of two of the entries: finish the run."
+            f"no sample of {', '.join(map(str, runs))} has videos of two of the entries: "
+            "finish the run."
         )
     lot.shuffle(out)
     return out[:limit]
+
+
+def _numbers(parts: Sequence[Rows]) -> list[int]:
+    """Which part each entry is from, in the order of entries of all parts together."""
+    return [n for n, part in enumerate(parts) for _ in part.entries]
 
 
 def _entry(rows: Rows, name: str) -> str:

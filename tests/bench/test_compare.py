@@ -143,3 +143,24 @@ def test_mistakes_are_said_before_anything_runs(study, run, arguments, words):
     assert words in err
     assert "Traceback" not in err
     assert not list(study.glob("runs/*/store.sqlite"))
+
+
+def test_runs_and_scores_side_by_side(study, run):
+    """Two runs and the CSV of `stdrc score`: one report, one page, and votes."""
+    from leaderboards.votes.pairs import pairs_of_run
+
+    for name in ("ours", "theirs"):
+        given = ("compare", "-s", "people.csv", f"{name}={name}", "same=ours", "-m", METRICS)
+        assert run(*given, "-o", f"runs/{name}")[0] == 0
+    given = ("score", "theirs", "-s", "people.csv", "-m", METRICS, "--out", "scored")
+    assert run(*(g.replace("-s", "--samples") if g == "-s" else g for g in given))[0] == 0
+    sources = ("runs/ours", "scored/scores.csv")
+    code, out, _ = run("leaderboard", "report", *sources, "-o", "both")
+    assert code == 0, out
+    assert {"ours", "same", "theirs"} <= set(re.findall(r"\w+", out))
+    assert (study / "both/index.html").is_file()
+    assert run("leaderboard", "report", *sources)[0] == 2
+    assert run("leaderboard", "page", *sources, "-o", "page")[0] == 0
+    pairs = pairs_of_run([study / "runs/ours", study / "runs/theirs"], ["ours", "theirs"], "ann")
+    assert len(pairs) == 6
+    assert {pair.left_video.parts[-4] for pair in pairs} == {"ours", "theirs"}

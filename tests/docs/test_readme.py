@@ -91,6 +91,10 @@ def runnable(command: Command, folder: Path) -> tuple[list[str], int, str] | Non
     match parsed.path:
         case ("doctor",):
             return arguments, 0, "metrics"
+        case ("weights", "list"):
+            return arguments, 0, "i3d.torchscript"
+        case ("compare",) if parsed.params["samples"].name == "people.csv":
+            return [*arguments, "-m", "temporal.flicker"], 0, "index.html"
         case ("generate",) if parsed.params["checkpoint"] in SHIPPED:
             return [*arguments, "--steps", "2"], 0, parsed.params["output"].name
         case ("bench", "run") if parsed.params["schema"]:
@@ -121,9 +125,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     picture = Image.new("RGB", (64, 64), "tan")
     for name in ("face.png", "face.jpg"):
         picture.save(tmp_path / name)
-    for name in ("videos", "clips"):
-        frames = np.random.default_rng(0).random((4, 32, 32, 3))
+    for name in ("videos", "clips", "videos/ours", "videos/theirs"):
+        frames = np.random.default_rng(len(name)).random((4, 32, 32, 3))
         write_video(tmp_path / name / "clip.mp4", frames, 8.0)
+    (tmp_path / "people.csv").write_text("id,prompt,reference\nclip,a person waves,face.png\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -144,7 +149,7 @@ def test_a_cheap_command_runs(
 
 def test_commands_are_run_at_all() -> None:
     kinds = {command.words[1] for command in CHEAP}
-    assert {"doctor", "train", "generate", "bench", "score"} <= kinds
+    assert {"doctor", "train", "generate", "bench", "score", "compare", "weights"} <= kinds
 
 
 def test_commands_on_a_finished_run(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -176,6 +181,10 @@ HELP += [
     "submission",
     "submission pack",
     "train",
+    "compare",
+    "weights",
+    "weights list",
+    "weights fetch",
     "configs",
     "doctor",
 ]
