@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import typing
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -21,7 +22,7 @@ from bench.errors import BenchError
 from bench.evalsets import EvalSetBase, evalset_models
 from bench.generators import GeneratorConfig, generator_models
 from bench.yaml_models import Model
-from media.settings import read_yaml, sentences
+from media.settings import apply_override, read_yaml, sentences
 from media.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -227,15 +228,21 @@ def check_axes(sweep: Sweep) -> None:
 # Reading -----------------------------------------------------------------------------------------
 
 
-def load_config(path: Path, base: Path | None = None) -> BenchConfig:
+def load_config(path: Path, base: Path | None = None, overrides: Sequence[str] = ()) -> BenchConfig:
     """The run described by a YAML file; relative paths in it start at `base`, or at its folder.
+
+    `overrides` are `key=value` with dotted keys and YAML values.
 
     Raises:
         BenchError: if the file cannot be read or does not describe a run; every problem is listed.
     """
     wants = "a run is a mapping with at least name, evalset and generator"
     data, node = read_yaml(path, wants, BenchError)
-    return parse_config(data, str(path), node=node, base=path.parent if base is None else base)
+    for override in overrides:
+        apply_override(data, override, BenchError)
+    # A value that was overridden is not the one in the file's line.
+    shown = None if overrides else node
+    return parse_config(data, str(path), node=shown, base=path.parent if base is None else base)
 
 
 def parse_config(

@@ -5,6 +5,7 @@ Each sentence names the file, the line, the key and what is allowed.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import types
 import typing
@@ -51,6 +52,29 @@ def read_yaml(
     if twice := _repeated_key(node):
         raise raises(f"{path}:{twice[1]}: the key {twice[0]!r} is duplicated in one mapping.")
     return data, node
+
+
+def apply_override(raw: dict[str, Any], override: str, raises: type[UserError]) -> None:
+    """Put the value of `key=value`, with dotted keys and a YAML value, into a file's mapping."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise raises(f"--set takes key=value, as in --set optimizer.lr=1e-4, not {override!r}.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise raises(f"--set {override!r}: the value is not valid YAML.") from None
+    if isinstance(value, str):
+        # YAML 1.1 wants a dot in 1e-4; a person does not.
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    *parents, last = key.split(".")
+    node = raw
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            child = node[parent] = {}
+        node = child
+    node[last] = value
 
 
 def sentences(

@@ -295,6 +295,16 @@ def test_an_axis_without_meaning(study, stdrc):  # 33
     assert "Did you mean 'text'?" in said
 
 
+def test_a_key_that_is_set_in_the_command(study, stdrc):
+    given = ("bench", "run.yaml", "--set", "run=runs/set", "--set", "metrics.num_frames=2")
+    assert stdrc(*given)[0] == 0
+    assert (study / "runs/set/store.sqlite").is_file()
+    code, said = stdrc("bench", "run.yaml", "--set", "metrics.num_frame=2")
+    assert (code, "Did you mean 'num_frames'?" in said) == (2, True)
+    code, said = stdrc("bench", "run.yaml", "--set", "metrics")
+    assert (code, "--set takes key=value" in said) == (2, True)
+
+
 def test_two_configs_of_one_run_need_names(study, stdrc):  # 34
     edit(study / "run.yaml", ", name: theirs", "")
     text = (study / "run.yaml").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,11 +39,17 @@ RunFolder = Annotated[
 ]
 
 
-def _load(name: str, run: Path | None = None, strict: bool = False, **engine: Any) -> Any:
+def _load(
+    name: str,
+    run: Path | None = None,
+    strict: bool = False,
+    overrides: Sequence[str] = (),
+    **engine: Any,
+) -> Any:
     from bench.config import EngineConfig, load_config
     from bench.named_configs import find_config
 
-    config = load_config(*find_config(name, "bench"))
+    config = load_config(*find_config(name, "bench"), overrides)
     changes: dict[str, Any] = {} if run is None else {"run": run}
     if strict:
         if "strict" not in type(config.generator).model_fields:
@@ -70,6 +77,10 @@ def _shard(text: str | None) -> tuple[int, int]:
 def run(
     config: Annotated[str | None, typer.Argument(help=CONFIG_HELP, show_default=False)] = None,
     run_folder: RunFolder = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a key: --set sweep.seeds=[1]; may be repeated."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Use only the first so many samples.", min=1)
     ] = None,
@@ -131,6 +142,7 @@ def run(
         config,
         run_folder,
         strict,
+        set_ or (),
         kind=engine,
         address=address,
         workers=workers,

@@ -6,7 +6,6 @@ file, the key and what is allowed. Paths in a file are relative to that file's f
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from media.settings import read_yaml, sentences
+from media.settings import apply_override, read_yaml, sentences
 from stdrc.errors import STDRCError
 from stdrc.positions import ReferencePlacement
 
@@ -328,7 +327,7 @@ class TrainConfig(Section):
         wants = "a training config is keys and values, as those that 'stdrc configs' lists"
         raw, node = read_yaml(path, wants, STDRCError)
         for override in overrides:
-            _apply_override(raw, override)
+            apply_override(raw, override, STDRCError)
         start = path.parent if folder is None else folder
         # A value that was overridden is not the one in the file's line.
         return cls._checked(raw, str(path), start, None if overrides else node)
@@ -366,25 +365,3 @@ class TrainConfig(Section):
         if not Path(self.base).is_absolute() and (folder / self.base).is_dir():
             config.base = str(folder / self.base)
         return config
-
-
-def _apply_override(raw: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise STDRCError(f"--set takes key=value, as in --set optimizer.lr=1e-4, not {override!r}.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise STDRCError(f"--set {override!r}: the value is not valid YAML.") from None
-    if isinstance(value, str):
-        # YAML 1.1 wants a dot in 1e-4; a person does not.
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    *parents, last = key.split(".")
-    node = raw
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
-            child = node[parent] = {}
-        node = child
-    node[last] = value
