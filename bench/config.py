@@ -7,6 +7,7 @@ Relative paths are taken from the folder of the file that names them.
 from __future__ import annotations
 
 import json
+import math
 import typing
 from collections.abc import Sequence
 from functools import reduce
@@ -34,6 +35,7 @@ else:
 
 # Sweeps ------------------------------------------------------------------------------------------
 
+MOST_CELLS = 5_000_000
 Values = Annotated[list[Any], Field(min_length=1)]
 
 
@@ -51,7 +53,9 @@ class Sweep(Model):
     exclude: typing.List[dict[str, Any]] = Field(  # noqa: UP006
         default=[], description="Cells that match all of a mapping's values are left out."
     )
-    seeds: typing.List[int] = Field(default=[0], min_length=1)  # noqa: UP006
+    seeds: typing.List[Annotated[int, Field(ge=0, lt=2**63)]] = Field(  # noqa: UP006
+        default=[0], min_length=1
+    )
     allow_mismatch: bool = Field(
         default=False,
         description="Run a placement on a checkpoint that was trained with another, and mark it.",
@@ -201,9 +205,16 @@ def check_axes(sweep: Sweep) -> None:
     Raises:
         ValueError: naming the place, the value and what is allowed.
     """
+    cells = math.prod(map(len, sweep.grid.values()))
+    if cells > MOST_CELLS:
+        raise ValueError(
+            f"sweep.grid: has {cells:,} cells, and a run at most {MOST_CELLS:,}; give the axes "
+            "fewer values, or vary each alone (sweep.ablations)"
+        )
     places: list[tuple[str, str, list[Any]]] = [
         (f"sweep.grid.{axis}", axis, values) for axis, values in sweep.grid.items()
     ]
+    places += [(f"sweep.base.args.{n}", f"args.{n}", [v]) for n, v in sweep.base.args.items()]
     for name, axes in sweep.ablations.items():
         places += [(f"sweep.ablations.{name}.{axis}", axis, v) for axis, v in axes.items()]
     for field in ("list", "exclude"):
@@ -211,6 +222,14 @@ def check_axes(sweep: Sweep) -> None:
             places += [(f"sweep.{field}[{i}].{axis}", axis, [v]) for axis, v in cell.items()]
     for place, axis, values in places:
         if axis.startswith("args.") and len(axis) > 5:
+            for value in values:
+                try:
+                    json.dumps(value, allow_nan=False)
+                except (TypeError, ValueError):
+                    raise ValueError(
+                        f"{place}: {value!r} is not a finite number, a text, a truth value, null, "
+                        "or a list or mapping of them"
+                    ) from None
             continue
         if axis not in AXIS_NAMES:
             raise ValueError(

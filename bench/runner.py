@@ -6,6 +6,7 @@ generates, a second thread encodes, a third scores, so that none waits for anoth
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import platform
@@ -20,18 +21,23 @@ from typing import Any
 
 from rich.console import Console
 
+from bench import claims
 from bench import config as cfg
 from bench.batching import Engine
+from bench.claims import Claims
 from bench.errors import BenchError
 from bench.evalsets import EvalSet
 from bench.generators import Generator
 from bench.provenance import git_commit, gpus, hardware, log_file, packages
-from bench.scoring import Judge, judge_fingerprint, make_judge
+from bench.scoring import Judge, check_metrics, judge_fingerprint, make_judge
 from bench.store import Store, file_stamp
 from bench.sweep import Job, Plan, Task, plan
 from bench.work import Shown, Work
 from leaderboards.runfolder import MetricRow
 from media.wording import duration
+
+#: A full disk, a quota that is used up, a file larger than it may be.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Runner:
         config: what to run.
         limit: only the first so many samples.
         shard: (which, of how many), from 1.
+        share: do what no other process does that shares the run, in a folder of this one's part.
         wait: seconds to wait for another process that holds the folder; None without end.
         console: where the display goes.
         generator, judge, engine, report, samples: stand-ins for what the config would make;
@@ -81,6 +88,7 @@ class Runner:
         *,
         limit: int | None = None,
         shard: tuple[int, int] = (1, 1),
+        share: bool = False,
         wait: float | None = 0,
         console: Console | None = None,
         generator: Generator | None = None,
@@ -97,6 +105,11 @@ class Runner:
             self.folder = self.folder.with_name(
                 f"{self.folder.name}-shard-{shard[0]}-of-{shard[1]}"
             )
+        self.claims: Claims | None = None
+        if share:
+            folder = self.folder
+            self.folder, name = claims.part(folder)
+            self.claims = Claims(folder.with_name(f"{folder.name}-claims"), name)
         self.console = console or Console(stderr=True)
         self._generator, self._judge, self._engine = generator, judge, engine
         self._at_hand, self._own_engine, self._own_judge = generator, engine is None, judge is None
@@ -196,10 +209,15 @@ class Runner:
             with Store(self.folder, write=True, wait=self.wait) as store, log_file(self.folder):
                 return self._run(store, started, generate, retry_failed, fresh_report, rescore)
         except (OSError, sqlite3.OperationalError) as error:
-            if getattr(error, "errno", None) == 28 or "disk is full" in str(error):
+            if getattr(error, "errno", None) in FULL or "disk is full" in str(error):
                 raise BenchError(
                     f"The disk of {self.folder} is full; free some space and give the same "
-                    "command again, what is done is kept."
+                    f"command again, what is done is kept ({error})."
+                ) from None
+            if "disk I/O error" in str(error):
+                raise BenchError(
+                    f"The disk of {self.folder} cannot be written to ({error}), as when a quota is "
+                    "used up; give the same command again when it can, what is done is kept."
                 ) from None
             raise
         finally:
@@ -237,13 +255,22 @@ class Runner:
         most = self.config.engine.max_failures
         if most is not None and most < 1:
             most *= len(todo)
-        work = Work(store, shown, self.plan.cells, self.judge, self.console, most)
+        work = Work(store, shown, self.plan.cells, self.judge, self.console, most, self.claims)
         if todo or unscored or adopted:
             store.set_meta("reported", "")
         if todo or unscored:
             work.start(status, unscored)
+            if self.claims is not None:
+                self.engine.claim = self.claims.take
             work.run(self.engine, self._pending(todo) if todo else None, unscored)
+        if self.claims is not None:  # whole cells, and the report, are the merged run's
+            return replace(
+                self._summary(store, started), generated=work.progress.made, scored=work.scored
+            )
         self._score_sets(store, shown)
+        if work.progress.made:
+            manifest = {**store.manifest(), "environments": store.environments()}
+            store.write_manifest(manifest)
         page = None
         if fresh or store.meta("reported") != complete or not self._has_report():
             page = self._report(self.folder)
@@ -265,7 +292,7 @@ class Runner:
         return Summary(
             folder=self.folder,
             cells=len(self.plan.cells),
-            videos=self.plan.in_shard(),
+            videos=self.plan.in_shard() if self.claims is None else store.counts().get("done", 0),
             generated=0,
             adopted=0,
             failed=store.counts().get("failed", 0),
@@ -280,7 +307,7 @@ class Runner:
         if judge.absent:
             text = f"{len(judge.absent)} metrics cannot run here; 'stdrc doctor' says why"
             self.console.print(text, highlight=False)
-        store.write_manifest(self.manifest())
+        store.write_manifest({**self.manifest(), "environments": store.environments()})
         tasks = {task.key: task for job in planned.jobs() for task in job.tasks}
         store.register_plan(
             f"{self.config.name} search" if self.search else self.config.name,
@@ -388,6 +415,8 @@ class Runner:
 
     def describe_plan(self, store: Store | None = None) -> tuple[list[str], int]:
         """(the plan in words, videos left to make): cells, videos, passes, what is already done."""
+        if self._judge is None:
+            check_metrics(self.config.metrics)
         planned = self.plan
         mismatched = sum(c.mismatch for c in planned.cells)
         lines = [
@@ -474,39 +503,6 @@ def make_engine(config: cfg.BenchConfig, at_hand: Generator | None = None) -> En
     from bench.local_engine import LocalEngine
 
     return LocalEngine(at_hand or config.generator.make(), crf=config.video.crf)
-
-
-def merge_shards(folder: Path, shards: Sequence[Path], **stand_ins: Any) -> Summary:
-    """Put shards of one run together in `folder`, score whole cells, and report.
-
-    Args:
-        folder: the run folder to fill; may already hold some of the shards.
-        shards: run folders of `--shard` runs of one config.
-        stand_ins: passed to `Runner`.
-
-    Raises:
-        BenchError: if the shards belong to different runs, or some are not finished.
-    """
-    if not shards:
-        raise BenchError("Name the shards' run folders: stdrc bench merge RUN SHARD [SHARD ...].")
-    manifests = {}
-    for shard in shards:
-        with Store(shard) as store:
-            manifests[shard] = store.manifest()
-    same = ("config", "limit", "checkpoints")
-    first = manifests[shards[0]]
-    for shard, manifest in manifests.items():
-        for part in same:
-            if manifest[part] != first[part]:
-                raise BenchError(
-                    f"{shard} is not a shard of the same run as {shards[0]}: their {part} differ."
-                )
-    with Store(folder, write=True) as store:
-        for shard in shards:
-            store.merge(shard)
-    config = cfg.parse_config(first["config"], str(shards[0] / "manifest.json"))
-    config = config.model_copy(update={"run": folder})
-    return Runner(config, limit=first["limit"], **stand_ins).run(generate=False)
 
 
 def write_report(folder: Path) -> Path | None:

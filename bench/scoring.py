@@ -66,6 +66,19 @@ def item_of(sample: Sample, video: Path, key: str = "", group: str = "") -> Vide
     )
 
 
+def check_metrics(config: cfg.Metrics) -> None:
+    """Know every metric that a config names, and load none.
+
+    Raises:
+        MetricsError: for one that there is not.
+    """
+    from metrics.catalogue import choose, load_plugins
+
+    load_plugins(config.plugins)
+    if config.names != "all":
+        choose(config.names)
+
+
 def inputs(needs: Sequence[str], item: VideoItem, sha256: str) -> str:
     """Hash of what a metric is shown: a video, by its own hash, and what it needs of the item."""
     shown: dict[str, Any] = {"video": sha256}

@@ -10,7 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.claims import parts
 from bench.store import Store
+from bench.working import noted
+from leaderboards.runfolder import STORE
 from media.wording import duration
 
 
@@ -24,6 +27,8 @@ def read_status(folder: Path, cells: int = 20) -> dict[str, Any]:
     Raises:
         BenchError: if it is not a run folder, or from a newer version.
     """
+    if not (folder / STORE).is_file() and (shared := parts(folder)):
+        return _read_parts(folder, [read_status(part, cells) for part in shared])
     with Store(folder) as store:
         counts = store.counts()
         return {
@@ -31,7 +36,7 @@ def read_status(folder: Path, cells: int = 20) -> dict[str, Any]:
             "writer": store.holder() if (held := store.held()) else None,
             "working": [
                 {**row, "seconds": time.time() - row["since"]}
-                for row in (store.working() if held else [])
+                for row in (noted(folder) if held else [])
             ],
             "videos": {s: counts.get(s, 0) for s in ("done", "pending", "failed")},
             "seconds_a_video": store.mean_seconds(),
@@ -52,6 +57,17 @@ def read_status(folder: Path, cells: int = 20) -> dict[str, Any]:
                 {"cell": label, "videos": n, "bytes": size} for label, n, size in store.retired()
             ],
         }
+
+
+def _read_parts(folder: Path, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The parts of a shared run added up: each video is done by one of them."""
+    videos = {s: sum(part["videos"][s] for part in found) for s in ("done", "failed")}
+    videos["pending"] = sum(found[0]["videos"].values()) - sum(videos.values())
+    whole = {**found[0], "run": str(folder), "videos": videos, "cells": [], "metrics": []}
+    for key in ("working", "failures", "retired"):
+        whole[key] = [row for part in found for row in part[key]]
+    writers = [part["writer"] for part in found if part["writer"]]
+    return {**whole, "cells_in_all": 0, "writer": "; ".join(writers) or None}
 
 
 def show_status(found: dict[str, Any], console: Console) -> None:

@@ -12,11 +12,12 @@ it again or `clean` removes it.
 
 from __future__ import annotations
 
+import fcntl
 import fnmatch
+import hashlib
 import itertools
 import json
 import os
-import shutil
 import socket
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +40,7 @@ from leaderboards.runfolder import (
     create,
     insert,
 )
-from media.files import file_sha256, whole_file, write_atomic
+from media.files import file_sha256, write_atomic
 from media.wording import did_you_mean
 
 
@@ -59,6 +60,7 @@ class Store(RunFolder):
 
     def __init__(self, folder: Path, *, write: bool = False, wait: float | None = 0) -> None:
         self._lock: FileLock | None = None
+        self._environments: set[str] = set()
         if not write:
             super().__init__(folder)
             return
@@ -81,7 +83,8 @@ class Store(RunFolder):
     def _acquire(self, wait: float | None) -> None:
         self._lock = FileLock(self.folder / ".lock")
         try:
-            self._lock.acquire(timeout=-1 if wait is None else wait)
+            # Somebody who asks `held` has the lock for a moment; that is no other writer.
+            self._lock.acquire(timeout=-1 if wait is None else max(wait, 1.0), poll_interval=0.02)
         except Timeout:
             raise BenchError(
                 f"The run folder {self.folder} is in use by {self.holder() or 'another process'}; "
@@ -112,34 +115,35 @@ class Store(RunFolder):
         """Whether a process holds the lock now; a killed one's `lock.json` may still lie there."""
         if self._lock is not None:
             return True
-        probe = FileLock(self.folder / ".lock")
+        # Shared, so that those who ask do not see each other; `_acquire` waits for a moment.
         try:
-            probe.acquire(timeout=0)
-        except Timeout:
+            with (self.folder / ".lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
         except OSError:
-            return False  # a folder that cannot be written to is not written to
-        probe.release()
+            return False  # never written to
         return False
 
     def _connect_to_write(self) -> None:
+        for part in self.folder.glob(f".{STORE}.*.part*"):
+            part.unlink()  # of a start that was killed
         try:
-            with sqlite3.connect(self.folder / STORE) as db:
-                self.db = db
-                version = self._open()
-            self.db.close()
             self.db = create(self.folder)
-            if version is not None and version < SCHEMA_VERSION:
-                self._upgrade(version)
-            self._add_views()
+            try:
+                version = self._open()
+                if version is not None and version < SCHEMA_VERSION:
+                    self._upgrade(version)
+                self._add_views()
+            except BaseException:
+                self.db.close()
+                raise
         except sqlite3.DatabaseError as error:
-            self.db.close()
+            if "is full" in str(error) or "disk I/O" in str(error):
+                raise  # the runner says what to do
             raise BenchError(
                 f"{self.folder / STORE} cannot be opened as a store ({error})."
             ) from None
-        except BenchError:
-            self.db.close()
-            raise
 
     def _upgrade(self, version: int) -> None:
         """From an older schema; all videos of schema 1 count as planned by the last config."""
@@ -325,12 +329,29 @@ class Store(RunFolder):
         """Where a video's file lies (or will)."""
         return self.folder / "videos" / key[:2] / f"{key}.mp4"
 
-    def prepare(self, key: str, sha256: str, seconds: float | None, remark: str) -> None:
-        """What will be known of a file that is about to be written, for `adopt` after a kill."""
+    def prepare(
+        self,
+        key: str,
+        sha256: str,
+        seconds: float | None,
+        remark: str,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
+        """What will be known of a file that is about to be written, for `adopt` after a kill.
+
+        `environment` is what made it: packages, Python, device, commit.
+        """
+        what = canonical(environment) if environment else ""
+        made_by = hashlib.sha256(what.encode()).hexdigest()[:12] if what else None
         with self.db:
+            if made_by is not None and made_by not in self._environments:
+                row = {"environment": made_by, "what": what}
+                insert(self.db, "environments", [row], known="IGNORE")
+                self._environments.add(made_by)
             self.db.execute(
-                "UPDATE videos SET sha256 = ?, seconds = ?, reason = ? WHERE video = ?",
-                (sha256, seconds, remark or None, key),
+                "UPDATE videos SET sha256 = ?, seconds = ?, reason = ?, environment = ? "
+                "WHERE video = ?",
+                (sha256, seconds, remark or None, made_by, key),
             )
 
     def finish(self, key: str, sha256: str, seconds: float | None, remark: str = "") -> None:
@@ -342,13 +363,15 @@ class Store(RunFolder):
             ).fetchone() or (None,)
             self.db.execute(
                 "UPDATE videos SET status = 'done', path = ?, sha256 = ?, reason = ?, "
-                "seconds = ?, stamp = ? WHERE video = ?",
+                "seconds = ?, stamp = ?, environment = CASE WHEN sha256 = ? THEN environment END "
+                "WHERE video = ?",
                 (
                     path.relative_to(self.folder).as_posix(),
                     sha256,
                     remark or None,
                     seconds,
                     file_stamp(path),
+                    sha256,
                     key,
                 ),
             )
@@ -385,24 +408,6 @@ class Store(RunFolder):
             for table in ("scores", "set_scores"):
                 self.db.execute(f"DELETE FROM {table} WHERE status = 'failed'")
 
-    def note_working(self, what: Iterable[Mapping[str, Any]]) -> None:
-        """Leave word of what is at work, for `working`."""
-        path = self.folder / "working.json"
-        if noted := list(what):
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(noted))
-            part.replace(path)
-        else:
-            path.unlink(missing_ok=True)
-
-    def working(self) -> list[dict[str, Any]]:
-        """What the writer said last: worker, sample, cell, and since when (seconds since 1970)."""
-        try:
-            found: list[dict[str, Any]] = json.loads((self.folder / "working.json").read_text())
-        except (OSError, ValueError):
-            return []
-        return found
-
     def adopt(self) -> int:
         """Bring rows in line with the files; how many finished files were found without a row.
 
@@ -429,20 +434,34 @@ class Store(RunFolder):
                 lost.append(key)
             elif status == "done" and path is not None and stamp != (now := file_stamp(path)):
                 if sha256 is not None and file_sha256(path) != sha256:
-                    path.unlink()
                     lost.append(key)
                 else:
                     with self.db:
                         self.db.execute("UPDATE videos SET stamp = ? WHERE video = ?", (now, key))
+        self.lose(lost)
+        return adopted
+
+    def lose(self, keys: Iterable[str]) -> None:
+        """Videos whose files are gone, or are not what was written, are pending again."""
         with self.db:
-            for key in lost:
+            for key in keys:
+                self.video_path(key).unlink(missing_ok=True)
                 self.db.execute(
                     "UPDATE videos SET status = 'pending', path = NULL, sha256 = NULL, "
                     "seconds = NULL, reason = NULL WHERE video = ?",
                     (key,),
                 )
                 self._forget_scores(key)
-        return adopted
+
+    def stamp(self, key: str) -> str | None:
+        """Size and time that a video's file had when it was written; None if they are not known."""
+        row = self.db.execute("SELECT stamp FROM videos WHERE video = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def environments(self) -> dict[str, Any]:
+        """Hash -> what made some of the videos: packages, Python, device, commit."""
+        rows = self.db.execute("SELECT environment, what FROM environments ORDER BY rowid")
+        return {key: json.loads(what) for key, what in rows}
 
     # Scores --------------------------------------------------------------------------------------
 
@@ -533,47 +552,6 @@ class Store(RunFolder):
                 "DELETE FROM set_scores WHERE cell = ? AND metric = ? AND backend = ?", gone
             )
 
-    # Merging -------------------------------------------------------------------------------------
-
-    def merge(self, other: Path) -> int:
-        """Take over what another run folder has done; how many videos came.
-
-        Raises:
-            BenchError: if it is not a run folder, is being written to, or disagrees about a video.
-        """
-        with Store(other, write=True) as source:  # its lock: nobody writes while it is read
-            rows = source.videos()
-            mine = {row.video: row for row in self.videos()}
-            came = 0
-            for row in rows:
-                old = mine.get(row.video)
-                if row.status != "done" or row.path is None:
-                    continue
-                if old and old.status == "done":
-                    if old.sha256 != row.sha256:
-                        raise BenchError(
-                            f"{other} and {self.folder} have different videos under the key "
-                            f"{row.video}; they come from different machines or versions."
-                        )
-                    continue
-                _take(other / row.path, self.video_path(row.video))
-                came += 1
-        self.db.execute("ATTACH DATABASE ? AS other", (str(other / STORE),))
-        try:
-            with self.db:
-                for table in ("cells", "samples", "metrics", "scores", "planned"):
-                    self.db.execute(f"INSERT OR IGNORE INTO {table} SELECT * FROM other.{table}")
-                self.db.execute(
-                    "INSERT INTO videos SELECT * FROM other.videos WHERE true "
-                    "ON CONFLICT(video) DO UPDATE SET status = excluded.status, "
-                    "path = excluded.path, sha256 = excluded.sha256, reason = excluded.reason, "
-                    "seconds = excluded.seconds, stamp = excluded.stamp "
-                    "WHERE videos.status != 'done'"
-                )
-        finally:
-            self.db.execute("DETACH DATABASE other")
-        return came
-
 
 def _row(score: Any, inputs: str | None) -> dict[str, Any]:
     """What the rows of a score per video and of a set-level score have in common."""
@@ -591,12 +569,3 @@ def file_stamp(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     return f"{stat.st_size} {stat.st_mtime_ns}"
-
-
-def _take(source: Path, target: Path) -> None:
-    """A second name for a finished file where the disk allows it, else a copy."""
-    with whole_file(target) as part:
-        try:
-            os.link(source, part)
-        except OSError:
-            shutil.copyfile(source, part)

@@ -50,11 +50,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Videos of one cell and seed that are generated as one batch; `passes` of the model each."""
+    """Videos of one cell and seed that are generated as one batch; `passes` of the model each.
+
+    Attributes:
+        name: the same for what is left of a job as for the whole.
+    """
 
     tasks: tuple[Task, ...]
     stage: str
     passes: int = 0
+    name: str = ""
 
     @property
     def settings(self) -> Settings:
@@ -137,7 +142,7 @@ class Plan:
             for block, cell, seed in itertools.product(blocks, cells, self.seeds):
                 if first <= number < last:
                     tasks = tuple(self.task(cell, sample, seed) for sample in block)
-                    yield Job(tasks, stage, cell.passes)
+                    yield Job(tasks, stage, cell.passes, tasks[0].key)
                 number += 1
 
     def task(self, cell: Cell, sample: Sample, seed: int) -> Task:

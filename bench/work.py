@@ -12,7 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
+from bench import working
 from bench.batching import Engine, Result
+from bench.claims import Claims
 from bench.errors import TooManyFailuresError
 from bench.progress import CellProgress, Progress
 from bench.scoring import Judge, Scorer, inputs, item_of
@@ -60,6 +62,7 @@ class Work:
 
     Args:
         most_failures: how many videos may fail before the run stops; None: all of them.
+        claims: what is settled there as it comes, where processes share the run.
 
     Attributes:
         scored: videos that were scored.
@@ -73,7 +76,9 @@ class Work:
         judge: Judge,
         console: Console,
         most_failures: float | None = None,
+        claims: Claims | None = None,
     ) -> None:
+        self.claims = claims
         self.store, self.shown, self.judge, self.console = store, shown, judge, console
         self.most_failures, self._failed = most_failures, 0
         self._interrupts = 0
@@ -134,6 +139,10 @@ class Work:
                 for result in results:
                     if result is not None and self._take(result):
                         self._submit(scorer, result.key, self.metrics)
+                    if self.claims is not None:
+                        if result is not None:
+                            self.claims.settle(result.key)
+                        self.claims.touch()
                     self._keep(scorer.collect()[0])
                     self._note(engine)
                     if self._interrupts and not stopping:
@@ -145,7 +154,7 @@ class Work:
                         )
             finally:
                 results.close()  # type: ignore[attr-defined]  # engines are generators
-                self.store.note_working(())
+                working.note(self.store.folder, ())
         if self._interrupts:
             raise KeyboardInterrupt
 
@@ -170,14 +179,17 @@ class Work:
         """Say what is at work, for those who look at the run from outside."""
         if (now := time.monotonic()) >= self._note_at:
             self._note_at = now + WORKING_EVERY
-            self.store.note_working(
-                {
-                    "worker": worker,
-                    "sample": task.sample.id,
-                    "cell": self._cells[task.cell].label,
-                    "since": time.time() - seconds,
-                }
-                for worker, task, seconds in engine.working()
+            working.note(
+                self.store.folder,
+                (
+                    {
+                        "worker": worker,
+                        "sample": task.sample.id,
+                        "cell": self._cells[task.cell].label,
+                        "since": time.time() - seconds,
+                    }
+                    for worker, task, seconds in engine.working()
+                ),
             )
 
     def _take(self, result: Result) -> bool:
@@ -196,9 +208,10 @@ class Work:
                 )
             return False
         sha256 = hashlib.sha256(result.data).hexdigest()
-        self.store.prepare(result.key, sha256, result.seconds, result.remark)
+        made = (result.key, sha256, result.seconds, result.remark)
+        self.store.prepare(*made, result.environment)
         files.write_atomic(self.store.video_path(result.key), result.data)
-        self.store.finish(result.key, sha256, result.seconds, result.remark)
+        self.store.finish(*made)
         self.shown.sha256[result.key] = sha256
         cell.done += 1
         self.progress.made += 1

@@ -11,19 +11,22 @@ that is asked here passes over it, but for `retired`.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from leaderboards.errors import LeaderboardError
 from leaderboards.families import known_family
+from media.files import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 STORE = "store.sqlite"
 
 TABLES = """
@@ -44,7 +47,10 @@ CREATE TABLE videos(
     path TEXT, sha256 TEXT,
     reason TEXT,              -- why it failed; of a done video, a remark
     seconds REAL,             -- it took to generate
-    stamp TEXT);              -- size and time of the file whose hash `sha256` is
+    stamp TEXT,               -- size and time of the file whose hash `sha256` is
+    environment TEXT);        -- what made it
+CREATE TABLE environments(    -- packages, Python, device and commit, as JSON, by their hash
+    environment TEXT PRIMARY KEY, what TEXT);
 CREATE TABLE planned(         -- the videos of each config's last plan; the rest is retired
     video TEXT, config TEXT, PRIMARY KEY (video, config)) WITHOUT ROWID;
 CREATE TABLE scores(
@@ -89,6 +95,10 @@ DELETE FROM meta WHERE key LIKE 'set:%';
 ALTER TABLE set_scores ADD COLUMN influences TEXT;
 UPDATE set_scores SET inputs = NULL;
 UPDATE meta SET value = '' WHERE key = 'complete';
+""",
+    3: """
+ALTER TABLE videos ADD COLUMN environment TEXT;
+CREATE TABLE environments(environment TEXT PRIMARY KEY, what TEXT);
 """,
 }
 
@@ -195,11 +205,13 @@ class RunFolder:
                 f"{self.folder} is not a run folder (it has no {STORE}); name one that "
                 "'stdrc bench CONFIG' made."
             )
-        self.db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        self.db = _read_only(path)
         try:
             version = self._open()
             if version is None:
-                raise self.error(f"{path} is empty; start the run first.")
+                raise self.error(
+                    f"{path} is empty: its run was killed before it began; start it again."
+                )
             self._add_views(version)
         except sqlite3.DatabaseError as error:
             self.db.close()
@@ -451,15 +463,54 @@ FRAMES: Mapping[str, str] = {
 }
 
 
+def _read_only(path: Path) -> sqlite3.Connection:
+    """A connection to a store that others may write to, or where nobody can.
+
+    Where the folder cannot be written to, SQLite cannot make the index of a write-ahead log, and
+    nobody else writes either, so that the file is read as it stands.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    log = path.with_name(f"{path.name}-wal")
+    if not os.access(path.parent, os.W_OK) and not (log.is_file() and log.stat().st_size):
+        uri += "&immutable=1"
+    return sqlite3.connect(uri, uri=True)
+
+
+NETWORK = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "smb3"}
+)
+
+
+def on_network(folder: Path, mounts: Path = Path("/proc/mounts")) -> bool:
+    """Whether a folder lies on a network file system, which several machines may see."""
+    try:
+        lines = [line.split() for line in mounts.read_text().splitlines()]
+    except OSError:
+        return False  # not Linux
+    place = folder.resolve()
+    kinds = {Path(line[1]): line[2] for line in lines if place.is_relative_to(line[1])}
+    kind = kinds[max(kinds, key=lambda mount: len(mount.parts))] if kinds else ""
+    return kind in NETWORK or kind.startswith("fuse.sshfs")
+
+
 def create(folder: str | Path) -> sqlite3.Connection:
-    """A connection for writing to the store of a folder, its tables made if there are none."""
-    db = sqlite3.connect(Path(folder) / STORE)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=NORMAL")
-    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-        with db:
+    """A connection for writing to the store of a folder, its tables made if there are none.
+
+    A new store gets its name when it has its tables, so that a kill leaves none or a whole one.
+    """
+    path = Path(folder) / STORE
+    if not path.is_file() or not path.stat().st_size:
+        with whole_file(path) as part, closing(sqlite3.connect(part)) as db, db:
             db.executescript(f"BEGIN; {TABLES}")
             insert(db, "meta", [{"key": "schema_version", "value": str(SCHEMA_VERSION)}])
+    db = sqlite3.connect(path)
+    try:
+        # A write-ahead log's index is memory that the processes of one machine share.
+        db.execute(f"PRAGMA journal_mode={'DELETE' if on_network(path.parent) else 'WAL'}")
+        db.execute("PRAGMA synchronous=NORMAL")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

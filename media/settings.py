@@ -6,6 +6,7 @@ Each sentence names the file, the line, the key and what is allowed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import types
 import typing
@@ -16,7 +17,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from media.errors import UserError
+from media.files import special_file
 from media.wording import did_you_mean
+
+LARGEST = 10_000_000  # bytes of a file
+MOST_VALUES = 1_000_000  # values of a file, aliases written out
 
 
 def read_yaml(
@@ -26,8 +31,16 @@ def read_yaml(
 
     Args:
         wants: what to say of a file that isn't a mapping.
-        raises: the error if it cannot be read, is not a mapping, or a key is duplicated.
+        raises: the error if it cannot be read, is too large, is not a mapping, or a key is
+            duplicated.
     """
+    if special := special_file(path):
+        raise raises(f"{path}: is {special}; name a YAML file.")
+    if path.is_file() and path.stat().st_size > LARGEST:
+        raise raises(
+            f"{path}: has {path.stat().st_size:,} bytes, and a file of settings at most "
+            f"{LARGEST:,}; is it the right file?"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -41,12 +54,22 @@ def read_yaml(
         raise raises(f"{path}: cannot be read ({error.strerror}); name a YAML file.") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        too_many = node is not None and _written_out(node, {}) > MOST_VALUES
+        data = None if too_many else yaml.safe_load(text)
+    except RecursionError:
+        raise raises(f"{path}: is nested too deeply; is it the right file?") from None
+    except (ValueError, OverflowError) as error:  # a date or a number that there is not
+        raise raises(f"{path}: holds a value that cannot be read ({error}).") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise raises(f"{path}{line}: not valid YAML ({problem}).") from None
+    if too_many:
+        raise raises(
+            f"{path}: stands for more than {MOST_VALUES:,} values once its aliases are written "
+            "out; write it without aliases of aliases."
+        )
     if not isinstance(data, dict):
         raise raises(f"{path}: {wants}.")
     if twice := _repeated_key(node):
@@ -75,6 +98,16 @@ def apply_override(raw: dict[str, Any], override: str, raises: type[UserError]) 
             child = node[parent] = {}
         node = child
     node[last] = value
+
+
+def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for, each alias counted as what it names."""
+    if id(node) not in known:
+        known[id(node)] = float("inf")  # met again below itself: an alias that holds itself
+        below = node.value if not isinstance(node, yaml.ScalarNode) else ()
+        parts = itertools.chain(*below) if isinstance(node, yaml.MappingNode) else below
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 def sentences(

@@ -87,6 +87,10 @@ def run(
     shard: Annotated[
         str | None, typer.Option(help="I/N: do only this part, in a run folder of its own.")
     ] = None,
+    share: Annotated[
+        bool,
+        typer.Option("--share", help="Do what no other process with --share does; then merge."),
+    ] = False,
     engine: Annotated[str | None, typer.Option(help="local or ray.")] = None,
     address: Annotated[
         str | None, typer.Option(help="ray: a running cluster's address, or auto.")
@@ -153,6 +157,7 @@ def run(
         loaded,
         limit=limit,
         shard=_shard(shard),
+        share=share,
         wait=None if wait else 0,
         console=console,
     )
@@ -198,7 +203,9 @@ def retry(
 @app.command()
 def rescore(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    metrics: Annotated[list[str], typer.Argument(help="Metrics, or patterns such as 'motion.*'.")],
+    metrics: Annotated[
+        list[str], typer.Argument(help="Metrics, or patterns such as 'temporal.*'.")
+    ],
 ) -> None:
     """Compute the scores of some metrics again; nothing is generated.
 
@@ -218,7 +225,8 @@ def _say_plan(console: Any, runner: Any, plan: bool, wait: bool) -> None:
     from media.wording import duration
 
     runner.generator.may_train = not plan
-    known = (runner.folder / "store.sqlite").is_file()
+    path = runner.folder / "store.sqlite"
+    known = path.is_file() and path.stat().st_size > 0
     store = Store(runner.folder) if known and not wait else None
     try:
         lines, left = runner.describe_plan(store)
@@ -312,6 +320,9 @@ def clean(
 def merge(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder to fill.")],
     shards: Annotated[list[Path], typer.Argument(help="The shards' run folders.")],
+    prefer: Annotated[
+        Path | None, typer.Option(help="Where two videos differ, keep this folder's.")
+    ] = None,
 ) -> None:
     """Put the shards of a run together, score whole cells, and report.
 
@@ -319,9 +330,42 @@ def merge(
     """
     from rich.console import Console
 
-    from bench.runner import merge_shards
+    from bench.merging import merge_shards
 
-    _say(Console(highlight=False), merge_shards(folder, shards))
+    console = Console(highlight=False)
+    summary, remarks = merge_shards(folder, shards, prefer=prefer)
+    for remark in remarks:
+        console.print(remark, markup=False, soft_wrap=True)
+    _say(console, summary)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Remove damaged videos, so that the next start makes them."),
+    ] = False,
+) -> None:
+    """Read everything in a run folder, and compare it with what was written.
+
+    Example: stdrc bench verify runs/quick
+    """
+    from bench.verify import verify as check
+
+    found = check(folder, repair=repair)
+    for text in (*found.damaged.values(), *found.problems):
+        typer.echo(text)
+    end = "all as they were written" if not found.damaged else f"{len(found.damaged)} damaged"
+    if found.damaged:
+        end += (
+            f"; 'stdrc bench retry {folder}' makes them again"
+            if repair
+            else f"; 'stdrc bench verify {folder} --repair' makes room for new ones"
+        )
+    typer.echo(f"{folder}: {found.files} videos, {end}")
+    if found.damaged or found.problems:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from bench import config as cfg
 from bench.evalsets import Event, Sample
+from bench.merging import merge
 from bench.runner import Runner
 from bench.scoring import judge_fingerprint
 from bench.store import Store
@@ -318,7 +319,7 @@ def test_merging_leaves_finished_videos_and_their_scores_alone(tmp_path: Path) -
                 store.fail("v1", "it fell over")
             store.add_scores([(FakeScore("v1", "c", "m", "b", "1", value), "i")])
     with Store(tmp_path / "all", write=True) as store:
-        assert store.merge(tmp_path / "shard") == 0
+        assert merge(store, tmp_path / "shard") == (0, [])
         (video,) = store.videos()
         assert (video.status, video.sha256, video.reason) == ("done", "hash", None)
         assert store.mean("c", "m") == 0.5

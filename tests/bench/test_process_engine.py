@@ -21,6 +21,7 @@ from bench.status import read_status, show_status
 from bench.store import Store
 from bench.sweep import Job, Task
 from bench.workers import Event, Held, Lost, Ready, Worker, WorkerEngine
+from bench.working import note
 
 from .fakes import RETURNED, DrawnGenerator, PixelJudge, make_config, no_report, table_of
 
@@ -127,10 +128,9 @@ def test_status_says_what_hangs(tmp_path: Path) -> None:
     next(results)
     ((worker, task, seconds),) = engine.working()
     since = time.time() - seconds - 240
-    with Store(tmp_path / "run", write=True) as store:
-        store.note_working(
-            [{"worker": worker, "sample": task.sample.id, "cell": task.cell, "since": since}]
-        )
+    row = {"worker": worker, "sample": task.sample.id, "cell": task.cell, "since": since}
+    with Store(tmp_path / "run", write=True):
+        note(tmp_path / "run", [row])
         out = io.StringIO()
         show_status(read_status(tmp_path / "run"), Console(file=out, width=200))
     assert f"worker 1: p0-0 of {task.cell} for 4:00" in out.getvalue()

@@ -14,7 +14,8 @@ from rich.console import Console
 from bench.errors import BenchError
 from bench.generators import Remarked
 from bench.local_engine import LocalEngine
-from bench.runner import Runner, merge_shards
+from bench.merging import merge_shards
+from bench.runner import Runner
 from bench.store import Store
 
 from .fakes import DrawnGenerator, PixelJudge, make_config, no_report, table_of
@@ -239,7 +240,8 @@ def test_shards_merge_into_the_whole(tmp_path: Path) -> None:
     stand_ins = {"judge": PixelJudge(), "report": no_report, "generator": DrawnGenerator()}
     with pytest.raises(BenchError, match="lacks 6 of 16 videos; finish the shards"):
         merge_shards(tmp_path / "split", shards[:2], **stand_ins)
-    summary = merge_shards(tmp_path / "split", shards, **stand_ins)
+    summary, remarks = merge_shards(tmp_path / "split", shards, **stand_ins)
+    assert remarks == []
     assert (summary.generated, summary.scored) == (0, 0)
     assert table_of(tmp_path / "split") == whole
 

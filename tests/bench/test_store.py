@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sqlite3
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.errors import BenchError
 from bench.evalsets import Sample
 from bench.generators import Settings
+from bench.merging import merge
 from bench.store import Store
 from bench.sweep import Task
+from bench.verify import Verdict, verify
 from leaderboards.runfolder import MetricRow
 
 from .fakes import FakeScore
@@ -151,10 +158,111 @@ def test_merging_refuses_two_videos_under_one_key(tmp_path: Path) -> None:
             plan(store, [task("v1")])
             store.video_path("v1").parent.mkdir(parents=True)
             store.video_path("v1").write_bytes(name.encode())
-            store.finish("v1", name, 1.0)
+            store.finish("v1", hashlib.sha256(name.encode()).hexdigest(), 1.0)
     with Store(tmp_path / "all", write=True) as store:
-        assert store.merge(tmp_path / "a") == 1
-        assert store.merge(tmp_path / "a") == 0
+        assert merge(store, tmp_path / "a") == (1, [])
+        assert merge(store, tmp_path / "a") == (0, [])
         with pytest.raises(BenchError, match="different videos under the key v1"):
-            store.merge(tmp_path / "b")
+            merge(store, tmp_path / "b")
         assert store.video_path("v1").read_bytes() == b"a"
+        assert merge(store, tmp_path / "b", tmp_path / "b") == (1, [])
+        assert store.video_path("v1").read_bytes() == b"b"
+        assert store.videos()[0].sha256 == hashlib.sha256(b"b").hexdigest()
+
+
+def test_merging_takes_no_flipped_bit_and_no_missing_file(tmp_path: Path) -> None:
+    keys = ["v1", "v2", "v3"]
+    with Store(tmp_path / "a", write=True) as store:
+        plan(store, [task(key) for key in keys])
+        for key in keys:
+            store.video_path(key).parent.mkdir(parents=True, exist_ok=True)
+            store.video_path(key).write_bytes(key.encode())
+            sha256 = hashlib.sha256(key.encode()).hexdigest()
+            store.prepare(key, sha256, 1.0, "", {"device": ["x"]})
+            store.finish(key, sha256, 1.0)
+        store.video_path("v1").write_bytes(b"w1")
+        store.video_path("v2").unlink()
+    with Store(tmp_path / "all", write=True) as store:
+        came, remarks = merge(store, tmp_path / "a")
+        assert came == 1
+        assert "v1.mp4 is not what was written there" in remarks[0]
+        assert "v2.mp4 is missing" in remarks[1]
+        assert store.statuses() == {"v1": "pending", "v2": "pending", "v3": "done"}
+        assert not store.video_path("v1").exists()
+        ((environment, what),) = store.environments().items()
+        assert what == {"device": ["x"]}
+        assert store.db.execute("SELECT environment FROM videos WHERE video = 'v3'").fetchone() == (
+            environment,
+        )
+
+
+def test_verify_finds_what_changed_and_repairs_it(tmp_path: Path) -> None:
+    keys = ["v1", "v2", "v3", "v4"]
+    with Store(tmp_path, write=True) as store:
+        plan(store, [task(key) for key in keys])
+        store.write_manifest({})
+        for key in keys:
+            store.video_path(key).parent.mkdir(parents=True, exist_ok=True)
+            store.video_path(key).write_bytes(key.encode())
+            store.finish(key, hashlib.sha256(key.encode()).hexdigest(), 1.0)
+    assert verify(tmp_path) == Verdict(4, {}, ())
+    path = {key: tmp_path / "videos" / key / f"{key}.mp4" for key in keys}
+    times = path["v1"].stat()
+    path["v1"].write_bytes(b"w1")
+    os.utime(path["v1"], ns=(times.st_atime_ns, times.st_mtime_ns))  # a flipped bit changes no time
+    path["v2"].unlink()
+    path["v3"].write_bytes(b"longer")
+    (tmp_path / "videos" / "v1" / "v9.mp4").write_bytes(b"whose?")
+    found = verify(tmp_path)
+    assert {key: text.split("mp4 ")[1] for key, text in found.damaged.items()} == {
+        "v1": "is not what was written there (its SHA-256 differs)",
+        "v2": "is missing",
+        "v3": "has 6 bytes, not 2",
+    }
+    assert "v9.mp4 belongs to no row of the store; remove it." in found.problems[0]
+    verify(tmp_path, repair=True)
+    with Store(tmp_path) as store:
+        assert store.counts() == {"pending": 3, "done": 1}
+    assert [key for key in keys if path[key].exists()] == ["v4"]
+    with (tmp_path / "store.sqlite").open("r+b") as file:
+        file.seek(4096 * 3)
+        file.write(b"\xff" * 4096 * 4)
+    assert any(
+        "damaged" in problem and "move it" in problem for problem in verify(tmp_path).problems
+    )
+
+
+def test_a_store_gets_its_name_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("leaderboards.runfolder.insert", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Store(tmp_path, write=True)
+    assert not (tmp_path / "store.sqlite").exists()
+    (tmp_path / "store.sqlite").touch()  # what earlier versions left
+    Store(tmp_path, write=True).close()
+    assert Store(tmp_path).counts() == {}
+
+
+def test_asking_who_writes_refuses_nobody(tmp_path: Path) -> None:
+    store = Store(tmp_path, write=True)
+    reader = Store(tmp_path)
+    assert reader.held()
+    store.close()
+    assert not reader.held()
+    probe = reader.held
+    ends = time.monotonic() + 0.5
+    asking = threading.Thread(
+        target=lambda: [probe() for _ in iter(lambda: time.monotonic() < ends, False)]
+    )
+    asking.start()
+    opened = 0
+    while time.monotonic() < ends:
+        Store(tmp_path, write=True).close()
+        opened += 1
+    asking.join()
+    assert opened > 5
