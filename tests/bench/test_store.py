@@ -40,15 +40,16 @@ def test_the_schema_is_the_contract(tmp_path: Path) -> None:
             for (table,) in store.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
         assert store.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert store.meta("schema_version") == "3"
+        assert store.meta("schema_version") == "4"
     assert columns == {
         "meta": ["key", "value"],
         "cells": ["cell", "label", "axes", "mismatch"],
         "samples": ["sample", "identity", "prompt", "refs", "target", "timeline"],
         "videos": [
             *("video", "cell", "sample", "seed", "status", "path", "sha256", "reason", "seconds"),
-            "stamp",
+            *("stamp", "environment"),
         ],
+        "environments": ["environment", "what"],
         "planned": ["video", "config"],
         "scores": [
             *("video", "metric", "backend", "version", "value", "status", "reason", "detail"),
@@ -65,9 +66,9 @@ def test_the_schema_is_the_contract(tmp_path: Path) -> None:
 
 def test_a_store_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
-        store.set_meta("schema_version", "4")
+        store.set_meta("schema_version", "5")
     for write in (True, False):
-        with pytest.raises(BenchError, match=r"written by another version \(schema version 4"):
+        with pytest.raises(BenchError, match=r"written by another version \(schema version 5"):
             Store(tmp_path, write=write)
 
 
