@@ -65,6 +65,12 @@ class Axes(_Guidance):
     )
     frame_rate: float | None = Field(default=None, gt=0, description="frames per second")
     negative_prompt: str | None = Field(default=None, description="what 'no text' means")
+    timeline: Literal["joined", "blended"] | None = Field(
+        default=None,
+        description="how a sample's timeline is generated: 'joined', one prompt that says the "
+        "times, or 'blended', a prompt for each event, which costs a step's passes for each; "
+        "default: by the sample's prompt alone",
+    )
     args: dict[str, Any] = Field(
         default={}, description="Any other argument of the pipeline, in a sweep 'args.NAME'."
     )
@@ -76,10 +82,12 @@ AXIS_NAMES: tuple[str, ...] = (
     *GUIDANCE,
     *("steps", "height", "width", "num_frames", "frame_rate", "negative_prompt", "crop"),
     "schedule",
+    "timeline",
 )
-#: Axes that another argument of the pipeline has the name of, and those that pick a checkpoint.
+#: Axes that another argument of the pipeline has the name of, and those that are none: they pick a
+#: checkpoint, or say what is made of a sample.
 _ARGUMENTS = {"steps": "num_inference_steps"}
-_CHECKPOINT = ("checkpoint", "augmentation")
+_NO_ARGUMENTS = ("checkpoint", "augmentation", "timeline")
 _VALUES = attrgetter(*AXIS_NAMES)
 
 
@@ -114,12 +122,12 @@ class Settings(Axes):
         return {name: value for name, value in found.items() if value is not None}
 
     def arguments(self) -> dict[str, Any]:
-        """What is set, as arguments of `STDRCPipeline`; its checkpoint was picked before."""
+        """What is set, as arguments of `STDRCPipeline`; the checkpoint was picked before."""
         found = {
             _ARGUMENTS.get(name, name): value
             for name in AXIS_NAMES
             if name not in GUIDANCE
-            and name not in _CHECKPOINT
+            and name not in _NO_ARGUMENTS
             and (value := getattr(self, name)) is not None
         }
         if given := self.guidance():

@@ -116,7 +116,14 @@ class Plan:
     @property
     def passes(self) -> int:
         """Model passes of the whole sweep."""
-        return sum(cell.passes for cell in self.cells) * len(self.samples) * len(self.seeds)
+        # Only a timeline makes samples differ in cost.
+        ways = {cell.settings.timeline: cell.settings for cell in self.cells}
+        repeats = {
+            way: sum(self.generator.repeats(sample, settings) for sample in self.samples)
+            for way, settings in ways.items()
+        }
+        each = sum(cell.passes * repeats[cell.settings.timeline] for cell in self.cells)
+        return each * len(self.seeds)
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -243,7 +250,7 @@ def _label(axes: Mapping[str, Any], names: Sequence[str], generator: str) -> str
 
 
 def _word(name: str, value: Any) -> str:
-    if name in ("placement", "checkpoint", "order", "schedule"):
+    if name in ("placement", "checkpoint", "order", "schedule", "timeline"):
         return value if isinstance(value, str) else canonical(value)
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     return f"{name.removeprefix('args.')}={shown}"

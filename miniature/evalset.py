@@ -12,7 +12,7 @@ from pydantic import Field
 from bench.evalsets.base import EvalSetBase
 from bench.evalsets.cached import digest, write_once
 from bench.evalsets.reading import rows
-from bench.evalsets.samples import Sample
+from bench.evalsets.samples import Event, Sample
 
 WORLD_VERSION = 1  # raised when the same settings would draw another world
 
@@ -67,5 +67,59 @@ class WorldSet(EvalSetBase):
                 references=(folder / row["reference"],),
                 target=folder / row["target"],
                 identity=row["id"].split("/")[0],
+                source=where,
+            )
+
+
+class WorldSequentialSet(EvalSetBase):
+    """Drawn faces that do two or three things one after another; the timeline is exact."""
+
+    kind: Literal["world_sequential"]
+    identities: int = Field(default=4, ge=1)
+    events: int = Field(default=2, ge=2, le=3, description="Motions of each clip.")
+    frames: int = Field(default=17, ge=6)
+    image_size: int = Field(default=64, ge=16)
+    seed: int = 0
+
+    def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
+        values = self.model_dump(exclude={"kind", "prefix", "limit"})
+        folder = cache / f"world-sequential-{digest(values, WORLD_VERSION)}"
+
+        def fill(part: Path) -> None:
+            import numpy as np
+            from PIL import Image
+
+            from media.writing import write_video
+            from miniature.world.sequences import render_sequence, sample_scenes
+            from miniature.world.world import World
+
+            people = World(split="test", size=self.identities, seed=self.seed)
+            listed = []
+            for index in range(self.identities):
+                scenes = sample_scenes(np.random.default_rng([96, self.seed, index]), self.events)
+                clip = render_sequence(
+                    people.identity(index),
+                    scenes,
+                    frames=self.frames,
+                    size=self.image_size,
+                    seed=self.seed * 1_000_003 + index,
+                )
+                name = f"id{index + 1:03d}"
+                Image.fromarray(clip.reference).save(part / f"{name}.png")
+                write_video(part / f"{name}.mp4", clip.frames, clip.fps, crf=0)
+                row = {"id": name, "prompt": clip.caption, "timeline": clip.timeline}
+                listed.append(row)
+            lines = "".join(json.dumps(row) + "\n" for row in listed)
+            (part / "samples.jsonl").write_text(lines, encoding="utf-8")
+
+        table = write_once(folder, fill) / "samples.jsonl"
+        for where, row in rows(table, "jsonl", problems):
+            yield Sample(
+                id=row["id"],
+                prompt=row["prompt"],
+                references=(folder / f"{row['id']}.png",),
+                target=folder / f"{row['id']}.mp4",
+                identity=row["id"],
+                timeline=tuple(Event(*told) for told in row["timeline"]),
                 source=where,
             )

@@ -10,7 +10,10 @@ CHECKPOINTS = {
 }
 VARIANTS = {"miniature": "miniature:variants"}
 REMARKS = {"miniature": "miniature.remarks:remarks"}
-EVALSETS = {"world": "miniature.evalset:WorldSet"}
+EVALSETS = {
+    "world": "miniature.evalset:WorldSet",
+    "world_sequential": "miniature.evalset:WorldSequentialSet",
+}
 FACE_BACKENDS = {"miniature": "miniature.judges.faces:MiniatureFaces"}
 METRICS = (
     "miniature.judges.metrics:load_video",

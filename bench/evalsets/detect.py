@@ -15,8 +15,8 @@ def evalset_at(path: Path) -> EvalSetBase:
 
     Args:
         path: a CSV or JSONL table (columns prompt, reference and, where there are, id, identity,
-            target, video), an eval.json of one of the known layouts or its folder, or a folder of
-            idNNN/ folders.
+            target, video, timeline), an eval.json of one of the known layouts or its folder, or a
+            folder of idNNN/ folders.
 
     Raises:
         UnreadableTableError: there is no such file, or it can't be read.
@@ -27,7 +27,7 @@ def evalset_at(path: Path) -> EvalSetBase:
     if kind := kinds.get(path.suffix.lower()):
         first = next(iter(read_table(path, kind, ("prompt",))), None)
         has = first.values if first is not None else {}
-        columns = {n: n for n in ("id", "identity", "target", "video") if n in has}
+        columns = {n: n for n in ("id", "identity", "target", "video", "timeline") if n in has}
         return evalset(kind, path=path, **columns)
     file = path / "eval.json" if path.is_dir() else path
     content = read_json(file)

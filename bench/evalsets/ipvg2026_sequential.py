@@ -9,11 +9,12 @@ from typing import Literal
 from bench.evalsets.base import EvalSetBase
 from bench.evalsets.ipvg2026_facial import eval_json
 from bench.evalsets.reading import (
+    event,
     get,
     inside,
     json_entries,
 )
-from bench.evalsets.samples import Event, Sample
+from bench.evalsets.samples import Sample
 
 
 class IPVG2026SequentialSet(EvalSetBase):
@@ -29,18 +30,7 @@ class IPVG2026SequentialSet(EvalSetBase):
             prompt = get(entry, "global_prompt", str, where, problems)
             captions = get(entry, "temporal_captions", list, where, problems) or []
             references = [inside(images, name, where, problems) for name in names]
-            events = []
-            for caption in captions:
-                if isinstance(caption, list | tuple) and len(caption) == 3:
-                    caption = dict(zip(("start", "end", "description"), caption))
-                try:
-                    start, end = float(caption["start"]), float(caption["end"])
-                    events.append(Event(start, end, str(caption["description"])))
-                except (TypeError, KeyError, ValueError):
-                    problems.append(
-                        f"{where}: a temporal caption has start, end and description, not "
-                        f"{caption!r}"
-                    )
+            events = [found for c in captions if (found := event(c, where, problems))]
             if entry and not names:
                 problems.append(f"{where}: 'img_paths' is empty")
             if prompt is not None and names and None not in references:

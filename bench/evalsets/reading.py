@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, TypeVar
 
+from bench.evalsets.samples import Event
 from media import files, tables
 from media.errors import UnreadableTableError, UserError
 
@@ -140,3 +141,15 @@ def rows(
                 yield where, row.values
     except UnreadableTableError as error:
         problems.append(str(error))
+
+
+def event(caption: object, where: str, problems: list[str]) -> Event | None:
+    """One entry of a timeline: an object with start, end and description, or [start, end, text]."""
+    if isinstance(caption, list | tuple) and len(caption) == 3:
+        caption = dict(zip(("start", "end", "description"), caption))
+    try:
+        found: Any = caption
+        return Event(float(found["start"]), float(found["end"]), str(found["description"]))
+    except (TypeError, KeyError, ValueError):
+        problems.append(f"{where}: an event has start, end and description, not {caption!r}")
+        return None

@@ -6,6 +6,7 @@ where it stands.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,15 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Who a reference is, and between which seconds it counts; None: from the start, to the end."""
+
+    person: str = ""
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """One thing to generate.
 
@@ -45,6 +55,7 @@ class Sample:
         source: file (and line) it was read from, for messages.
         index: its place in the evaluation set, from 1; the set says it.
         video: the file of a finished video, in whichever folder, where the data set names one.
+        shown: one a reference, where they are several people or count at some time only.
     """
 
     id: str
@@ -56,6 +67,7 @@ class Sample:
     source: str = field(default="", compare=False)
     index: int = field(default=0, compare=False)
     video: str = field(default="", compare=False)
+    shown: tuple[Shown, ...] = ()
 
 
 class EvalSet(Sequence[Sample]):
@@ -142,6 +154,12 @@ def _check(sample: Sample) -> list[str]:
     for event in sample.timeline:
         if not event.start <= event.end:
             problems.append(f"{where}: an event ends ({event.end}) before it starts")
+    for shown in sample.shown:
+        if not 0 <= (shown.start or 0.0) < (math.inf if shown.end is None else shown.end):
+            problems.append(
+                f"{where}: a reference counts from {shown.start} to {shown.end} seconds; it has to "
+                "start at 0 or later and end after that"
+            )
     return problems
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bench.evalsets.base import EvalSetBase
-from bench.evalsets.reading import get, own, rows
-from bench.evalsets.samples import Sample
+from bench.evalsets.reading import event, get, own, rows
+from bench.evalsets.samples import Sample, Shown
 
 
 class TableSet(EvalSetBase):
@@ -33,8 +33,14 @@ class TableSet(EvalSetBase):
         default=None, description="Column of the finished video's file in a generator's folder."
     )
 
+    timeline: str | None = Field(
+        default=None,
+        description="Column (of JSONL) of a list of events: start, end and description.",
+    )
+
     def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
-        optional = [n for n in (self.id, self.identity, self.target, self.video) if n]
+        columns = (self.id, self.identity, self.target, self.video, self.timeline)
+        optional = [n for n in columns if n]
         needed = [self.prompt, *self.references, *optional]
         folder = self.path.parent
         found = rows(self.path, self.kind, problems, needed)
@@ -44,7 +50,11 @@ class TableSet(EvalSetBase):
             for column in self.references:
                 value = row.get(column)
                 names += value if isinstance(value, list) else [value]
+            shown = [_shown(name, where, problems) for name in names]
+            names = [n.get("image") if isinstance(n, dict) else n for n in names]
             references = [own(folder, name, where, problems) for name in names]
+            told = row.get(self.timeline) if self.timeline else None
+            events = [event(e, where, problems) for e in told or ()]
             target = None
             if self.target and row.get(self.target):
                 target = own(folder, row[self.target], where, problems)
@@ -58,8 +68,29 @@ class TableSet(EvalSetBase):
                 target=target,
                 video=_named(row, self.video, "", where, problems),
                 identity=_named(row, self.identity, kept[0].stem if kept else "", where, problems),
+                timeline=tuple(e for e in events if e is not None),
+                shown=tuple(shown) if any(s != Shown() for s in shown) else (),
                 source=where,
             )
+
+
+def _shown(reference: Any, where: str, problems: list[str]) -> Shown:
+    """Who a reference is and when: what a row says of it beside its image."""
+    if not isinstance(reference, dict):
+        return Shown()
+    if unknown := sorted(reference.keys() - {"image", "person", "start", "end"}):
+        problems.append(
+            f"{where}: a reference has image, person, start and end, and no {unknown[0]!r}"
+        )
+    try:
+        start, end = (
+            None if reference.get(key) is None else float(reference[key])
+            for key in ("start", "end")
+        )
+        return Shown(person=str(reference.get("person", "")), start=start, end=end)
+    except (TypeError, ValueError):
+        problems.append(f"{where}: a reference's start and end are seconds, not {reference!r}")
+        return Shown()
 
 
 def _named(

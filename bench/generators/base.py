@@ -95,6 +95,10 @@ class Generator(ABC):
         """
         return Resolved(settings, passes=settings.steps or 0, fps=settings.frame_rate or 8.0)
 
+    def repeats(self, sample: Sample, settings: Settings) -> int:
+        """How many times the passes that `resolve` states this sample's video takes."""
+        return 1
+
     def identity(self) -> Sequence[Any]:
         """What tells this generator from others in a video's key."""
         return [self.name, self.version]
@@ -103,7 +107,9 @@ class Generator(ABC):
         """What of a sample determines its video, as text; part of the video's key."""
         references = [file_sha256(path) for path in sample.references]
         timeline = [[e.start, e.end, e.description] for e in sample.timeline]
-        return canonical([sample.id, sample.prompt, references, timeline])
+        # Left out where there is none, so that the keys of other samples stay what they were.
+        shown = [[[s.person, s.start, s.end] for s in sample.shown]] if sample.shown else []
+        return canonical([sample.id, sample.prompt, references, timeline, *shown])
 
     def refuse_unread(self, names: Sequence[str]) -> None:
         """Raise where an axis would do nothing.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from bench.checkpoints import remarks
 from bench.crops import detector
 from bench.errors import BenchError
 from bench.evalsets import Sample
+from bench.evalsets.samples import Shown
 from bench.generators.base import (
     Frames,
     Generator,
@@ -68,6 +70,10 @@ class STDRCConfig(CheckpointConfig):
         default=False,
         description="Whether a prompt that the model can't read whole, or a word or picture that "
         "it was not taught, fails its videos; otherwise their rows say so.",
+    )
+    event_sentence: str = Field(
+        default="From {start:g} to {end:g} seconds: {prompt}.",
+        description="What a joined timeline adds to the prompt for each event.",
     )
 
     def make(self) -> Generator:
@@ -124,6 +130,8 @@ class STDRCGenerator(Generator):
         weights = self.trained.weights(variant)
         if filled.crop is not None:
             weights = {**weights, "crop": detector(filled.crop).version}
+        if filled.timeline == "joined":
+            weights = {**weights, "event_sentence": self.config.event_sentence}
         return Resolved(
             filled,
             weights,
@@ -132,6 +140,16 @@ class STDRCGenerator(Generator):
             fps=filled.frame_rate or FRAME_RATE,
             stage=variant.name,
         )
+
+    def repeats(self, sample: Sample, settings: Settings) -> int:
+        blended = settings.timeline == "blended" and sample.timeline
+        if not blended and not any(_timed(shown) for shown in sample.shown):
+            return 1
+        from stdrc.timeline import segments
+
+        seconds = (settings.num_frames or 1) / (settings.frame_rate or FRAME_RATE)
+        events = _events(sample) if blended else ()
+        return len(segments(seconds, events, [_timed(shown) for shown in sample.shown]))
 
     # Generating ----------------------------------------------------------------------------------
 
@@ -186,7 +204,21 @@ class STDRCGenerator(Generator):
         # K references of one sample stand side by side: [1, K, tokens, channels].
         import torch
 
-        return replace(parts[0], tokens=torch.cat([p.tokens for p in parts], dim=1))
+        times = tuple(_timed(shown) for shown in sample.shown)
+        return replace(parts[0], tokens=torch.cat([p.tokens for p in parts], dim=1), times=times)
+
+    def _unread_events(self, sample: Sample, settings: Settings) -> list[str]:
+        """What of the prompts of a blended timeline was not read, in words."""
+        events = sample.timeline if settings.timeline == "blended" else ()
+        cut = [(e.start, self._text[e.description].remarks[0]) for e in events]
+        return [f"event at {start:g} s: {remark}" for start, remark in cut if remark]
+
+    def _prompt(self, sample: Sample, settings: Settings) -> str:
+        if settings.timeline != "joined" or not sample.timeline:
+            return sample.prompt
+        from stdrc.timeline import joined_prompt
+
+        return joined_prompt(sample.prompt, _events(sample), self.config.event_sentence)
 
     def _untaught(self, sample: Sample, settings: Settings) -> list[str]:
         """What of a sample the base was not taught, in words.
@@ -194,7 +226,9 @@ class STDRCGenerator(Generator):
         Raises:
             STDRCError: there is something, and the config is strict.
         """
-        texts = [sample.prompt, settings.negative_prompt or ""]
+        texts = [self._prompt(sample, settings), settings.negative_prompt or ""]
+        if settings.timeline == "blended":
+            texts += [event.description for event in sample.timeline]
         pictures = {path.name: file_sha256(path) for path in sample.references}
         key = (*texts, *pictures.items(), settings.crop)
         if key not in self._remarks:
@@ -211,18 +245,20 @@ class STDRCGenerator(Generator):
         device = pick_device(self.config.device)
         # On a CPU the batch's size changes the last bits of a matrix product, and so the video; one
         # sample a pass keeps a video the same whatever it is generated with. A batch also needs the
-        # same number of references in every sample.
-        groups: dict[tuple[int, int], list[int]] = {}
+        # same number of references, and the same times, in every sample.
+        groups: dict[tuple[Any, ...], list[int]] = {}
         for i, sample in enumerate(samples):
             alone = i if device == "cpu" else 0
-            groups.setdefault((alone, len(sample.references)), []).append(i)
+            timed = sample.timeline if settings.timeline == "blended" else ()
+            alike = (alone, len(sample.references), timed, sample.shown)
+            groups.setdefault(alike, []).append(i)
         whole = variant.path is not None and variant.path.is_dir()  # and so another base
         untaught = [[] if whole else self._untaught(s, settings) for s in samples]
         videos: dict[int, Any] = {}
         for members in groups.values():
             made = self._batch(pipe, [samples[i] for i in members], settings, placement, device)
             for i, video, unread in zip(members, made.frames, made.remarks):
-                said = [*unread, *untaught[i]]
+                said = [*unread, *self._unread_events(samples[i], settings), *untaught[i]]
                 videos[i] = Remarked(video, "; ".join(said)) if said else video
         return [videos[i] for i in range(len(samples))]
 
@@ -232,7 +268,7 @@ class STDRCGenerator(Generator):
         from stdrc import ReferencePlacement
         from stdrc.conditions import EncodedReference, EncodedText
 
-        texts = [self._encode_text(pipe, s.prompt) for s in samples]
+        texts = [self._encode_text(pipe, self._prompt(s, settings)) for s in samples]
         negative = self._encode_text(pipe, settings.negative_prompt or "")
         references = None
         if samples[0].references:
@@ -242,6 +278,11 @@ class STDRCGenerator(Generator):
         arguments = settings.arguments()
         for name in ("crop", "negative_prompt"):  # they are in what is encoded
             arguments.pop(name, None)
+        if settings.timeline == "blended":
+            arguments["timeline"] = [
+                replace(event, prompt=_to(self._encode_text(pipe, str(event.prompt)), device))
+                for event in _events(samples[0])
+            ]
         with _quiet_pipeline():
             return pipe(
                 prompt_embeds=_to(EncodedText.cat(texts), device),
@@ -271,6 +312,20 @@ def _quiet_pipeline() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(let_through)
+
+
+def _events(sample: Sample) -> list[Any]:
+    """A sample's timeline as the pipeline takes it."""
+    from stdrc.timeline import Event
+
+    return [Event(e.start, e.end, e.description) for e in sample.timeline]
+
+
+def _timed(shown: Shown) -> tuple[float, float] | None:
+    """Seconds between which a reference counts; None: always."""
+    if shown.start is None and shown.end is None:
+        return None
+    return shown.start or 0.0, math.inf if shown.end is None else shown.end
 
 
 def _guidance_of(settings: Settings) -> _guidance.ThreeStreamGuidance:

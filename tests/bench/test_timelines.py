@@ -1,0 +1,131 @@
+"""A sample's timeline in a sweep: keys, prompts, cost, and what tables can say of references."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench import config as cfg
+from bench.errors import BenchError
+from bench.evalsets import evalset
+from bench.evalsets.samples import Event, Sample, Shown
+from bench.generators import Settings
+from bench.sweep import plan
+
+from .test_stdrc_generator import make, section, weights  # noqa: F401  (a fixture)
+
+HALF = 5 / 8 / 2
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    for name in "ab":
+        pixels = np.random.default_rng(ord(name)).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    timeline = [[0, HALF, "a person nods"], {"start": HALF, "end": 1, "description": "one waves"}]
+    rows = [
+        {"prompt": "a person", "reference": "a.png", "timeline": timeline},
+        {
+            "prompt": "two people",
+            "reference": [
+                {"image": "a.png", "person": "a", "end": HALF},
+                {"image": "b.png", "person": "b", "start": HALF},
+            ],
+            "timeline": timeline,
+        },
+        {"prompt": "a person", "reference": "b.png", "timeline": []},
+    ]
+    path = tmp_path / "samples.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(table: Path):
+    return evalset("jsonl", path=table, timeline="timeline").load(table.parent)
+
+
+def test_a_table_says_what_happens_when_and_who_is_shown_when(table):
+    first, second, third = read(table)
+    assert first.timeline == (Event(0, HALF, "a person nods"), Event(HALF, 1, "one waves"))
+    assert first.shown == third.shown == third.timeline == ()
+    assert second.shown == (Shown("a", None, HALF), Shown("b", HALF, None))
+    assert [path.name for path in second.references] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"timeline": [[0, "later", "x"]]}, "an event has start, end and description"),
+        ({"timeline": [{"start": 0, "end": 1}]}, "an event has start, end and description"),
+        ({"reference": {"image": "a.png", "start": "soon"}}, "start and end are seconds"),
+        ({"reference": {"image": "a.png", "start": 2, "end": 1}}, "start at 0 or later"),
+        ({"reference": {"image": "a.png", "when": 2}}, "and no 'when'"),
+    ],
+)
+def test_nonsense_is_refused_with_its_line(table, row, problem):
+    given = {"prompt": "p", "reference": "a.png", "timeline": [], **row}
+    table.write_text(json.dumps(given) + "\n")
+    with pytest.raises(BenchError, match=problem):
+        read(table)
+
+
+def config(tmp_path: Path, weights: Path, table: Path, **sentence: str) -> cfg.BenchConfig:  # noqa: F811
+    return cfg.BenchConfig.model_validate(
+        {
+            "name": "t",
+            "evalset": {"kind": "jsonl", "path": str(table), "timeline": "timeline"},
+            "generator": section(weights, **sentence),
+            "sweep": {
+                "base": {"placement": "tass", "augmentation": "on", "steps": 2},
+                "list": [{}, {"timeline": "joined"}, {"timeline": "blended"}],
+            },
+        }
+    )
+
+
+def test_ways_are_cells_and_cost_what_they_cost(tmp_path, weights, table):  # noqa: F811
+    samples, generator = read(table), make(weights)
+    planned = plan(config(tmp_path, weights, table), samples, generator)
+    assert [cell.label for cell in planned.cells] == ["stdrc", "joined", "blended"]
+    each = planned.cells[0].passes
+    # The second sample's references change halfway whatever its text does: two segments always.
+    plain, blended = each * (1 + 2 + 1), each * (2 + 2 + 1)
+    assert planned.passes == 2 * plain + blended
+    told = config(tmp_path, weights, table, event_sentence="{start} {end} {prompt}")
+    other = plan(told, samples, make(weights, event_sentence="{start} {end} {prompt}"))
+    same = [a.id == b.id for a, b in zip(planned.cells, other.cells)]
+    assert same == [True, False, True]
+
+
+def test_each_way_makes_another_video_and_only_of_samples_with_a_timeline(weights, table):  # noqa: F811
+    generator, samples = make(weights), list(read(table))
+    asked = Settings(placement="tass", augmentation="on", steps=2, seed=1)
+    base = generator.resolve(asked).settings
+    made = {
+        way: [
+            np.asarray(getattr(video, "video", video))
+            for video in generator.generate(samples, base.replace(timeline=way))
+        ]
+        for way in (None, "joined", "blended")
+    }
+    for way in ("joined", "blended"):
+        assert not np.array_equal(made[way][0], made[None][0])
+        assert np.array_equal(made[way][2], made[None][2])
+    assert not np.array_equal(made["joined"][0], made["blended"][0])
+
+
+def test_when_a_reference_counts_is_part_of_the_videos_key(weights):  # noqa: F811
+    generator = make(weights)
+    plain = Sample("1", "p")
+    keys = {
+        generator.content(sample, 0)
+        for sample in (
+            plain,
+            Sample("1", "p", shown=(Shown("a"),)),
+            Sample("1", "p", shown=(Shown("a", 1.0),)),
+            Sample("1", "p", timeline=(Event(0, 1, "x"),)),
+        )
+    }
+    assert len(keys) == 4
