@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup bench test test-slow lint format miniature leaderboard ablations submission clean help
+.PHONY: setup bench test test-slow mutants lint format miniature leaderboard ablations submission clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,14 @@ test: $(STAMP)  ## run the fast, offline tests
 
 test-slow: $(STAMP)  ## run the slow and GPU tests too
 	$(BIN)/python -m pytest -m "slow or gpu"
+
+# Not in requirements.lock: nothing else needs them.
+MUTATION := mutmut==3.8.1 libcst==1.9.0
+SAMPLE ?= 60
+
+mutants: $(STAMP)  ## plant faults and see tests fail: make mutants [ONLY="guidance votes"] [SAMPLE=60]
+	$(BIN)/python -m pip install --quiet --no-deps $(MUTATION)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.mutants $(ONLY) --sample $(SAMPLE)
 
 lint: $(STAMP)  ## ruff, import-linter and mypy
 	$(BIN)/ruff check .

@@ -206,8 +206,8 @@ def frechet_interval(
         >>> low < value < high
         True
     """
-    value = frechet_distance(x, y, ddof=ddof)
     x, y = check_features(x, "x"), check_features(y, "y")
+    value = frechet_distance(x, y, ddof=ddof)
     vx, vy = labels(x_videos, len(x), "x_videos"), labels(y_videos, len(y), "y_videos")
     people = Clusters.of(vx, vy, x_people, y_people)
     if people.fewest < 3:

@@ -12,7 +12,9 @@ from hypothesis.extra.numpy import arrays
 from leaderboards import Column, LeaderboardError
 from leaderboards.ranking import (
     Ranking,
+    Scheme,
     challenge_ranks,
+    declared,
     draw_means,
     pareto_front,
     place,
@@ -233,3 +235,190 @@ def test_set_scores_are_drawn_with_the_identities() -> None:
     half = draw_means(scheme, values, people, means, errors, effects, draws=500, seed=0)[:, :, 1]
     assert np.allclose(half[:, 0], drawn[:, 0])
     assert np.allclose(half[:, 1], alone[:, 1])
+
+
+PUBLISHED = (
+    ["Face-Cur", "Face-Arc", "FID", "CLIPScore"],
+    ["consisid.face_cur", "consisid.face_arc", "consisid.fid", "consisid.clip_score"],
+)
+
+
+@pytest.mark.parametrize("names", PUBLISHED)
+def test_a_table_of_the_challenges_four_columns_is_ranked_as_there(names: list[str]) -> None:
+    columns = [Column(name, name, higher_is_better="fid" not in name.lower()) for name in names]
+    columns = [columns[2], columns[0], columns[3], columns[1]]
+    means = np.array([[10.0, 0.5, 30, 0.6], [20, 0.4, 31, 0.7], [30, 0.3, 20, 0.8]])
+    for ranking in (Ranking(), Ranking("ipvg2025")):
+        scheme = resolve(ranking, columns, means)
+        assert (scheme.by, scheme.columns, scheme.needed) == (
+            "ipvg2025",
+            (1, 3, 0, 2),
+            (1, 3, 0, 2),
+        )
+        assert totals(scheme, columns, means).tolist() == [
+            1 + 1 + 2 + 3,
+            2 + 2 + 1 + 2,
+            3 + 3 + 3 + 1,
+        ]
+    more = [*columns, Column("more", "more")]
+    wide = np.c_[means, means[:, 0]]
+    assert resolve(Ranking(), more, wide).by == "families"
+    assert resolve(Ranking(), more[1:], wide[:, 1:]).by == "families"
+    assert resolve(Ranking("ipvg2025"), more, wide).columns == (1, 3, 0, 2)
+
+
+def test_what_is_declared_holds_unless_another_is_asked_for() -> None:
+    score, best = {"by": "score", "weights": {"up": 1.0}}, {"by": None, "missing": "drop"}
+    assert declared("families", [score, best]) == Ranking("families")
+    assert declared(Ranking("score"), [best]) == Ranking("score")
+    assert declared(None, [score, score]) == Ranking("score", {"up": 1.0})
+    assert declared(None, []) == Ranking()
+    with pytest.raises(LeaderboardError, match=r"different orders \(score, families\): choose one"):
+        declared(None, [score, best, score])
+
+
+def test_one_column_by_its_key_its_metric_or_its_label() -> None:
+    columns = [
+        Column("a", "shared", label="A"), Column("b", "shared", label="a"), Column("c", "x"),
+    ]  # fmt: skip
+    means = np.array([[0.1, 0.9, 0.2], [0.2, np.nan, 0.1]])
+    for by, place_of in (("a", 0), ("b", 1), ("shared", 0), ("A", 0), ("x", 2)):
+        scheme = resolve(Ranking(by), columns, means)
+        assert (scheme.by, scheme.columns, scheme.needed) == (by, (place_of,), (place_of,))
+        assert f"Ordered by {columns[place_of].title} alone." == scheme.rule
+    with pytest.raises(LeaderboardError, match="motion has no direction"):
+        resolve(Ranking("motion"), [NEUTRAL], means[:, :1])
+
+
+def test_two_entries_that_are_alike_do_not_count() -> None:
+    columns = [column("identity.a", "identity"), column("text.a", "text")]
+    scheme = resolve(Ranking("families"), columns, np.array([[0.5, 0.1], [0.5, 0.2]]))
+    assert (scheme.columns, scheme.needed) == ((1,), (0, 1))
+    assert "No column of" in scheme.rule
+    assert "The same for all entries, so not counted: identity.a." in scheme.rule
+    alone = resolve(Ranking("families"), columns, np.array([[0.5, 0.1]]))
+    assert alone.columns == (0, 1)
+    every = resolve(Ranking("families"), COLUMNS, MEANS)
+    assert "No column of" not in every.rule
+
+
+def test_anchors_are_given_published_or_the_range() -> None:
+    def ends(column: Column, **given: tuple[float, float]) -> tuple[tuple[float, float], ...]:
+        scheme = resolve(
+            Ranking("score", {column.key: 2.0}, given or None), [column], np.zeros((1, 1))
+        )
+        return scheme.anchors
+
+    labelled = Column("k", "m", label="Name", low=0, high=4)
+    assert ends(labelled) == ((0, 4),)
+    assert ends(Column("k", "m", higher_is_better=False, low=0, high=4)) == ((4, 0),)
+    for name in ("k", "m", "Name"):
+        assert ends(labelled, **{name: (1.0, 3.0)}) == ((1, 3),)
+    # CLIPScore's 0 to 36.4 are of percentages: not of fractions, nor of what begins above 0.
+    for low, high, expected in (
+        (0, 100, (0, 36.4)), (None, None, (0, 36.4)), (0, None, (0, 36.4)), (None, 100, (0, 36.4)),
+        (0, 36.4, (0, 36.4)), (0, 1, (0, 1)), (10, 100, (10, 100)),
+    ):  # fmt: skip
+        assert ends(Column("c", "text.clip_score", low=low, high=high)) == (expected,)
+    for low, high in ((None, 1), (0, None), (0, np.inf), (-np.inf, 0), (2, 2)):
+        with pytest.raises(LeaderboardError, match="no finite range"):
+            ends(Column("k", "m", low=low, high=high))
+    with pytest.raises(LeaderboardError, match="no column 'other' to weigh"):
+        ends(labelled, other=(0.0, 1.0))
+
+
+def test_a_column_counts_all_its_weights_once() -> None:
+    means = np.array([[0.5, 50.0]])
+    columns = [column("identity.x", "identity", low=0, high=2), DOWN]
+    ranking = Ranking("score", {"identity": 1.0, "identity.x": 2.0, "down": 1.0})
+    scheme = resolve(ranking, columns, means)
+    assert (scheme.columns, scheme.weights, scheme.needed) == ((0, 1), (3.0, 1.0), (0, 1))
+    assert scheme.totals(means, columns)[0] == pytest.approx(0.75 * 0.5 + 0.25 * 0.75)
+    assert "identity.x 0.75 (0 to 1), down 0.25 (200 to 0)" in scheme.rule
+    with pytest.raises(LeaderboardError, match="no column belongs to a family"):
+        resolve(Ranking("score"), [UP], means[:, :1])
+
+
+def test_an_order_is_decided_for_each_pair_by_itself() -> None:
+    columns, scheme = [UP], resolve(Ranking("up"), [UP], np.zeros((3, 1)))
+    means = np.array([[0.9], [0.5], [0.4]])
+    drawn = np.repeat(means[None], 100, axis=0)
+    drawn[:3, 2] = 0.95  # ahead of the first in three of a hundred
+    told = np.array([[False, True, True], [False, False, True], [False] * 3])
+    standings, ahead = place(scheme, columns, means, drawn, told, 0.95)
+    assert ahead.tolist() == [[False, True, False], [False, False, False], [False] * 3]
+    assert [standing.text for standing in standings] == ["1-2", "2-3", "1-3"]
+    assert [standing.p_first for standing in standings] == [0.97, 0, 0.03]
+    assert [(standing.low, standing.high) for standing in standings] == [(1, 2), (2, 3), (1, 3)]
+    _, ahead = place(scheme, columns, means, drawn, told, 0.94)
+    assert ahead.tolist() == told.tolist()
+    _, ahead = place(scheme, columns, means, drawn, np.zeros_like(told), 0.94)
+    assert not ahead.any()
+    standings, ahead = place(scheme, columns, means, drawn[:0], told, 0.95)
+    assert not ahead.any()
+    assert [(s.place, s.total, s.low, s.high, s.p_first) for s in standings] == [
+        (1, 1, None, None, None), (2, 2, None, None, None), (3, 3, None, None, None),
+    ]  # fmt: skip
+
+
+def test_who_lacks_a_column_is_unranked_and_told_why() -> None:
+    columns, means = [UP, DOWN], np.array([[0.9, 1.0], [0.5, np.nan], [np.nan, np.nan]])
+    scheme = resolve(Ranking("score", {"up": 1.0, "down": 1.0}), columns, means)
+    standings, _ = place(scheme, columns, means, means[None][:0], np.zeros((3, 3), bool), 0.95)
+    assert [standing.text for standing in standings] == ["1", "–", "–"]
+    assert [standing.why for standing in standings] == ["", "no down", "no up, down"]
+
+
+def test_entries_are_told_apart_where_one_column_finds_it_and_none_the_other_way() -> None:
+    base = np.random.default_rng(2).normal(size=(1, 12))
+    columns = [column("a", ""), column("b", "", higher_is_better=False), column("c", "")]
+    wide, noise = 1 + 0.01 * base, 0.01 * np.array([1, -1] * 6)
+
+    def found(*parts: np.ndarray, confidence: float = 0.95) -> list[list[bool]]:
+        used = columns[: len(parts)]
+        scheme = Scheme("x", tuple(range(len(parts))), "")
+        values = np.stack([np.concatenate([base, base + part]) for part in parts])
+        options = {"confidence": confidence, "draws": 4096, "seed": 0}
+        return told_apart(scheme, used, values, np.arange(12), **options).tolist()
+
+    nobody, second = [[False, False]] * 2, [[False, False], [True, False]]
+    assert found(wide) == second
+    assert found(noise) == nobody
+    assert found(wide, -wide) == second
+    assert found(wide, wide) == nobody  # less is better in b
+    assert found(wide, noise) == second
+    # Of all 2048 ways to flip 12 people only two are as far: p is 1 / 2048.
+    assert found(wide, confidence=1 - 1 / 2048) == second
+    assert found(wide, confidence=1 - 1 / 2049) == nobody
+
+
+def test_columns_without_samples_are_drawn_around_their_means() -> None:
+    means = np.array([[1.0, 5.0, 7.0], [2.0, 6.0, 8.0]])
+    errors = np.array([[9.0, 0.5, np.nan], [9.0, 2.0, np.nan]])
+    values = np.full((3, 2, 30), np.nan)
+    values[0] = np.random.default_rng(0).normal(means[:, :1], 1.0, (2, 30))
+    scheme = Scheme("x", (0, 1, 2), "")
+    drawn = draw_means(scheme, values, np.arange(30), means, errors, draws=4000, seed=0)
+    assert drawn.shape == (4000, 2, 3)
+    np.testing.assert_allclose(drawn[..., 0].mean(axis=0), values[0].mean(axis=1), atol=0.02)
+    np.testing.assert_allclose(
+        drawn[..., 0].std(axis=0), values[0].std(axis=1) / 30**0.5, rtol=0.05
+    )
+    np.testing.assert_allclose(drawn[..., 1].mean(axis=0), [5, 6], atol=0.1)
+    np.testing.assert_allclose(drawn[..., 1].std(axis=0), [0.5, 2], rtol=0.05)
+    assert (drawn[..., 2] == means[:, 2]).all()
+    fewer = draw_means(
+        Scheme("x", (1,), ""), values, np.arange(30), means, errors, draws=10, seed=0
+    )
+    assert np.isnan(fewer[..., [0, 2]]).all()
+
+
+def test_a_pair_that_is_constant_among_those_in_common_says_nothing() -> None:
+    x = np.arange(8.0)
+    half = np.where(x < 5, 1.0, x)  # constant where the other is there
+    other = np.where(x < 5, x, np.nan)
+    few = np.where(x < 4, x, np.nan)
+    columns = [column(name, "") for name in "abcd"]
+    means = np.stack([half, other, few, x], axis=1)
+    assert [(a, b) for a, b, _ in redundant(means, columns)] == [(1, 3)]
+    assert [(a, b) for a, b, _ in redundant(means[:, ::-1], columns)] == [(0, 2)]

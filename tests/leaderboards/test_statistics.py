@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -215,3 +216,77 @@ def test_false_positives_keep_to_their_rate() -> None:
     differences = people + rng.normal(0, 0.1, (64, 400))
     p = paired_tests(differences, clusters, draws=499).p
     assert 0.015 <= (p < 0.05).mean() <= 0.095
+
+
+def test_columns_do_not_touch_one_another() -> None:
+    """Many columns at once are each what they are alone: with gaps, few values, few identities."""
+    rng = np.random.default_rng(4)
+    clusters = np.repeat(np.arange(24), 3)
+    values = rng.normal(size=(72, 5))
+    values[rng.random(72) < 0.3, 1] = np.nan
+    values[clusters < 10, 2] = np.nan
+    values[:, 3] = rng.integers(0, 2, 72)
+    ends = np.full((5, 2), np.nan)
+    ends[3] = 0, 1
+    every = cluster_means(values, clusters, ends=ends, draws=100)
+    pairs = paired_tests(values, clusters, draws=500)
+    for k in range(5):
+        one = cluster_means(values[:, [k]], clusters, ends=ends[[k]], draws=100)
+        assert every.method[k] == one.method[0]
+        for name in ("mean", "low", "high", "se", "n", "clusters"):
+            np.testing.assert_allclose(getattr(every, name)[k], getattr(one, name)[0])
+        alone = paired_tests(values[:, [k]], clusters, draws=500)
+        for name in ("mean", "low", "high", "p", "n", "clusters"):
+            np.testing.assert_allclose(getattr(pairs, name)[k], getattr(alone, name)[0])
+    people = [len(np.unique(clusters[np.isfinite(column)])) for column in values.T]
+    assert every.clusters.tolist() == pairs.clusters.tolist() == people
+    assert people[2] == 14
+    there = np.isfinite(values).sum(axis=0)
+    for found in (every, pairs):
+        np.testing.assert_array_equal(found.n, there)
+        assert found.n.dtype == found.clusters.dtype == np.int64
+    nothing = cluster_means(values[:0], clusters[:0])
+    assert nothing.n.dtype == paired_tests(values[:0], clusters[:0]).n.dtype == np.int64
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_all_pairs_try_every_flip_of_few_clusters(joint: bool) -> None:
+    rng = np.random.default_rng(5)
+    clusters = np.repeat(np.arange(6), 2)
+    values = rng.normal(size=(2, 3, 12)) + np.array([0, 0.5, 2.0])[:, None]
+    sums = values.reshape(2, 3, 6, 2).sum(axis=3)
+    gaps = sums[:, :, None] - sums[:, None]  # [2, 3, 3, 6]
+    with np.errstate(invalid="ignore"):
+        signs = np.array(list(itertools.product([1, -1], repeat=6)))
+        t = np.abs(gaps @ signs.T) / np.sqrt((gaps**2).sum(axis=3))[..., None]
+    largest = np.nanmax(t, axis=(1, 2))  # [2, 64]
+    if joint:
+        largest[:] = largest.max(axis=0)
+    expected = [[[(largest[j] >= t[j, a, b, 0] * (1 - 1e-5)).mean() for b in range(3)]
+                 for a in range(3)] for j in range(2)]  # fmt: skip
+    found = all_pairs(values, clusters, joint=joint, draws=32)
+    off = ~np.eye(3, dtype=bool)
+    np.testing.assert_allclose(found[:, off], np.array(expected)[:, off])
+    assert (found[:, ~off] == 1).all()
+    assert len(np.unique(found)) > 3
+    random = all_pairs(values, clusters, joint=joint, draws=31)  # one too few for all
+    assert (np.round(random[:, off] * 32) == random[:, off] * 32).all()
+
+
+def test_a_range_that_is_half_known_is_not_known() -> None:
+    column = np.array([0.0, 0.5] * 8)
+    for low, high in ((None, 1.0), (0.0, None), (0.0, math.inf), (-math.inf, 1.0)):
+        assert few_values(column, low, high) == (0.0, 0.5)
+    assert few_values(column, 0.0, 1.0) == (0.0, 1.0)
+
+
+def test_a_hundred_draws_are_enough() -> None:
+    values = np.arange(24.0)[:, None]
+    assert np.isfinite(cluster_means(values, np.arange(24), draws=100).low).all()
+    with pytest.raises(LeaderboardError, match="99 bootstrap draws"):
+        cluster_means(values, np.arange(24), draws=99)
+
+
+def test_holm_of_nothing() -> None:
+    assert holm(np.array([])).shape == (0,)
+    assert np.isnan(holm(np.array([np.nan]))).all()

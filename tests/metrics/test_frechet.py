@@ -1,15 +1,23 @@
 """The Frechet distance's algebra, and its agreement with the matrix square root."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torchmetrics.image.fid import _compute_fid
 
 from metrics.errors import MetricsError
-from metrics.frechet import covariance_factor, frechet_distance, frechet_distance_from_moments
+from metrics.frechet import (
+    covariance_factor,
+    frechet_distance,
+    frechet_distance_from_moments,
+    frechet_interval,
+)
 
 
 def draw(seed: int, samples: int, dimensions: int, rank: int | None = None) -> torch.Tensor:
@@ -144,3 +152,98 @@ def test_moments_of_other_shapes_are_refused():
         frechet_distance_from_moments(
             torch.zeros(3), torch.eye(3), torch.full((3,), torch.nan), torch.eye(3)
         )
+    with pytest.raises(MetricsError, match="x has 3 dimensions and y has 2"):
+        frechet_distance_from_moments(torch.zeros(3), torch.eye(3), torch.zeros(2), torch.eye(2))
+
+
+def test_moments_are_computed_in_double():
+    mean = torch.tensor([10000.1, 0.3])
+    exact = float((mean.double() ** 2).sum())
+    one = torch.eye(2)
+    found = frechet_distance_from_moments(mean, one, torch.zeros(2), one)
+    assert found == pytest.approx(exact, rel=1e-14)
+
+
+def test_only_half_precision_is_warned_of():
+    x, y = draw(8, 6, 10), draw(9, 6, 10)
+    with pytest.warns(UserWarning, match="y is of type torch.bfloat16 and is converted"):
+        frechet_distance(x, y.bfloat16())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frechet_distance(x.float(), y)
+
+
+def jackknife(distances: list[list[float]], confidence: float = 0.95) -> float:
+    """Half an interval, from the distances without one group at a time, by kind of group."""
+    variance = sum((len(d) - 1) * np.var(d) for d in distances)
+    freedom = min(len(d) - 1 for d in distances)
+    return float(stats.t.ppf((1 + confidence) / 2, freedom) * variance**0.5)
+
+
+@pytest.mark.parametrize(("ddof", "confidence"), [(1, 0.95), (0, 0.8)])
+def test_the_interval_leaves_out_one_sample_at_a_time(ddof, confidence):
+    x, y = draw(3, 8, 3), 4 * draw(4, 11, 3)
+    every_x, every_y = torch.arange(8), torch.arange(11)
+    half = jackknife(
+        [
+            [frechet_distance(x[every_x != k], y, ddof=ddof) for k in range(8)],
+            [frechet_distance(x, y[every_y != k], ddof=ddof) for k in range(11)],
+        ],
+        confidence,
+    )
+    value, low, high, *_ = frechet_interval(x, y, ddof=ddof, confidence=confidence)
+    assert value == frechet_distance(x, y, ddof=ddof)
+    assert half < value
+    assert (low, high) == pytest.approx((value - half, value + half))
+    near = frechet_interval(x, x + 1e-3)
+    assert near.low == 0.0
+
+
+def test_the_interval_leaves_out_a_person_in_both_sets_and_at_most_twenty_groups():
+    x, y = draw(5, 46, 3), 4 * draw(6, 46, 3)
+    people = torch.arange(46) // 2  # 23 people with two samples a set, in 20 groups
+    gone = [torch.isin(people, torch.tensor([k, k + 20])) for k in range(20)]
+    half = jackknife([[frechet_distance(x[~g], y[~g]) for g in gone]])
+    value, low, high, *_ = frechet_interval(x, y, x_people=people, y_people=people)
+    assert (low, high) == pytest.approx((value - half, value + half))
+    # One person of both sets beside two of each alone: she is in both, and has no group to compare.
+    x, y = x[:6], y[:6]
+    of_x, of_y = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 0, 3, 3, 4, 4])
+    half = jackknife(
+        [
+            [frechet_distance(x[of_x != k], y) for k in (1, 2)],
+            [frechet_distance(x, y[of_y != k]) for k in (3, 4)],
+        ]
+    )
+    value, low, high, *_ = frechet_interval(x, y, x_people=of_x, y_people=of_y)
+    assert (low, high) == pytest.approx((max(0, value - half), value + half))
+
+
+def test_two_people_give_no_interval():
+    x, y = draw(5, 8, 3), draw(6, 8, 3)
+    two, four = torch.arange(8) // 4, torch.arange(8) // 2
+    for of_x, of_y in ((two, four), (four, two)):
+        found = frechet_interval(x, y, x_videos=of_x, y_videos=of_y)
+        assert found[:3] == (frechet_distance(x, y), None, None)
+    assert frechet_interval(x, y, x_videos=four, y_videos=four).low is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"x_videos": torch.zeros(3)}, "x_videos has shape"),
+        ({"y_videos": torch.zeros(3)}, "y_videos has shape"),
+        ({"x_people": torch.zeros(3)}, "x_people has shape"),
+        ({"y_people": torch.zeros(3)}, "y_people has shape"),
+        ({"ddof": 2}, "ddof is 2"),
+    ],
+)
+def test_bad_labels_are_named(arguments, words):
+    with pytest.raises(MetricsError, match=words):
+        frechet_interval(torch.eye(4), torch.eye(4), **arguments)
+
+
+def test_bad_features_of_an_interval_are_named():
+    for x, y, name in ((torch.zeros(4), torch.eye(4), "x"), (torch.eye(4), torch.zeros(4), "y")):
+        with pytest.raises(MetricsError, match=f"{name} must be a real matrix"):
+            frechet_interval(x, y)

@@ -182,6 +182,11 @@ def test_outside_the_interval_only_the_conditional_stream_runs():
     assert guidance.coefficients(0.9) == {Stream.BOTH: 1.0}
     assert guidance.coefficients(0.9, has_reference=False) == {Stream.TEXT: 1.0}
     assert len(guidance.coefficients(0.5)) == 3
+    v = predictions()
+    assert torch.equal(guidance.combine(v, 0.9), v[Stream.BOTH])
+    assert not torch.equal(guidance.combine(v, 0.8), v[Stream.BOTH])
+    sole = ThreeStreamGuidance(3, 2, interval=(0.5, 0.5))  # both ends belong to it
+    assert [sole.active(sigma) for sigma in (0.4, 0.5, 0.6)] == [False, True, False]
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3), (2, 1, 1)])
@@ -209,6 +214,7 @@ def test_a_missing_stream_is_named():
         ({"order": "image_first"}, "'joint'"),
         ({"rescale": 1.5}, "0..1"),
         ({"parallel": -0.1}, "'parallel' must be in 0..1"),
+        ({"rescale": "0.5"}, "'rescale' must be a valid number"),
         ({"parallel": None}, "number"),
         ({"interval": (0.8, 0.2)}, "low <= high"),
         ({"interval": 3}, "two noise levels"),
@@ -231,6 +237,19 @@ def test_every_field_says_what_it_takes():
         ThreeStreamGuidance(txt=3)
     with pytest.raises(STDRCError, match=r"^Guidance 'rescale' must be in 0..1, not nan\.$"):
         ThreeStreamGuidance(3, 1, "joint", math.nan)
+
+
+def test_what_is_not_given_is_plain_guidance_at_every_noise_level():
+    guidance = ThreeStreamGuidance(3, 2)
+    assert guidance.interval == (0.0, 1.0)
+    assert guidance.linear
+    assert not ThreeStreamGuidance(3, 2, rescale=0.1).linear
+    assert not ThreeStreamGuidance(3, 2, parallel=0.5).linear
+    assert ThreeStreamGuidance.parse(guidance) is guidance
+    assert ThreeStreamGuidance.ltx23().to_dict() == {
+        "text": 3.0, "reference": 1.0, "order": "joint", "rescale": 0.7, "interval": [0.0, 1.0],
+        "parallel": 1.0, "stg": 1.0, "stg_blocks": [28],
+    }  # fmt: skip
 
 
 def test_parse_round_trips():

@@ -121,7 +121,11 @@ def test_parse_round_trips(name):
         ("tas", "Did you mean 'tass'"),
         ({"where": "after"}, "Unknown key 'where'"),
         ({"when": "later"}, "'after', 'start' or 'before'"),
-        ({"gap": "1"}, "number"),
+        ({"gap": "1"}, "'gap' is a number"),
+        ({"phase": None}, "'phase' is a number"),
+        ({"source_id": True}, "'source_id' is a number"),
+        ({"slot": "0"}, "'slot' is a number"),
+        ({"downscale": "2"}, "'downscale' is a number"),
         ({"anchor": "middle"}, "'extent' or 'corner', not 'middle'"),
         ({"slot": -1}, "0 or more seconds"),
         ({"slot": math.inf}, "finite"),
@@ -214,6 +218,8 @@ def test_a_downscale_that_does_not_divide_is_refused():
 
 def test_what_is_default_is_not_written_down():
     assert set(ReferencePlacement.far().to_dict()) == {"when", "gap", "shift", "phase"}
+    plain = {"when": "after", "gap": 0, "shift": [1.0, 1.0], "phase": 0}
+    assert ReferencePlacement().to_dict() == plain
     placement = ReferencePlacement(phase=1.0, source_id=2, downscale=2)
     assert placement.to_dict()["source_id"] == 2
     assert ReferencePlacement.parse(placement.to_dict()) == placement
@@ -244,3 +250,16 @@ def test_source_phase_adds_to_the_angle_of_its_tokens(rope_type):
     torch.testing.assert_close(added.double(), expected, atol=1e-5, rtol=0)
     unmoved = rotate_by_phase(cos, sin, torch.zeros(4), heads=4, theta=rope.theta)
     torch.testing.assert_close(unmoved[0], cos)
+
+
+@pytest.mark.parametrize("rope_type", ["split", "interleaved"])
+def test_everything_is_made_where_the_tokens_are(rope_type):
+    """On a device of its own (meta) a tensor that was made elsewhere would not add up."""
+    rope, size = make_rope(rope_type), {"frames": 2, "height": 4, "width": 4, "fps": 24.0}
+    coords = ReferencePlacement(downscale=2).coords(rope, **size, device="meta")
+    assert coords.device.type == "meta"
+    cos, sin = (tensor.to("meta") for tensor in rope(torch.zeros(coords.shape)))
+    phase = torch.ones(coords.shape[2], device="meta")
+    for turned in rotate_by_phase(cos, sin, phase, heads=4, theta=rope.theta):
+        assert turned.device.type == "meta"
+        assert turned.shape == cos.shape
