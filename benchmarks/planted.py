@@ -39,7 +39,7 @@ PLANTED: tuple[tuple[str, str, str, str, str], ...] = (
         "bench/store.py",
         "                    continue\n                _take(",
         "                _take(",
-        f"{KEPT}merging_leaves_finished_videos_and_their_scores_alone",
+        f"{KEPT}merging_takes_no_video_that_is_there",
     ),
     (
         "a merge overwrites scores",
@@ -103,21 +103,21 @@ PLANTED: tuple[tuple[str, str, str, str, str], ...] = (
         "metrics/motion.py",
         "moving_pairs >= round(4 * (frames / 16))",
         "moving_pairs >= int(4 * (frames / 16))",
-        "tests/metrics/test_temporal.py::test_dynamic_degree_is_vbenchs",
+        "tests/metrics/test_temporal.py::test_a_quarter_of_the_frames_has_to_move_rounded_as_vbench_does",
     ),
     (
         "dynamic degree rounds halves up",
         "metrics/motion.py",
         "moving_pairs >= round(4 * (frames / 16))",
         "moving_pairs >= int(4 * (frames / 16) + 0.5)",
-        "tests/metrics/test_temporal.py::test_dynamic_degree_is_vbenchs",
+        "tests/metrics/test_temporal.py::test_a_quarter_of_the_frames_has_to_move_rounded_as_vbench_does",
     ),
     (
         "dynamic degree's step rounds down",
         "metrics/motion.py",
         "return max(1, round(fps / 8))",
         "return max(1, int(fps / 8))",
-        "tests/metrics/test_temporal.py::test_dynamic_degree_is_vbenchs",
+        "tests/metrics/test_temporal.py::test_frames_an_eighth_of_a_second_apart_are_compared",
     ),
     (
         "sides are never swapped in votes",

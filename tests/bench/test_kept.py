@@ -297,14 +297,29 @@ def test_the_timeline_is_in_a_videos_key() -> None:
 
 def test_failed_scores_are_not_scored_again(tmp_path: Path) -> None:
     world = World(tmp_path)
-    for expected in (CELLS * SAMPLES * len(NEEDS), 0):
+    made = CELLS * SAMPLES * len(NEEDS)
+    # The last run is not complete when it starts, so it goes through what is there.
+    for seeds, expected, failed in (([0], made, made), ([0], 0, made), ([0, 7], made, 2 * made)):
+        world.config["sweep"]["seeds"] = seeds
         judge = NeedyJudge(status="failed")
         console = Console(file=io.StringIO())
         runner = Runner(
             world.load(), generator=Versioned(), judge=judge, report=no_report, console=console
         )
-        assert runner.run().unscorable == CELLS * SAMPLES * len(NEEDS)
+        assert runner.run().unscorable == failed
         assert len(judge.asked) == expected
+
+
+def test_merging_takes_no_video_that_is_there(tmp_path: Path) -> None:
+    for name in ("all", "shard"):
+        with Store(tmp_path / name, write=True) as store:
+            plan(store, [task("v1")])
+            store.video_path("v1").parent.mkdir(parents=True)
+            store.video_path("v1").write_bytes(name.encode())
+            store.finish("v1", "hash", 1.0)
+    with Store(tmp_path / "all", write=True) as store:
+        assert store.merge(tmp_path / "shard") == 0
+        assert store.video_path("v1").read_bytes() == b"all"
 
 
 def test_merging_leaves_finished_videos_and_their_scores_alone(tmp_path: Path) -> None:

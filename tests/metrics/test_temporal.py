@@ -1,5 +1,6 @@
 """Metrics over time against plain, frame-by-frame restatements, and in chunks."""
 
+import itertools
 import tracemalloc
 
 import cv2
@@ -284,6 +285,44 @@ def test_dynamic_degree_is_vbenchs(seed, frames, fps):
         for i in range(len(taken) - 1)
     ]
     assert dynamic_degree(clip, fps, RandomFlow()) == vbench_moves(lengths, fps, 20)
+
+
+class Jumps:
+    """All pixels move by ten where two frames differ; keeps what it was shown."""
+
+    name, version = "jumps", "1"
+
+    def __init__(self):
+        self.shown = []
+
+    def flow(self, first, second):
+        a, b = (np.asarray(frames)[:, 0, 0, 0].astype(int) for frames in (first, second))
+        self.shown += zip(a.tolist(), b.tolist(), strict=True)
+        moved = torch.from_numpy(10.0 * (a != b)).float()
+        return moved[:, None, None, None].expand(-1, 2, *first.shape[1:3])
+
+
+@pytest.mark.parametrize(
+    ("frames", "needed"),
+    [(2, 0), (3, 1), (5, 1), (6, 2), (7, 2), (9, 2), (10, 2), (11, 3), (14, 4), (18, 4), (30, 8)],
+)
+def test_a_quarter_of_the_frames_has_to_move_rounded_as_vbench_does(frames, needed):
+    for moving in range(max(0, needed - 1), needed + 1):
+        clip = np.zeros((frames, 24, 20, 3), np.uint8)
+        clip += np.minimum(np.arange(frames), moving)[:, None, None, None].astype(np.uint8)
+        assert dynamic_degree(clip, 8.0, Jumps()) == float(moving >= needed)
+
+
+@pytest.mark.parametrize(
+    ("fps", "step"),
+    [(3, 1), (8, 1), (11, 1), (12, 2), (20, 2), (21, 3), (25, 3), (28, 4), (30, 4), (60, 8)],
+)
+def test_frames_an_eighth_of_a_second_apart_are_compared(fps, step):
+    clip = np.zeros((19, 24, 20, 3), np.uint8) + np.arange(19, dtype=np.uint8)[:, None, None, None]
+    flow = Jumps()
+    dynamic_degree(clip, float(fps), flow)
+    taken = list(range(0, 19, step))
+    assert flow.shown == list(itertools.pairwise(taken))
 
 
 @settings(max_examples=25, deadline=None)
