@@ -215,9 +215,7 @@ def frechet_interval(
     kinds = people.jackknife(
         GROUPS, lambda stay: [frechet_distance(x[i], y[j], ddof=ddof) for i, j in stay]
     )
-    freedom = [len(kind) - 1 for kind in kinds if kind]
-    if not freedom:
-        return Interval(value, None, None)
+    freedom = [len(kind) - 1 for kind in kinds if kind]  # of three people, two are of a kind
     variance = sum(influence.effect**2 for kind in kinds for influence in kind)
     half = float(stats.t.ppf((1 + confidence) / 2, min(freedom))) * variance**0.5
     found = people.labelled(kinds[0] + kinds[1], vx if x_people is None else x_people)
