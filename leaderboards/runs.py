@@ -62,10 +62,11 @@ def read_run(run: str | Path) -> Rows:
     # A video that an entry failed on is part of its set; one that no entry's set holds is not.
     tried = sets["entry"].map(videos[videos["status"] != "pending"].groupby("entry").size())
     short = (tried - sets["n"]).clip(lower=0).fillna(0)
-    sets["influences"] = [
+    influences = [
         tuple((tuple(people), float(effect)) for people, effect in json.loads(x or "[]"))
         for x in sets["influences"]
     ]
+    sets["influences"] = pd.Series(influences, index=sets.index, dtype=object)
     sets["planned"] = sets["n"] + short - short.groupby(sets["metric"]).transform("min")
     return Rows(
         entries=entries,

@@ -211,10 +211,11 @@ def read_table(
     samples, has_identities = _samples(scores)
     # A blank mean with failures in it counts as the worst; without, the entry has none.
     means = means[means["value"].notna() | (means["failed"].fillna(0) > 0)]
+    none = pd.Series([()] * len(means), index=means.index, dtype=object)
     return Rows(
         entries=_entries(first, name),
         scores=scores[SCORES].reset_index(drop=True),
-        summaries=means.assign(influences=[()] * len(means))[SUMMARIES].reset_index(drop=True),
+        summaries=means.assign(influences=none)[SUMMARIES].reset_index(drop=True),
         videos=pd.DataFrame(columns=VIDEOS),
         failures=failures.reset_index(drop=True),
         samples=samples,

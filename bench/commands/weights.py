@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -39,7 +39,7 @@ def list_weights(
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for head in ("here", "weights", "MB", "metrics", "licence"):
-        side = "right" if head in ("MB", "metrics") else "left"
+        side: Literal["left", "right"] = "right" if head in ("MB", "metrics") else "left"
         table.add_column(head, justify=side, no_wrap=True, overflow="ellipsis")
     for row in rows:
         here = "[green]yes[/]" if row["path"] else "[red]no[/]"

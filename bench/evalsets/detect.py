@@ -25,8 +25,8 @@ def evalset_at(path: Path) -> EvalSetBase:
         return evalset("ipvg2025", path=path)
     kinds: dict[str, Literal["csv", "jsonl"]] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl"}
     if kind := kinds.get(path.suffix.lower()):
-        first = next(iter(read_table(path, kind, ("prompt",))), None)
-        has = first.values if first is not None else {}
+        top = next(iter(read_table(path, kind, ("prompt",))), None)
+        has = top.values if top is not None else {}
         columns = {n: n for n in ("id", "identity", "target", "video", "timeline") if n in has}
         return evalset(kind, path=path, **columns)
     file = path / "eval.json" if path.is_dir() else path

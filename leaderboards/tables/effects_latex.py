@@ -51,7 +51,9 @@ def _layout(
     columns = [board.columns.index(board.column(key)) for key in keys]
     short = t.short_names(board, columns)
     metrics = [Metric.of(board.columns[c], name) for c, name in zip(columns, short)]
-    axes, values, rules = [], [], []
+    axes: list[str] = []
+    values: list[str] = []
+    rules: list[int] = []
     for axis, block in itertools.groupby(shown, key=lambda effect: effect.axis):
         effects = list(block)
         rules.append(len(axes))
