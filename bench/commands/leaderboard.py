@@ -525,7 +525,9 @@ def _print_votes(console: Any, read: Any, prior: float) -> None:
         counts = [str(int(row[name])) for name in ("wins", "draws", "losses", "both_bad")]
         shown.add_row(escape(row["entry"]), f"{row['points']:g}", *counts, *fitted)
     console.print(shown)
-    lines = strengths.attrs["notes"] if strengths is not None else [f"No strengths: {reason}"]
+    lines = [f"No strengths: {reason}"]
+    if strengths is not None:  # what is to be said of the file is said once, above
+        lines = [note for note in strengths.attrs["notes"] if note not in read.attrs["notes"]]
     share, low, high = left_share(read)
     if share == share:
         lines = [*lines, f"Left won {share:.0%} of the decided votes [{low:.0%}, {high:.0%}]."]
