@@ -98,8 +98,8 @@ class SuiteJudge:
                     yield row
 
     def score_sets(self, items: Iterable[VideoItem], metrics: Sequence[str]) -> Iterator[Any]:
-        whole = all(c.metric in metrics for c in self.columns if not c.per_video)
-        suite = self._suite if whole else self._make(metrics)
+        # Not the suite of all metrics, which would measure every one of them on each video again.
+        suite = self._make(metrics)
         listed = list(items)
         for one in listed:  # what the cache lacks is computed alone here, as in `score`
             for _ in suite.stream([one]):
