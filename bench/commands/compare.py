@@ -76,6 +76,7 @@ def command(
     """
     from rich.console import Console
 
+    from bench.default_metrics import cautions
     from bench.evalsets.detect import evalset_at
     from leaderboards.leaderboard import Leaderboard
 
@@ -92,7 +93,7 @@ def command(
     if plan:
         return
     asked, skipped = _metrics(metrics, plugin, loaded)
-    for line in skipped:
+    for line in (*([] if asked == "all" else cautions(asked)), *skipped):
         console.print(line, markup=False, soft_wrap=True)
     about = {"names": asked, "plugins": plugin or [], "device": device, "num_frames": num_frames}
     configs = [_config(name, out, config, folder, about) for name, folder in folders.items()]
@@ -200,15 +201,13 @@ def _metrics(
 ) -> tuple[list[str] | str, list[str]]:
     """(what goes into the configs, what is skipped and why)."""
     from bench.default_metrics import asked_metrics, default_metrics
+    from bench.scoring import item_of
     from metrics.catalogue import load_plugins
-    from metrics.scores import VideoItem
 
     load_plugins(plugins or ())
     if asked is not None:
         return asked_metrics(asked), []
-    return default_metrics(
-        VideoItem(Path(), s.id, s.prompt, s.references, s.target, s.identity) for s in samples
-    )
+    return default_metrics(item_of(sample, Path()) for sample in samples)
 
 
 def _config(

@@ -27,6 +27,7 @@ def list_weights(
     Example: stdrc weights list --json
     """
     import json
+    import textwrap
 
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -40,11 +41,12 @@ def list_weights(
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for head in ("here", "weights", "MB", "metrics", "licence"):
         side: Literal["left", "right"] = "right" if head in ("MB", "metrics") else "left"
-        table.add_column(head, justify=side, no_wrap=True, overflow="ellipsis")
+        table.add_column(head, justify=side, no_wrap=True)
     for row in rows:
         here = "[green]yes[/]" if row["path"] else "[red]no[/]"
         size = f"{row['megabytes']:.0f}" if row["megabytes"] else "?"
-        table.add_row(here, row["name"], size, str(len(row["metrics"])), escape(row["license"]))
+        licence = textwrap.shorten(row["license"], 29, placeholder=" ...")
+        table.add_row(here, row["name"], size, str(len(row["metrics"])), escape(licence))
     Console().print(table)
     typer.echo("stdrc weights fetch NAME, or --for METRIC; --json has places and checksums")
 
