@@ -9,6 +9,7 @@ paired comparison is.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -524,7 +525,8 @@ def told_apart(
     worse = better.copy()
     p = statistics.all_pairs(values[counted], clusters, joint=True, draws=draws, seed=seed)
     for part, c in zip(p, counted):
-        with np.errstate(invalid="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # an entry without a value has no mean
             means = columns[c].sign * np.nanmean(values[c], axis=1)
         told = part <= 1 - confidence + 1e-12
         ahead = means[:, None] > means

@@ -14,11 +14,15 @@ from .pages import ROOT
 TOUR = ROOT / "examples" / "tour.ipynb"
 
 
-def test_the_tour_is_stored_without_outputs() -> None:
+def test_the_tour_is_stored_with_its_outputs() -> None:
     notebook = nbformat.read(TOUR, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    shown = [output for cell in code for output in cell.outputs]
+    assert sum("image/png" in output.get("data", {}) for output in shown) == 4
+    assert not [output for output in shown if output.get("name") == "stderr"]
+    assert not re.search(r'"/(home|root|tmp|usr|work)/', TOUR.read_text(encoding="utf-8"))
     assert notebook.metadata.kernelspec.name == "python3"
 
 
