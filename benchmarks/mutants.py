@@ -50,7 +50,11 @@ from benchmarks.planted import EQUIVALENT, PLANTED
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("media", "stdrc", "metrics", "leaderboards", "bench", "miniature", "tests", "benchmarks")
 VOTES = "tests/leaderboards/votes/test_"
-STORE = ("tests/bench/test_store.py", "tests/leaderboards/test_runfolder.py")
+STORE = (
+    "tests/bench/test_store.py",
+    "tests/bench/test_kept.py",
+    "tests/leaderboards/test_runfolder.py",
+)
 # Module -> the test files that answer for it.
 TARGETS: dict[str, tuple[str, ...]] = {
     "stdrc/positions.py": ("tests/stdrc/test_positions.py",),
@@ -64,7 +68,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "leaderboards/votes/pairs.py": (f"{VOTES}plan.py", f"{VOTES}ballots.py"),
     "leaderboards/votes/plan.py": (f"{VOTES}plan.py",),
     "leaderboards/votes/strengths.py": (f"{VOTES}strengths.py",),
-    "bench/keys.py": ("tests/bench/test_sweep.py",),
+    "bench/keys.py": ("tests/bench/test_generator.py", "tests/bench/test_sweep.py"),
     "bench/sweep.py": ("tests/bench/test_sweep.py",),
     "bench/store.py": STORE,
 }

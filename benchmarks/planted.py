@@ -158,4 +158,40 @@ PLANTED: tuple[tuple[str, str, str, str, str], ...] = (
         "test_the_face_rate_is_counted_by_identity_metrics_alone",
     ),
 )
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    (
+        "stdrc/positions.py",
+        "half = cos.shape[-1] // heads // 2 if interleaved else cos.shape[-1]",
+        "half = cos.shape[-1] / heads // 2 if interleaved else cos.shape[-1]",
+    ): "the same number as a float, which is what it is divided by",
+    (
+        "stdrc/positions.py",
+        "angle = phase.to(torch.float64)[:, None] * falloff  # [N, L]",
+        "angle = phase.to(None)[:, None] * falloff  # [N, L]",
+    ): "the product with float64 is float64",
+    (
+        "leaderboards/ranking.py",
+        "scale = np.where(largest > 0, largest, 1.0)",
+        "scale = np.where(largest > 0, largest, 2.0)",
+    ): "what is scaled there is 0",
+    (
+        "leaderboards/ranking.py",
+        "rng = np.random.default_rng([seed, draws, 3])",
+        "rng = np.random.default_rng([seed, draws, 4])",
+    ): "another stream of the same numbers",
+    (
+        "leaderboards/statistics.py",
+        "drawn = (signs @ part).astype(np.float32)  # [B, members]",
+        "drawn = (signs @ part).astype(None)  # [B, members]",
+    ): "float32 saves memory; the comparison allows for its rounding",
+    (
+        "leaderboards/votes/agreement.py",
+        'first = votes["left"] < votes["right"]',
+        'first = votes["left"] <= votes["right"]',
+    ): "a vote has two entries, which is checked where votes are read",
+    (
+        "stdrc/augmentation.py",
+        'ImageT = TypeVar("ImageT", np.ndarray, Image.Image, Tensor)',
+        'ImageT = TypeVar("ImageT", np.ndarray, None, Tensor)',
+    ): "for type checkers alone",
+}
