@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from bench import config as cfg
+from bench.errors import BenchError
 from bench.evalsets import Event, Sample
 from bench.merging import merge
 from bench.runner import Runner
@@ -23,6 +24,7 @@ from bench.scoring import judge_fingerprint
 from bench.store import Store
 from leaderboards.runfolder import MetricRow
 from leaderboards.runs import read_run
+from media.files import file_sha256
 from media.writing import write_video
 from metrics.scores import VideoItem
 from tests.leaderboards.test_runfolder import old
@@ -310,16 +312,24 @@ def test_failed_scores_are_not_scored_again(tmp_path: Path) -> None:
         assert len(judge.asked) == expected
 
 
-def test_merging_takes_no_video_that_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("same", [True, False])
+def test_merging_takes_no_video_that_is_there(tmp_path: Path, same: bool) -> None:
     for name in ("all", "shard"):
         with Store(tmp_path / name, write=True) as store:
             plan(store, [task("v1")])
-            store.video_path("v1").parent.mkdir(parents=True)
-            store.video_path("v1").write_bytes(name.encode())
-            store.finish("v1", "hash", 1.0)
+            path = store.video_path("v1")
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"video" if same else name.encode())
+            store.finish("v1", file_sha256(path), 1.0)
     with Store(tmp_path / "all", write=True) as store:
-        assert store.merge(tmp_path / "shard") == 0
-        assert store.video_path("v1").read_bytes() == b"all"
+        inode, before = store.video_path("v1").stat().st_ino, store.video_path("v1").read_bytes()
+        if same:
+            assert merge(store, tmp_path / "shard") == (0, [])
+        else:
+            with pytest.raises(BenchError):
+                merge(store, tmp_path / "shard")
+        assert store.video_path("v1").stat().st_ino == inode
+        assert store.video_path("v1").read_bytes() == before
 
 
 def test_merging_leaves_finished_videos_and_their_scores_alone(tmp_path: Path) -> None:
