@@ -21,6 +21,7 @@ from bench.generators import Generator, Remarked
 from bench.provenance import environment
 from bench.sweep import Job, Task
 from media.errors import UserError
+from stdrc.memory import release_memory
 
 log = logging.getLogger("stdrc.bench")
 HEARTBEAT = 0.2  # seconds without a result before an engine yields None
@@ -195,17 +196,6 @@ def sticky(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
     )
-
-
-def release_memory() -> None:
-    """Give unused GPU memory back, if torch is in use at all."""
-    import gc
-    import sys
-
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def describe(error: BaseException) -> str:

@@ -137,7 +137,7 @@ def _sentence(source: str, error: Any, node: yaml.Node | None, root: type[BaseMo
     line = _line(node, keys)
     place = f"{source}:{line}" if line else source
     dotted = ".".join(str(k) for k in keys)
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _allowed(location, root)
         name = str(keys[-1])
         listing = f"; known are {', '.join(allowed)}" if allowed else ""
@@ -159,7 +159,7 @@ def _allowed(location: list[Any], root: type[BaseModel]) -> list[str]:
     for part in location[:-1]:
         found: list[Any] = []
         for model in models:
-            fields = getattr(model, "model_fields", {})
+            fields = _fields(model)
             if part in fields:
                 found += _models_in(fields[part].annotation)
             else:  # a union's tag, or a key of a mapping of models
@@ -167,11 +167,16 @@ def _allowed(location: list[Any], root: type[BaseModel]) -> list[str]:
                 tagged = kind is not None and part in typing.get_args(kind.annotation)
                 found += [model] if tagged or kind is None else []
         models = found
-    return sorted({name for m in models for name in getattr(m, "model_fields", {})})
+    return sorted({name for m in models for name in _fields(m)})
+
+
+def _fields(model: Any) -> Any:
+    """Of a model, or of a pydantic dataclass."""
+    return getattr(model, "__pydantic_fields__", {})
 
 
 def _models_in(annotation: Any) -> list[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and hasattr(annotation, "__pydantic_fields__"):
         return [annotation]
     if isinstance(annotation, types.GenericAlias) or typing.get_args(annotation):
         return [m for a in typing.get_args(annotation) for m in _models_in(a)]

@@ -15,6 +15,7 @@ from diffusers.utils import logging
 
 from stdrc.errors import STDRCError
 from stdrc.lora import read_lora
+from stdrc.memory import Memory
 from stdrc.positions import ReferencePlacement
 
 logger = logging.get_logger(__name__)
@@ -28,6 +29,7 @@ _STATED = ("placement", "crop")
 class TrainedAdapters(LTX2Pipeline):
     """The LoRA methods of `STDRCPipeline`."""
 
+    memory: Memory
     _about: dict[str, dict[str, Any]]  # adapter -> what its file states
     _before_fusing: dict[str, Any] | None
 
@@ -64,6 +66,7 @@ class TrainedAdapters(LTX2Pipeline):
         super().load_lora_weights(lora.tensors, adapter_name=adapter_name, hotswap=hotswap, **peft)
         for name in set(self._adapters()) - before or {adapter_name}:
             self._about[name] = lora.about
+            self.memory.keep_lora(self, name, lora.tensors)
         for module in modules.values():
             here = [n for n in self._adapters() if n in getattr(module, "peft_config", {})]
             if keep := [n for n in here if n in active or n not in before]:

@@ -36,10 +36,21 @@ class ConditionEncoders(TrainedAdapters):
             strict: such a prompt is refused instead.
 
         Raises:
-            STDRCError: if `strict` and a prompt is too long.
+            STDRCError: if `strict` and a prompt is too long, or without a text encoder.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if self.text_encoder is None or self.connectors is None:
+            raise STDRCError(
+                "This pipeline was loaded without its text side; give prompt_embeds and "
+                "negative_prompt_embeds that another one encoded."
+            )
         device = self._execution_device
+        with self.memory.encoding_text(self, device):
+            return self._encode_each(prompts, device, strict)
+
+    def _encode_each(
+        self, prompts: Sequence[str], device: torch.device, strict: bool
+    ) -> EncodedText:
         encoded: dict[str, EncodedText] = {}
         for prompt in dict.fromkeys(prompts):
             remark = self._cut(prompt)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from diffusers.pipelines.ltx2.pipeline_output import LTX2PipelineOutput
@@ -19,25 +20,20 @@ from diffusers.utils import logging
 from torch import Tensor
 
 from stdrc.conditions import EncodedReference, EncodedText, references_per_sample
+from stdrc.decoding import VideoSize
 from stdrc.defaults import FRAME_RATE, HEIGHT, NUM_FRAMES, WIDTH
-from stdrc.encoders import ConditionEncoders
 from stdrc.errors import STDRCError, WeightsMissingError
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.images import Crop, FaceDetector
-from stdrc.loading import check_checkpoint, saved_dtype
+from stdrc.loading import check_checkpoint, pick_device, saved_dtype
+from stdrc.memory import Memory
 from stdrc.positions import ReferencePlacement
 from stdrc.presets import resolve_guidance
-from stdrc.sampling import GuidedVelocity, Sampler, noise_levels, sample_euler, seeded_generators
-from stdrc.timeline import BlendedVelocity, Event, timed_velocity, warn_of_people
+from stdrc.sampling import Sampler, noise_levels, sample_euler, seeded_generators
+from stdrc.stages import Stages, Upscale
+from stdrc.timeline import Event, warn_of_people
 
 logger = logging.get_logger(__name__)
-
-
-class _Interrupted(Exception):
-    """A callback set `pipe._interrupt`: the state reached is the result."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
 
 
 @dataclass
@@ -53,20 +49,7 @@ class STDRCOutput(LTX2PipelineOutput):
     remarks: list[list[str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _VideoSize:
-    """In pixels, and what of it is left in the latents."""
-
-    height: int
-    width: int
-    num_frames: int
-    frame_rate: float
-    frames: int
-    rows: int
-    columns: int
-
-
-class STDRCPipeline(ConditionEncoders):
+class STDRCPipeline(Stages):
     """Identity-preserving text-to-video: a face image and a prompt in, a video of that person out.
 
     Load any LTX-2.x repository in diffusers format with `from_pretrained`, then an ST-DRC LoRA with
@@ -121,33 +104,39 @@ class STDRCPipeline(ConditionEncoders):
             crop=crop,
             default_size=dict(default_size) if default_size else None,
         )
+        self.memory = Memory()
         self._about: dict[str, dict[str, Any]] = {}
         self._before_fusing: dict[str, Any] | None = None
 
     # Loading
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path, *, memory=None, **kwargs):
         """Load an LTX-2.x checkpoint in diffusers format, from a folder or a hub id.
 
         Args:
+            memory: `Memory`, a mapping of its fields, or "low"; `place` puts it into effect.
             dtype: of all components; none or "auto": what the transformer's weights are saved in
                 (float16, which is storage here, is read as float32). A mapping sets components
                 apart, as in diffusers.
-            kwargs: as in diffusers. Only safetensors are read.
+            kwargs: as in diffusers, but only safetensors are read. A component given as None is
+                left out: without `text_encoder` and `connectors` the pipeline takes `prompt_embeds`
+                alone.
 
         Raises:
-            STDRCError: if there is none, or if it is another model.
+            STDRCError: if there is none, if it is another model, or if the memory settings need
+                what is not here.
         """
         name = str(pretrained_model_name_or_path)
         check_checkpoint(name)
-        kwargs = {"use_safetensors": True, **kwargs}
+        memory = Memory.parse(memory)
+        kwargs = {**kwargs, "use_safetensors": True, **memory.loading()}
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         try:
             folder = Path(name) if Path(name).exists() else Path(cls.download(name, **kwargs))
             if dtype is None or dtype == "auto":
                 dtype = saved_dtype(folder, variant=kwargs.get("variant"))
-            return super().from_pretrained(folder, dtype=dtype, **kwargs)
+            pipe = super().from_pretrained(folder, dtype=dtype, **kwargs)
         except (OSError, ValueError) as error:
             if not Path(name).exists():
                 raise WeightsMissingError(
@@ -156,6 +145,20 @@ class STDRCPipeline(ConditionEncoders):
                 ) from error
             reason = str(error).strip().splitlines()[0]
             raise STDRCError(f"The checkpoint {name} cannot be loaded: {reason}") from error
+        pipe.memory = memory
+        return pipe
+
+    def place(self, device: str | torch.device = "auto") -> Self:
+        """Put the parts where `memory` wants them, after weights and LoRAs are loaded.
+
+        Args:
+            device: to run on: "auto" (a card if there is one), "cpu", "cuda:1", ...
+
+        Raises:
+            STDRCError: there is no such device here, or the settings can't be used together.
+        """
+        self.memory.place(self, pick_device(device))
+        return self
 
     # Sampling
 
@@ -188,6 +191,7 @@ class STDRCPipeline(ConditionEncoders):
         reference_latents: EncodedReference | None = None,
         timeline: Sequence[Event] | None = None,
         fade: float = 0.25,
+        upscale: Upscale | None = None,
         audio: bool = False,
         audio_latents: Tensor | None = None,
         decode_timestep: float = 0.0,
@@ -234,6 +238,8 @@ class STDRCPipeline(ConditionEncoders):
                 instead of `prompt`. A step costs as many times its passes as there are stretches of
                 the video that differ in prompt or references (see `stdrc.timeline`).
             fade: seconds of the cross-fade from one such stretch to the next.
+            upscale: generate at half the height and width, enlarge the latents with a trained
+                upsampler, and denoise once more; see `Upscale`.
             audio: also generate sound; otherwise the two modalities are isolated and one silent
                 token stands for the sound.
             decode_timestep, decode_noise_scale: for autoencoders conditioned on a timestep.
@@ -247,29 +253,38 @@ class STDRCPipeline(ConditionEncoders):
         Raises:
             STDRCError: for sizes, frames, images, placements or weights that cannot be used.
         """
-        size = self._resolve_size(height, width, num_frames, frame_rate)
+        size = first = self._resolve_size(height, width, num_frames, frame_rate)
+        if upscale is not None:
+            first = self._first_stage(size, upscale, audio, reference_latents is not None)
         guidance, negative_prompt = resolve_guidance(guidance, negative_prompt, preset, schedule)
         placement = self._resolve_placement(placement)
         warn_of_people(reference, placement)
 
         # 1. Text: every stream's embeddings
         text, negative = self._texts(
-            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, guidance, strict
+            prompt,
+            negative_prompt,
+            prompt_embeds,
+            negative_prompt_embeds,
+            [guidance] if upscale is None else [guidance, upscale.guidance],
+            strict,
         )
+        events = [
+            replace(e, prompt=self.encode_text([e.prompt], strict=strict))
+            if isinstance(e.prompt, str)
+            else e
+            for e in timeline or ()
+        ]
 
         # 2. Reference: clean tokens and where they stand
+        cut = {"crop": crop, "reference_boxes": reference_boxes, "face_detector": face_detector}
         references = self._references(
-            reference,
-            reference_latents,
-            len(text),
-            size,
-            placement,
-            {"crop": crop, "reference_boxes": reference_boxes, "face_detector": face_detector},
+            reference, reference_latents, len(text), first, placement, cut
         )
 
         # 3. Noise
         generator = seeded_generators(seeds, generator, len(text))
-        latents, sound = self._noise(len(text), size, generator, latents, audio, audio_latents)
+        latents, sound = self._noise(len(text), first, generator, latents, audio, audio_latents)
         levels, timesteps = noise_levels(
             self.scheduler,
             schedule,
@@ -283,34 +298,28 @@ class STDRCPipeline(ConditionEncoders):
                 "The last of sigmas is 0, where rescale and parallel are not defined; leave it "
                 "out, the step to 0 is added."
             )
-        self._num_timesteps = len(timesteps)
-
-        # 4. The guided velocity
-        velocity = self._velocity(
-            size,
-            placement,
-            guidance,
-            text,
-            negative,
-            references,
-            sound,
-            attention_kwargs,
-            timeline=timeline or (),
-            fade=fade,
-            strict=strict,
+        # 4. Denoise, and once more at the full size
+        how: dict[str, Any] = {
+            "text": text,
+            "negative": negative,
+            "events": events,
+            "fade": fade,
+            "placement": placement,
+            "sampler": sampler,
+            "attention_kwargs": attention_kwargs,
+            "callback": (callback_on_step_end, callback_on_step_end_tensor_inputs),
+        }
+        latents, sound = self._denoise(
+            latents, sound, first, references, guidance, levels, timesteps, **how
         )
+        if upscale is not None:
+            again = partial(
+                self._references, reference, upscale.reference_latents, len(text), size,
+                placement, cut,
+            )  # fmt: skip
+            latents = self._second_stage(latents, first, size, upscale, generator, again, **how)
 
-        # 5. Denoise
-        watched = (callback_on_step_end, callback_on_step_end_tensor_inputs)
-        with self.progress_bar(total=len(timesteps)) as progress:
-            after = self._after_step(velocity, timesteps, progress, *watched)
-            try:
-                x = sampler(velocity, velocity.join(latents, sound), levels, after)
-            except _Interrupted as stopped:
-                x = stopped.x
-        latents, sound = velocity.split(x)
-
-        # 6. Decode the video; the reference never was part of `latents`
+        # 5. Decode the video; the reference never was part of `latents`
         video = self._decode(
             latents, size, generator, decode_timestep, decode_noise_scale, output_type
         )
@@ -330,7 +339,7 @@ class STDRCPipeline(ConditionEncoders):
         width: int | None,
         num_frames: int | None,
         frame_rate: float | None,
-    ) -> _VideoSize:
+    ) -> VideoSize:
         stated = self.config.get("default_size") or {}
         height = int(stated.get("height", HEIGHT) if height is None else height)
         width = int(stated.get("width", WIDTH) if width is None else width)
@@ -341,7 +350,7 @@ class STDRCPipeline(ConditionEncoders):
         self._check_size(height, width, num_frames)
         if not 0 < frame_rate < float("inf"):
             raise STDRCError(f"The frame rate must be a positive number, not {frame_rate}.")
-        return _VideoSize(
+        return VideoSize(
             height,
             width,
             num_frames,
@@ -357,7 +366,7 @@ class STDRCPipeline(ConditionEncoders):
         negative_prompt: str | Sequence[str],
         text: EncodedText | None,
         negative: EncodedText | None,
-        guidance: ThreeStreamGuidance,
+        guidances: Sequence[ThreeStreamGuidance],
         strict: bool,
     ) -> tuple[EncodedText, EncodedText]:
         """The prompts, and as many of what "no text" means."""
@@ -369,7 +378,7 @@ class STDRCPipeline(ConditionEncoders):
         if negative is None:
             against = negative_prompt
             against = [against] * count if isinstance(against, str) else list(against)
-            if any(not s.has_text for s in self._all_streams(guidance)):
+            if any(not s.has_text for g in guidances for s in self._all_streams(g)):
                 negative = self.encode_text(against, strict=strict)
             else:  # never read; neither is what was cut off it
                 negative = replace(text, remarks=())
@@ -386,7 +395,7 @@ class STDRCPipeline(ConditionEncoders):
         reference: Any,
         encoded: EncodedReference | None,
         count: int,
-        size: _VideoSize,
+        size: VideoSize,
         placement: ReferencePlacement,
         cut: Mapping[str, Any],
     ) -> EncodedReference | None:
@@ -425,103 +434,6 @@ class STDRCPipeline(ConditionEncoders):
             )
         return replace(encoded, tokens=encoded.tokens.to(self._execution_device))
 
-    def _noise(
-        self,
-        count: int,
-        size: _VideoSize,
-        generator: Any,
-        latents: Tensor | None,
-        audio: bool,
-        audio_latents: Tensor | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Starting points [B, N, C] of the video and, with `audio`, [B, M, A] of the sound."""
-        shared = {"dtype": torch.float32, "device": self._execution_device, "generator": generator}
-        latents = self.prepare_latents(
-            count,
-            self.transformer.config.in_channels,
-            size.height,
-            size.width,
-            size.num_frames,
-            latents=latents,
-            **shared,
-        )
-        if not audio:
-            if audio_latents is not None:
-                raise STDRCError("audio_latents would do nothing: audio is off; set audio=True.")
-            return latents, None
-        rate = self.audio_sampling_rate / self.audio_hop_length
-        rate /= self.audio_vae_temporal_compression_ratio
-        sound = self.prepare_audio_latents(
-            count,
-            num_channels_latents=self.audio_vae.config.latent_channels,
-            audio_latent_length=round(size.num_frames / size.frame_rate * rate),
-            num_mel_bins=self.audio_vae.config.mel_bins,
-            latents=audio_latents,
-            **shared,
-        )
-        return latents, sound
-
-    def _velocity(
-        self,
-        size: _VideoSize,
-        placement: ReferencePlacement,
-        guidance: ThreeStreamGuidance,
-        text: EncodedText,
-        negative: EncodedText,
-        references: EncodedReference | None,
-        sound: Tensor | None,
-        attention_kwargs: dict[str, Any] | None,
-        *,
-        timeline: Sequence[Event],
-        fade: float,
-        strict: bool,
-    ) -> GuidedVelocity | BlendedVelocity:
-        """What the sampler walks along: the transformer under guidance, references in place."""
-        events = [
-            replace(e, prompt=self.encode_text([e.prompt], strict=strict))
-            if isinstance(e.prompt, str)
-            else e
-            for e in timeline
-        ]
-        return timed_velocity(
-            self.transformer,
-            guidance,
-            placement,
-            size,
-            text,
-            negative,
-            references,
-            events,
-            fade=fade,
-            audio=None if sound is None else (sound.shape[1], sound.shape[2]),
-            attention_kwargs=attention_kwargs,
-        )
-
-    def _after_step(
-        self,
-        velocity: GuidedVelocity | BlendedVelocity,
-        timesteps: Tensor,
-        progress: Any,
-        callback: Callable[..., dict[str, Tensor] | None] | None,
-        inputs: Sequence[str],
-    ) -> Callable[[int, Tensor], Tensor]:
-        """What the sampler calls after each step: the caller's callback, in diffusers' form."""
-        self._interrupt = False
-
-        def after(i: int, x: Tensor) -> Tensor:
-            self._current_timestep = timesteps[i]
-            if callback is not None:
-                video, sound = velocity.split(x)
-                state = {"latents": video}
-                changed = callback(self, i, timesteps[i], {k: state[k] for k in inputs}) or {}
-                x = velocity.join(changed.get("latents", video), sound)
-            progress.update()
-            if self._interrupt:
-                raise _Interrupted(x)
-            return x
-
-        return after
-
     @staticmethod
     def _all_streams(guidance: ThreeStreamGuidance) -> set[Stream]:
         """Streams that any noise level asks for."""
@@ -541,53 +453,6 @@ class STDRCPipeline(ConditionEncoders):
                 placement,
             )
         return placement
-
-    def _decode(
-        self,
-        latents: Tensor,
-        size: _VideoSize,
-        generator: Any,
-        decode_timestep: float,
-        decode_noise_scale: float | None,
-        output_type: str,
-    ) -> Any:
-        """[B, N, C] normalised latents to frames, one sample a pass."""
-        latents = self._unpack_latents(
-            latents,
-            size.frames,
-            size.rows,
-            size.columns,
-            self.transformer_spatial_patch_size,
-            self.transformer_temporal_patch_size,
-        )
-        mean, std = self.vae.latents_mean, self.vae.latents_std
-        factor = self.vae.config.scaling_factor
-        if output_type == "latent":
-            return self._denormalize_latents(latents, mean, std, factor)
-        videos = []
-        for i, sample in enumerate(latents.split(1)):
-            timestep = None
-            if self.vae.config.timestep_conditioning:
-                scale = decode_timestep if decode_noise_scale is None else decode_noise_scale
-                source = generator[i] if isinstance(generator, list) else generator
-                noise = torch.randn(
-                    sample.shape, generator=source, device=source.device if source else None
-                )
-                sample = (1 - scale) * sample + scale * noise.to(sample)
-                timestep = torch.tensor([decode_timestep], device=sample.device, dtype=sample.dtype)
-            sample = self._denormalize_latents(sample, mean, std, factor).to(self.vae.dtype)
-            videos.append(self.vae.decode(sample, timestep, return_dict=False)[0])
-        return self.video_processor.postprocess_video(torch.cat(videos), output_type=output_type)
-
-    def _decode_audio(self, sound: Tensor, output_type: str) -> Tensor:
-        """[B, M, A] normalised latents to a waveform [B, channels, samples]."""
-        vae = self.audio_vae
-        sound = self._denormalize_audio_latents(sound, vae.latents_mean, vae.latents_std)
-        mel_bins = vae.config.mel_bins // self.audio_vae_mel_compression_ratio
-        sound = self._unpack_audio_latents(sound, sound.shape[1], num_mel_bins=mel_bins)
-        if output_type == "latent":
-            return sound
-        return self.vocoder(vae.decode(sound.to(vae.dtype), return_dict=False)[0])
 
 
 def hide_loading_bars() -> None:

@@ -64,6 +64,18 @@ def _load(
     return config.model_copy(update=changes) if changes else config
 
 
+def _with_low_memory(config: Any) -> Any:
+    from stdrc.memory import Memory
+
+    if not hasattr(config.generator, "memory"):
+        raise BenchError(
+            f"--low-memory does nothing in a generator of kind {config.generator.kind}; "
+            "leave it out."
+        )
+    generator = config.generator.model_copy(update={"memory": Memory.low()})
+    return config.model_copy(update={"generator": generator})
+
+
 def _shard(text: str | None) -> tuple[int, int]:
     if text is None:
         return 1, 1
@@ -97,6 +109,12 @@ def run(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="ray: how many workers.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Videos a batch.", min=1)] = None,
+    low_memory: Annotated[
+        bool,
+        typer.Option(
+            "--low-memory", help="generator.memory: low, for a card of 24 GB; the same videos."
+        ),
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the plan, with a time estimate, and stop.")
     ] = False,
@@ -153,6 +171,8 @@ def run(
         batch_size=batch_size,
         max_failures=max_failures,
     )
+    if low_memory:
+        loaded = _with_low_memory(loaded)
     runner = Runner(
         loaded,
         limit=limit,

@@ -22,7 +22,7 @@ _FLAGS = {
     "num_frames": ("--frames", "--num-frames"),
     "frame_rate": ("--fps", "--frame-rate"),
 }
-_OWN = ("checkpoint", "augmentation")  # here a checkpoint is a folder, and a variant a LoRA
+_OWN = ("checkpoint", "loras", "augmentation")  # here --checkpoint, --lora and --variant
 
 
 def _options() -> list[inspect.Parameter]:
@@ -103,12 +103,28 @@ def command(
     dtype: Annotated[
         str, typer.Option(help="auto (what the weights are saved in), bfloat16, float32, float16.")
     ] = "auto",
+    low_memory: Annotated[
+        bool,
+        typer.Option(
+            "--low-memory", help="For a card of 24 GB: blocks come to it in turn; the same video."
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse what the model can't read or was not taught.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the output if it is there.")
     ] = False,
+    upscale: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or hub id of a spatial latent upsampler: --height and --width are made by "
+            "a second stage from half of them."
+        ),
+    ] = None,
+    upscale_reference: Annotated[
+        str, typer.Option(help="keep or leave: whether the second stage is shown the picture.")
+    ] = "keep",
     audio: Annotated[
         bool, typer.Option("--audio", help="Also generate sound, and write it into the MP4.")
     ] = False,
@@ -143,7 +159,7 @@ def command(
         typer.echo(f"stdrc: {remark}", err=True)
     if dtype not in ("auto", "bfloat16", "float32", "float16"):
         raise STDRCError(f"--dtype is auto, bfloat16, float16 or float32, not {dtype}.")
-    pipeline = _pipeline(checkpoint, loras, device, dtype, quiet)
+    pipeline = _pipeline(checkpoint, loras, device, dtype, low_memory, quiet)
     from media.writing import write_video
     from stdrc.defaults import FRAME_RATE
 
@@ -157,6 +173,7 @@ def command(
         strict=strict,
         preset=preset,
         audio=audio,
+        upscale=_upscale(upscale, upscale_reference),
         face_detector=_boxes(crop) if images and crop != "none" else None,
         **{**settings.arguments(), "frame_rate": rate},
     )
@@ -170,7 +187,12 @@ def command(
 
 
 def _pipeline(
-    checkpoint: str, loras: list[dict[str, Any]], device: str, dtype: str, quiet: bool
+    checkpoint: str,
+    loras: list[dict[str, Any]],
+    device: str,
+    dtype: str,
+    low_memory: bool,
+    quiet: bool,
 ) -> Any:
     """The pipeline with its LoRAs, where it will run."""
     import torch
@@ -179,14 +201,24 @@ def _pipeline(
     from stdrc.loading import pick_device
     from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 
-    where = pick_device(device)
+    pick_device(device)  # says so first if there is none
     hide_loading_bars()
     source = checkpoint_source(checkpoint)
-    pipeline = STDRCPipeline.from_pretrained(source, dtype=getattr(torch, dtype, None))
+    pipeline = STDRCPipeline.from_pretrained(
+        source, dtype=getattr(torch, dtype, None), memory="low" if low_memory else None
+    )
     pipeline.load_loras(loras)
-    pipeline.to(where)
+    pipeline.place(device)
     pipeline.set_progress_bar_config(disable=quiet)
     return pipeline
+
+
+def _upscale(path: str | None, reference: str) -> Any:
+    if path is None:
+        return None
+    from stdrc.stages import Upscale
+
+    return Upscale.load(path, reference=reference)
 
 
 def _with_options(function: Any) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from bench.axes import GUIDANCE, Settings
 from bench.checkpoints import remarks
@@ -37,6 +37,7 @@ from media.files import file_sha256
 from stdrc import guidance as _guidance
 from stdrc.defaults import FRAME_RATE, STEPS
 from stdrc.errors import STDRCError
+from stdrc.memory import Memory
 
 #: Arguments of the pipeline that the bench sets itself, and what sets them.
 _SET_BY = {
@@ -53,6 +54,7 @@ _SET_BY = {
     "reference_boxes": "the axis crop",
     "preset": "the axes of guidance and negative_prompt",
     "strict": "generator.strict",
+    "upscale": "'stdrc generate --upscale': a sweep has one stage",
     "audio": "'stdrc generate --audio': a sweep's videos are judged without sound",
     "audio_latents": "'stdrc generate --audio': a sweep's videos are judged without sound",
     "output_type": "nothing: frames are always arrays",
@@ -65,6 +67,11 @@ class STDRCConfig(CheckpointConfig):
 
     kind: Literal["stdrc"]
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1'.")
+    memory: Annotated[Memory, BeforeValidator(lambda m: Memory.low() if m == "low" else m)] = Field(
+        default=Memory(),
+        description="How it fits the card: 'low', or text, offload, transformer, tiling, "
+        "attention and compile, as in stdrc.Memory.",
+    )
     threads: int = Field(default=1, ge=1, description="CPU threads of one generating worker.")
     strict: bool = Field(
         default=False,
@@ -132,6 +139,8 @@ class STDRCGenerator(Generator):
             weights = {**weights, "crop": detector(filled.crop).version}
         if filled.timeline == "joined":
             weights = {**weights, "event_sentence": self.config.event_sentence}
+        size = {n: getattr(filled, n) for n in ("height", "width", "num_frames")}
+        weights = {**weights, **self.config.memory.acting(**size)}
         return Resolved(
             filled,
             weights,
@@ -163,10 +172,10 @@ class STDRCGenerator(Generator):
         if self._pipe_of != base:
             torch.set_num_threads(self.config.threads)
             self._pipe = None  # the old one's memory first
-            dtype = getattr(torch, self.config.dtype)
+            dtype = getattr(torch, self.config.dtype, None)
             hide_loading_bars()
-            pipe = STDRCPipeline.from_pretrained(base, dtype=dtype)
-            self._pipe = pipe.to(pick_device(self.config.device))
+            pipe = STDRCPipeline.from_pretrained(base, dtype=dtype, memory=self.config.memory)
+            self._pipe = pipe.place(self.config.device)
             self._pipe.set_progress_bar_config(disable=True)
             self._pipe_of, self._loaded = base, None
             self._text.clear()  # another checkpoint may encode in another way
