@@ -45,7 +45,8 @@ class SuiteJudge:
         load_plugins(config.plugins)
         config = config.model_copy(update={"device": pick_device(config.device)})
         names = list(metric_names()) if config.names == "all" else choose(config.names)
-        asked = MetricSuite(names, config.device, config.num_frames, cache)
+        self._device = pick_device(config.device)
+        asked = MetricSuite(names, self._device, config.num_frames, cache)
         self.absent: dict[str, str] = dict(asked.absent)
         present = [name for name in names if name not in self.absent]
         if not present:
@@ -61,7 +62,7 @@ class SuiteJudge:
     def _make(self, metrics: Sequence[str]) -> MetricSuite:
         from metrics.suite import MetricSuite
 
-        return MetricSuite(list(metrics), self._config.device, self._config.num_frames, self._cache)
+        return MetricSuite(list(metrics), self._device, self._config.num_frames, self._cache)
 
     def _column(self, name: str) -> MetricRow:
         from metrics.catalogue import metric_info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -69,6 +70,11 @@ def saved_dtype(folder: Path, *, variant: str | None = None) -> torch.dtype:
                 part = weights.get_slice(key)
                 size = torch.Size(part.get_shape()).numel()
                 counts[part.get_dtype()] = counts.get(part.get_dtype(), 0) + size
+    return computed_in(counts)
+
+
+def computed_in(counts: Mapping[str, int]) -> torch.dtype:
+    """The type to compute with, from how many numbers are saved in which type of safetensors."""
     counts = {kind: size for kind, size in counts.items() if kind in _COMPUTED_IN}
     return _COMPUTED_IN[max(counts, key=lambda kind: counts[kind])] if counts else torch.float32
 

@@ -16,7 +16,7 @@ from bench.axes import Settings
 from bench.checkpoints import checkpoint_source, shipped_variants
 from bench.errors import BenchError, UnknownNameError
 from bench.generators.base import GeneratorConfig
-from bench.keys import canonical, checkpoint_hash
+from bench.keys import canonical, checkpoint_dtype, checkpoint_hash, model_index
 from bench.yaml_models import Model, Switch
 from media.plugins import declared
 from stdrc.defaults import FRAME_RATE, HEIGHT, NUM_FRAMES, WIDTH
@@ -51,7 +51,9 @@ class CheckpointConfig(GeneratorConfig):
     train_config: Path | None = Field(
         default=None, description="The `stdrc train` file for `train: missing`."
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="'auto': what the weights are saved in."
+    )
 
     def local_paths(self, base: Path) -> dict[str, Any]:
         local = base / Path(self.checkpoint).expanduser()
@@ -104,8 +106,8 @@ class Variants:
                 )
             found[name] = _variant(name, given)
         if not found:
-            index = Path(self.base) / "model_index.json"
-            about = json.loads(index.read_text()) if index.is_file() else {}
+            index = model_index(self.base)
+            about = json.loads(index.read_text()) if index else {}
             stated = about.get("placement")
             found["base"] = Variant(
                 "base",
@@ -119,8 +121,8 @@ class Variants:
     @cached_property
     def default_size(self) -> dict[str, Any]:
         """The base's statement; without one LTX-2's own defaults, as the pipeline has them."""
-        index = Path(self.base) / "model_index.json"
-        stated = json.loads(index.read_text()).get("default_size") if index.is_file() else None
+        index = model_index(self.base)
+        stated = json.loads(index.read_text()).get("default_size") if index else None
         return {
             "height": HEIGHT,
             "width": WIDTH,
@@ -131,7 +133,9 @@ class Variants:
     def weights(self, variant: Variant) -> dict[str, str]:
         """What was hashed -> its hash, once a variant."""
         if variant.name not in self._hashes:
-            found = {"base": checkpoint_hash(self.base), "dtype": self.config.dtype}
+            auto = self.config.dtype == "auto"
+            dtype = checkpoint_dtype(self.base) if auto else self.config.dtype
+            found = {"base": checkpoint_hash(self.base), "dtype": dtype}
             if variant.path is not None:
                 found[variant.name] = checkpoint_hash(variant.path)
             self._hashes[variant.name] = found
