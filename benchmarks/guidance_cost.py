@@ -25,10 +25,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler, LTX2InContextPipeline
 from diffusers.pipelines.ltx2.pipeline_ltx2_ic_lora import LTX2ReferenceCondition
 from PIL import Image
 
-from miniature.build import LTX23_TRANSFORMER, MiniatureConfig, build_random
+from miniature.build import MiniatureConfig, build_random
 from stdrc.guidance import Stream, ThreeStreamGuidance
 from stdrc.pipeline import EncodedText, STDRCPipeline
 from stdrc.positions import ReferencePlacement
+from stdrc.published import LTX23_TRANSFORMER
 from stdrc.sampling import GuidedVelocity
 from stdrc.sequence import TokenSequence
 

@@ -316,18 +316,3 @@ def build_random(
     pipeline = STDRCPipeline(**build_components(config, words, seed))
     pipeline.save_pretrained(folder)
     return Path(folder)
-
-
-#: The transformer of LTX-2.3 as published, where it differs from diffusers' defaults.
-LTX23_TRANSFORMER: dict[str, Any] = {
-    "num_attention_heads": 32,
-    "attention_head_dim": 128,
-    "num_layers": 48,
-    "gated_attn": True,
-    "cross_attn_mod": True,
-    "audio_gated_attn": True,
-    "audio_cross_attn_mod": True,
-    "perturbed_attn": True,
-    "use_prompt_embeddings": False,
-    "rope_type": "split",
-}

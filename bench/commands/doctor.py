@@ -8,6 +8,21 @@ import typer
 
 
 def command(
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            "-c",
+            help="Say instead which memory settings this checkpoint needs: a folder, a hub id (of "
+            "which only configs are fetched), a plug-in's, or ltx-2.3.",
+        ),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="HEIGHTxWIDTHxFRAMES of the videos, for --checkpoint.")
+    ] = "512x768x121",
+    card: Annotated[
+        float | None, typer.Option(help="GiB of the card, for --checkpoint; this machine's.")
+    ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print everything as JSON instead.")
     ] = False,
@@ -20,7 +35,11 @@ def command(
     \b
     stdrc doctor
     stdrc doctor --json | jq '.metrics[] | select(.ready | not)'
+    stdrc doctor --checkpoint ltx-2.3 --size 512x768x121 --card 24
     """
+    if checkpoint is not None:
+        _say_memory(checkpoint, size, card, json_output)
+        return
     report = examine()
     if json_output:
         import json
@@ -53,6 +72,33 @@ def command(
     console.print(table)
     ready = sum(row["ready"] for row in report["metrics"])
     console.print(f"\n{ready} of {len(report['metrics'])} metrics can run here.", highlight=False)
+
+
+def _say_memory(checkpoint: str, size: str, card: float | None, as_json: bool) -> None:
+    import json
+    import re
+
+    from bench.checkpoints import checkpoint_source
+    from bench.errors import BenchError
+    from stdrc.footprint import GIB, VideoShape, card_memory, memory_table, recommendation
+
+    if not re.fullmatch(r"\d+x\d+x\d+", size):
+        raise BenchError(f"--size is HEIGHTxWIDTHxFRAMES, for example 512x768x121, not {size}.")
+    video = VideoShape(*map(int, size.split("x")))
+    table = memory_table(checkpoint_source(checkpoint), video)
+    here = card_memory() if card is None else card * GIB
+    table["card_gib"] = None if here is None else here / GIB
+    table["advice"] = recommendation(table, here)
+    if as_json:
+        typer.echo(json.dumps(table, indent=2))
+        return
+    weights = ", ".join(f"{name} {size:.1f}" for name, size in table["weights"].items())
+    typer.echo(f"Weights in GiB: {weights}")
+    typer.echo(f"Peak on the card in GiB, {table['video']}, with the card's own {table['own']:g}:")
+    for row in table["settings"]:
+        stages = ", ".join(f"{name} {peak:.1f}" for name, peak in row["stages"].items())
+        typer.echo(f"{row['peak']:7.1f}  {row['memory']:<42} {stages}")
+    typer.echo(table["advice"])
 
 
 def examine() -> dict[str, Any]:

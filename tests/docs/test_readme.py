@@ -89,6 +89,8 @@ def runnable(command: Command, folder: Path) -> tuple[list[str], int, str] | Non
     if parsed.help:
         return arguments, 0, "Usage: stdrc"
     match parsed.path:
+        case ("doctor",) if parsed.params["checkpoint"]:
+            return arguments, 0, "set memory to {text: group, offload: group}"
         case ("doctor",):
             return arguments, 0, "metrics"
         case ("weights", "list"):

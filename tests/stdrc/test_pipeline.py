@@ -534,8 +534,8 @@ def test_ltx23_full_size_on_the_meta_device():
     """METHOD's numbers: 48 layers of 32 heads x 128, 121 frames at 512 x 768, 8 x 32 x 32."""
     from diffusers import LTX2VideoTransformer3DModel
 
-    from miniature.build import LTX23_TRANSFORMER
     from stdrc.positions import ReferencePlacement
+    from stdrc.published import LTX23_TRANSFORMER
 
     with torch.device("meta"):
         transformer = LTX2VideoTransformer3DModel(**LTX23_TRANSFORMER)
