@@ -30,11 +30,17 @@ def command(
 
     Example: stdrc train ltx23-lora --set data=[clips] --dry-run
     """
+    from bench.face_encoders import NAMES, face_encoder
     from bench.named_configs import find_config
     from stdrc.training import TrainConfig, train
 
     file, folder = find_config(config, "train")
     settings = TrainConfig.load(file, set_ or [], folder=folder)
-    result = train(settings, resume=resume, dry_run=dry_run)
+    encoder = None
+    if settings.identity.encoder in NAMES:
+        from stdrc.loading import pick_device
+
+        encoder = face_encoder(settings.identity.encoder, pick_device())
+    result = train(settings, identity_encoder=encoder, resume=resume, dry_run=dry_run)
     if isinstance(result, Path):
         typer.echo(str(result))

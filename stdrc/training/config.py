@@ -71,9 +71,10 @@ class LoraConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """AdamW; Adafactor where its memory counts; Muon (with AdamW) from random weights on."""
+    """AdamW, also with 8-bit moments (bitsandbytes, a card); Adafactor where memory counts; Muon
+    (with AdamW) from random weights on."""
 
-    name: Literal["adamw", "adafactor", "muon"] = "adamw"
+    name: Literal["adamw", "adamw8bit", "adafactor", "muon"] = "adamw"
     lr: float = Field(default=2e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = Field(default=1e-8, gt=0)
@@ -134,6 +135,12 @@ class IdentityConfig(Section):
         description="what decodes; linear: a matrix fitted to the VAE's decoder at the start, for "
         "autoencoders that are nearly linear",
     )
+    window: int | None = Field(
+        default=None,
+        ge=3,
+        description="latents that are decoded around the frames looked at, with checkpointing; "
+        "none: the whole clip, which takes 45 GiB at LTX-2.3's default size",
+    )
     rollout: int = Field(
         default=0,
         ge=0,
@@ -163,8 +170,8 @@ class IdentityConfig(Section):
     )
     encoder: str | None = Field(
         default=None,
-        description="a plug-in's, such as 'miniature', or the path of a TorchScript file; "
-        "none: passed in Python",
+        description="facenet, curricularface (which needs landmarks), a plug-in's, such as "
+        "'miniature', or the path of a TorchScript file; none: passed in Python",
     )
 
     @field_validator("rollout_from", "rollout_to")
@@ -232,6 +239,11 @@ class TrainConfig(Section):
     )
     augmentation: AugmentationConfig = AugmentationConfig()
     mode: Literal["lora", "full"] = "lora"
+    base_weights: Literal["saved", "nf4"] = Field(
+        default="saved",
+        description="how the frozen base is held: as it is saved, or in four bits (QLoRA; a card "
+        "and bitsandbytes)",
+    )
     train_connectors: bool = False
     lora: LoraConfig = LoraConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -288,6 +300,8 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _mixed_with_one(self) -> TrainConfig:
+        if self.base_weights == "nf4" and self.mode != "lora":
+            raise ValueError("base_weights: nf4 needs mode: lora; four bits can't be trained")
         if self.mixed_placements and self.placement is None:
             raise ValueError("mixed_placements needs a placement; it is none")
         if len({p.downscale for p in self.reference_placements}) > 1:
@@ -362,6 +376,9 @@ class TrainConfig(Section):
         config.output = place(self.output)  # type: ignore[assignment]
         config.log_dir = place(self.log_dir)
         config.cache.folder = place(self.cache.folder)
+        named = self.identity.encoder
+        if named is not None and (folder / named).is_file():
+            config.identity.encoder = str(folder / named)
         if not Path(self.base).is_absolute() and (folder / self.base).is_dir():
             config.base = str(folder / self.base)
         return config

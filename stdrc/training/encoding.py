@@ -29,7 +29,6 @@ from stdrc.training.config import TrainConfig
 from stdrc.training.data import FileRows, Rows, TensorRows, TrainingData
 from stdrc.training.encoding_cache import EncodingCache
 from stdrc.training.folder import (
-    Box,
     ClipEntry,
     Problem,
     check_clip,
@@ -38,7 +37,7 @@ from stdrc.training.folder import (
     read_folder,
     window_frames,
 )
-from stdrc.training.objectives import IdentityEncoder, face_coverage, face_crops
+from stdrc.training.objectives import IdentityEncoder, crops_for, face_coverage
 from stdrc.training.references import ReferenceEncoder, missing_boxes, resolve_crop
 from stdrc.training.result import weights_fingerprint
 
@@ -95,6 +94,7 @@ class _Preparation:
     ) -> None:
         self.config, self.pipe, self.cache, self.say = config, pipe, cache, say
         self.encoder = encoder
+        self.aligned = bool(getattr(encoder, "aligned", False))
         self.crop: Crop = "none"
         self.problems: list[Problem] = []
         self.remarks: dict[str, list[Path]] = {}
@@ -218,6 +218,8 @@ class _Preparation:
         ):
             if needs and entry.boxes is None:
                 wrong.append(f"no boxes, which {name} needs")
+        if self.aligned and entry.landmarks is None:
+            wrong.append("no landmarks, which the identity encoder needs")
         if config.placement is not None:
             wrong += missing_boxes(entry, self.crop)
         if wrong:
@@ -233,6 +235,7 @@ class _Preparation:
                 dtype=config.cache.dtype,
                 # The cut follows the face, so the boxes are part of what makes the latent.
                 boxes=_hash_names([repr(_at(entry.boxes, i)) for i in frames]),
+                **({"landmarks": True} if self.aligned else {}),
                 **self.size,
             )
             yield _Window(index, tuple(frames), config.clip.fps or info.fps, path)
@@ -273,7 +276,9 @@ class _Preparation:
                     self.problems.append(Problem.of(entry.video, problem))
                     broken.add(window.latent)
                     continue
-                clip, in_clip = frame_to_clip(frames, _boxes_at(entry, window), self.config.clip)
+                clip, in_clip = frame_to_clip(
+                    frames, _boxes_at(entry, window, self.aligned), self.config.clip
+                )
                 pixels.append(clip)
                 box_rows.append(in_clip)
                 paths.append(window.latent)
@@ -318,7 +323,7 @@ class _Preparation:
         face = torch.stack(
             [
                 face_coverage(
-                    box,
+                    box[:, :4],
                     frames=frames, height=height, width=width,
                     temporal=self.temporal, spatial=self.spatial,
                 )
@@ -342,7 +347,6 @@ class _Preparation:
                 "identity.alignment needs an encoder that is a torch.nn.Module: its weights name "
                 "the embeddings that are kept. Set identity.encoder, or pass identity_encoder=."
             )
-        size = int(getattr(self.encoder, "crop_size", 112))
         encoder = self.encoder.to(self.pipe.vae.device).eval()
         weights = weights_fingerprint(encoder)
         paths = [
@@ -365,11 +369,10 @@ class _Preparation:
             at = seen[torch.linspace(0, len(seen) - 1, min(IDENTITY_FRAMES, len(seen))).long()]
             entry = entries[window.entry]
             frames = VideoReader(entry.video).read(window.frames)
-            clip, _ = frame_to_clip(frames, _boxes_at(entry, window), config.clip)
+            clip, _ = frame_to_clip(frames, _boxes_at(entry, window, self.aligned), config.clip)
             with torch.no_grad():
-                crops = face_crops(
-                    clip[:, at].transpose(0, 1), box[at], size, config.identity.margin
-                )
+                shown = clip[:, at].transpose(0, 1)
+                crops = crops_for(encoder, shown, box[at], config.identity.margin)
                 found = encoder(crops.to(self.pipe.vae.device)).float()
             mean = F.normalize(F.normalize(found, dim=1).sum(dim=0), dim=0)
             self.cache.put(paths[i], {"identity": mean.cpu()})
@@ -428,12 +431,21 @@ class _Preparation:
         return TensorRows(torch.stack([load_file(path)[key] for path in files]))
 
 
-def _at(boxes: Sequence[Box | None] | None, number: int) -> Box | None:
+def _at(boxes: Sequence[Any] | None, number: int) -> Any:
     return boxes[number] if boxes is not None and number < len(boxes) else None
 
 
-def _boxes_at(entry: ClipEntry, window: _Window) -> list[Box | None] | None:
-    return None if entry.boxes is None else [_at(entry.boxes, i) for i in window.frames]
+def _boxes_at(
+    entry: ClipEntry, window: _Window, aligned: bool
+) -> list[tuple[float, ...] | None] | None:
+    """Boxes of a window's frames, with the landmarks behind where faces are to be aligned."""
+    if entry.boxes is None:
+        return None
+    boxes: list[tuple[float, ...] | None] = [_at(entry.boxes, i) for i in window.frames]
+    if not aligned:
+        return boxes
+    marks = [_at(entry.landmarks, i) for i in window.frames]
+    return [None if b is None or m is None else (*b, *m) for b, m in zip(boxes, marks)]
 
 
 def _groups(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

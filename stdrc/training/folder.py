@@ -42,6 +42,8 @@ class ClipEntry:
         references: images of the person; empty: frames of the video serve.
         boxes: face boxes in pixels of the upright frame, one per frame, None where there is no
             face; None as a whole where the folder has no boxes.
+        landmarks: x, y of eyes, nose and the mouth's corners, one per frame as `boxes` are; None as
+            a whole where the folder has none.
         heads: boxes of the whole head, where the folder has them; for cropping references.
         reference_boxes: one a reference, of what the run's `crop` says.
     """
@@ -51,6 +53,7 @@ class ClipEntry:
     identity: str = ""
     references: tuple[Path, ...] = ()
     boxes: tuple[Box | None, ...] | None = None
+    landmarks: tuple[tuple[float, ...] | None, ...] | None = None
     heads: tuple[Box | None, ...] | None = None
     reference_boxes: tuple[Box | None, ...] | None = None
 
@@ -125,6 +128,7 @@ def _read_trainer(folder: Path, metadata: Path) -> tuple[list[ClipEntry], list[P
                 boxes, heads = read_consisid_boxes(inside(folder, boxes, "boxes"))
             elif boxes is not None:
                 boxes = _plain_boxes(boxes)
+            landmarks = _landmarks(row.get("landmarks"))
         except UserError as problem:
             problems.append(Problem(where, str(problem)))
             continue
@@ -135,6 +139,7 @@ def _read_trainer(folder: Path, metadata: Path) -> tuple[list[ClipEntry], list[P
                 identity=str(row.get("identity") or ""),
                 references=tuple(references),
                 boxes=boxes,
+                landmarks=landmarks,
                 heads=heads,
                 reference_boxes=in_references,
             )
@@ -243,6 +248,19 @@ def _plain_boxes(rows: Any) -> tuple[Box | None, ...]:
         raise STDRCError("boxes must be a list of [x0, y0, x1, y1] or null") from None
 
 
+def _landmarks(rows: Any) -> tuple[tuple[float, ...] | None, ...] | None:
+    """Ten numbers a frame."""
+    if rows is None:
+        return None
+    try:
+        found = [row and tuple(float(v) for point in row for v in point) for row in rows]
+        if any(row is not None and len(row) != 10 for row in found):
+            raise ValueError
+        return tuple(found)
+    except (TypeError, ValueError):
+        raise STDRCError("landmarks must be a list of five [x, y] or null") from None
+
+
 # Videos ---------------------------------------------------------------------------------------
 
 
@@ -300,17 +318,18 @@ def _fits(box: Box, info: VideoInfo) -> bool:
 
 
 def frame_to_clip(
-    frames: np.ndarray, boxes: Sequence[Box | None] | None, clip: ClipConfig
+    frames: np.ndarray, boxes: Sequence[tuple[float, ...] | None] | None, clip: ClipConfig
 ) -> tuple[Tensor, Tensor | None]:
     """Cut frames to the clip's proportions around the face, and scale them.
 
     Args:
         frames: uint8 [T, H, W, 3].
-        boxes: one per frame, pixels.
+        boxes: one per frame, pixels; points x, y may stand behind a box.
 
     Returns:
-        Pixels float [3, T, height, width] in -1..1, and boxes [T, 4] in pixels of the clip, NaN
-        where there is no face (or less than half of it is left in the picture); None without boxes.
+        Pixels float [3, T, height, width] in -1..1, and boxes [T, 4] in pixels of the clip with as
+        many points behind, NaN where there is no face (or less than half of it is left in the
+        picture); None without boxes.
     """
     _, height, width, _ = frames.shape
     scale = min(height / clip.height, width / clip.width)
@@ -327,23 +346,19 @@ def frame_to_clip(
     pixels = pixels.float().div(127.5).sub(1).transpose(0, 1)
     if boxes is None:
         return pixels, None
-    out = torch.full((len(frames), 4), float("nan"))
-    to_clip = torch.tensor(
-        [clip.width / cut_w, clip.height / cut_h, clip.width / cut_w, clip.height / cut_h]
-    )
+    width_of_row = max((len(box) for box in known), default=4)
+    out = torch.full((len(frames), width_of_row), float("nan"))
+    to_clip = torch.tensor([clip.width / cut_w, clip.height / cut_h] * (width_of_row // 2))
+    corner = torch.tensor([left, top] * (width_of_row // 2))
+    most = torch.tensor([clip.width, clip.height] * 2)
     for i, box in enumerate(boxes):
-        if box is None:
+        if box is None or len(box) != width_of_row:
             continue
-        whole = (torch.tensor(box) - torch.tensor([left, top, left, top])) * to_clip
-        kept = torch.stack(
-            [
-                whole[0].clamp(0, clip.width), whole[1].clamp(0, clip.height),
-                whole[2].clamp(0, clip.width), whole[3].clamp(0, clip.height),
-            ]
-        )  # fmt: skip
+        whole = (torch.tensor(box) - corner) * to_clip
+        kept = torch.minimum(whole[:4].clamp(min=0), most)
         area, left_over = _area(whole), _area(kept)
         if area > 0 and left_over >= 0.5 * area:
-            out[i] = kept
+            out[i] = torch.cat([kept, whole[4:]])
     return pixels, out
 
 

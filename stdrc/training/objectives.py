@@ -19,7 +19,9 @@ class IdentityEncoder(Protocol):
     """A frozen, differentiable face encoder.
 
     Called with face crops [N, 3, crop_size, crop_size], RGB in -1..1; returns embeddings [N, D], of
-    any length. `crop_size` is 112 where the attribute is missing.
+    any length. `crop_size` is 112 where the attribute is missing. With an attribute `aligned` that
+    is true, crops have the five landmarks where ArcFace's have them; else they are squares around
+    the box.
     """
 
     def __call__(self, crops: Tensor) -> Tensor: ...
@@ -145,6 +147,48 @@ def face_crops(video: Tensor, boxes: Tensor, size: int, margin: float) -> Tensor
     return roi_align(video, regions, (size, size), sampling_ratio=2, aligned=True)
 
 
+#: Where ArcFace's crops of 112 pixels have eyes, nose and the mouth's corners.
+_ARCFACE = (
+    (38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)  # fmt: skip
+
+
+def aligned_crops(video: Tensor, landmarks: Tensor, size: int) -> Tensor:
+    """Crops with the five landmarks where ArcFace has them, differentiable in the pixels.
+
+    The similarity that takes them there is Umeyama's, which in the plane is one complex number.
+
+    Args:
+        video: [N, 3, H, W] frames, one a face.
+        landmarks: [N, 5, 2] x, y in pixels, whole numbers at pixels' centres.
+        size: side of a crop in pixels.
+
+    Returns:
+        [N, 3, size, size]; zeros outside the picture.
+    """
+    points = torch.view_as_complex(landmarks.double().contiguous())  # [N, 5]
+    template = torch.tensor(_ARCFACE, dtype=torch.float64, device=video.device) * (size / 112)
+    wanted = torch.view_as_complex(template)[None]
+    centred, aim = points - points.mean(1, keepdim=True), wanted - wanted.mean(1, keepdim=True)
+    turn = (centred.conj() * aim).sum(1) / centred.abs().square().sum(1)  # rotation and scale
+    steps = torch.arange(size, dtype=torch.float64, device=video.device)
+    crop = torch.complex(*torch.broadcast_tensors(steps[None, :], steps[:, None]))
+    back = (crop[None] - wanted.mean(1)[:, None, None]) / turn[:, None, None]
+    source = torch.view_as_real(back + points.mean(1)[:, None, None])  # [N, size, size, 2]
+    extent = source.new_tensor([video.shape[3], video.shape[2]])
+    grid = ((2 * source + 1) / extent - 1).to(video.dtype)
+    return F.grid_sample(video, grid, mode="bilinear", align_corners=False)
+
+
+def crops_for(encoder: Any, frames: Tensor, boxes: Tensor, margin: float) -> Tensor:
+    """Crops of frames [n, 3, H, W] as an encoder takes them, by boxes [n, 4 or 14]."""
+    size = int(getattr(encoder, "crop_size", 112))
+    if getattr(encoder, "aligned", False):
+        return aligned_crops(frames, boxes[:, 4:].unflatten(1, (5, 2)), size)
+    return face_crops(frames, boxes[:, :4], size, margin)
+
+
 class IdentityLoss:
     """1 - cos between face embeddings of the decoded x_0 prediction and the decoded true latent.
 
@@ -165,11 +209,12 @@ class IdentityLoss:
         linear: LinearDecoder | None = None,
     ) -> None:
         self.vae, self.encoder, self.config, self.linear = vae, encoder, config, linear
-        self.size = int(getattr(encoder, "crop_size", 112))
         vae.requires_grad_(False)
+        if config.window is not None:
+            vae.enable_gradient_checkpointing()
         if isinstance(encoder, torch.nn.Module):
             encoder.eval().requires_grad_(False)
-        self._known: dict[int, Tensor] = {}
+        self._known: dict[int | tuple[int, int], Tensor] = {}
 
     def __call__(
         self,
@@ -185,7 +230,8 @@ class IdentityLoss:
         Args:
             predicted, clean: [B, C, F, H, W] normalised latents, the x_0 prediction and the truth.
             sigmas: [B] noise levels; samples above `max_sigma` are left out.
-            boxes: [B, T, 4] pixels, NaN where there is no face.
+            boxes: [B, T, 4] pixels, NaN where there is no face; for an encoder of aligned faces
+                [B, T, 14], with the five landmarks behind.
             clips: [B] row numbers, under which true embeddings are kept.
             generator: on the CPU; draws the frames.
             samples: how many to decode at most; none: the configuration's.
@@ -201,22 +247,55 @@ class IdentityLoss:
         crops, truths = [], []
         for i in chosen.tolist():
             frames = seen[i].cpu().nonzero().flatten()
-            keep = torch.randperm(len(frames), generator=generator)[: self.config.frames]
-            frames = frames[keep].sort().values.to(boxes.device)
-            truths.append(self._truth(int(clips[i]), clean[i : i + 1], boxes[i])[frames])
-            pixels = self.decode(predicted[i : i + 1])[0][frames]  # [n, 3, H, W]
-            crops.append(face_crops(pixels, boxes[i][frames], self.size, self.config.margin))
+            drawn = frames[torch.randperm(len(frames), generator=generator)]
+            if self._window is not None:  # all of the first one's latent, which is decoded once
+                temporal = self.vae.temporal_compression_ratio
+                at = torch.div(drawn + temporal - 1, temporal, rounding_mode="floor")
+                drawn = drawn[at == at[0]]
+            frames = drawn[: self.config.frames].sort().values.to(boxes.device)
+            truths.append(self._truth(int(clips[i]), clean[i : i + 1], boxes[i], frames))
+            pixels = self._frames(predicted[i : i + 1], frames)  # [n, 3, H, W]
+            crops.append(self.crops(pixels, boxes[i][frames]))
         found = F.normalize(self.encoder(torch.cat(crops)).float(), dim=1)
         return (1 - (found * torch.cat(truths)).sum(dim=1)).mean()
 
+    @property
+    def _window(self) -> int | None:
+        return None if self.linear is not None else self.config.window
+
+    def crops(self, frames: Tensor, boxes: Tensor) -> Tensor:
+        """What the encoder is shown of frames [n, 3, H, W], by boxes [n, 4 or 14]."""
+        return crops_for(self.encoder, frames, boxes, self.config.margin)
+
+    def _frames(self, latents: Tensor, frames: Tensor) -> Tensor:
+        """Pixel frames [n, 3, H, W] of latents [1, C, F, H, W], of which a window is decoded.
+
+        The window holds the frames' latent and one on each side of it where there is one. As a
+        video of its own its first latent draws one frame, so that every later one is in place.
+        """
+        window, temporal = self._window, self.vae.temporal_compression_ratio
+        if window is None:
+            return self.decode(latents)[0][frames]
+        latent = -(-int(frames[0]) // temporal)
+        start = max(0, min(latent - 1, latents.shape[2] - window))
+        pixels = self.decode(latents[:, :, start : start + window])[0]
+        return pixels[frames - start * temporal]
+
     @torch.no_grad()
-    def _truth(self, clip: int, clean: Tensor, boxes: Tensor) -> Tensor:
-        if clip not in self._known:
-            pixels = self.decode(clean)[0]
-            # Frames without a face are never drawn; any box keeps the shapes together.
-            crops = face_crops(pixels, torch.nan_to_num(boxes), self.size, self.config.margin)
-            self._known[clip] = F.normalize(self.encoder(crops).float(), dim=1).cpu()
-        return self._known[clip].to(clean.device)
+    def _truth(self, clip: int, clean: Tensor, boxes: Tensor, frames: Tensor) -> Tensor:
+        """Embeddings [n, D] of the true faces in some frames."""
+        if self._window is None:
+            if clip not in self._known:
+                # Frames without a face are never drawn; any box keeps the shapes together.
+                crops = self.crops(self.decode(clean)[0], torch.nan_to_num(boxes))
+                self._known[clip] = F.normalize(self.encoder(crops).float(), dim=1).cpu()
+            return self._known[clip].to(clean.device)[frames]
+        keys = [(clip, int(frame)) for frame in frames]
+        if any(key not in self._known for key in keys):
+            crops = self.crops(self._frames(clean, frames), boxes[frames])
+            found = F.normalize(self.encoder(crops).float(), dim=1).cpu()
+            self._known.update(zip(keys, found))
+        return torch.stack([self._known[key] for key in keys]).to(clean.device)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents [B, C, F, H, W] as pixels [B, T, 3, H, W] in -1..1."""

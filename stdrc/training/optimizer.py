@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from diffusers.utils import is_bitsandbytes_available
 from torch import Tensor, nn
 
+from stdrc.errors import STDRCError
 from stdrc.training.config import OptimizerConfig
 
 # The matrices between a block's activations. What leads into and out of the blocks, biases, norms
@@ -111,10 +113,28 @@ def make_optimizer(
 
     Args:
         named: trained parameters with the names that `Denoiser` gives them.
+
+    Raises:
+        STDRCError: 8 bits without bitsandbytes or a card.
     """
     parameters = [parameter for _, parameter in named]
     if config.name == "adafactor":
         return torch.optim.Adafactor(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    if config.name == "adamw8bit":
+        if not (is_bitsandbytes_available() and torch.cuda.is_available()):
+            raise STDRCError(
+                "optimizer.name: adamw8bit needs a CUDA card and bitsandbytes (pip install "
+                "bitsandbytes); use adamw or adafactor here."
+            )
+        import bitsandbytes
+
+        return bitsandbytes.optim.AdamW8bit(
+            parameters,
+            lr=config.lr,
+            betas=config.betas,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+        )
     if config.name == "muon":
         hidden = [_HIDDEN_MATRIX.search(name) is not None and p.ndim == 2 for name, p in named]
         return MuonWithAdamW(

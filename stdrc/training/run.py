@@ -62,7 +62,8 @@ def train(
         unused["vae"] = None
     if not wants_connectors:
         unused["connectors"] = None
-    pipe = STDRCPipeline.from_pretrained(config.base, dtype=dtype, **unused)
+    memory = {"transformer": "nf4"} if config.base_weights == "nf4" else None
+    pipe = STDRCPipeline.from_pretrained(config.base, dtype=dtype, memory=memory, **unused)
     if wants_vae:
         pipe.vae.to(accelerator.device)
     sampler = None

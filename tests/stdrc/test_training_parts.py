@@ -20,9 +20,9 @@ from stdrc.errors import STDRCError
 from stdrc.pipeline import STDRCPipeline
 from stdrc.positions import NAMED_PLACEMENTS
 from stdrc.training import TrainConfig
-from stdrc.training.config import EmaConfig, IdentityConfig, NoiseConfig
+from stdrc.training.config import ClipConfig, EmaConfig, IdentityConfig, NoiseConfig
 from stdrc.training.ema import WeightAverage
-from stdrc.training.folder import read_consisid_boxes, window_frames
+from stdrc.training.folder import frame_to_clip, read_consisid_boxes, window_frames
 from stdrc.training.linear_decoder import LinearDecoder
 from stdrc.training.noise import draw_sigmas, shift_for_tokens
 from stdrc.training.objectives import (
@@ -376,3 +376,105 @@ def test_consisid_boxes_are_of_the_main_person(tmp_path: Path) -> None:
     assert [h and h[0] for h in heads] == [None, 3, None, None, None]
     with pytest.raises(STDRCError, match="not in ConsisID's form"):
         read_consisid_boxes(write(tmp_path / "bad.json", '{"a": 1}'))
+
+
+# A window of the clip, and aligned faces ----------------------------------------------------------
+
+
+def test_a_window_shows_the_frames_of_the_whole_clip(pipe):
+    """The miniature's decoder sees one latent on each side at most, so three are exact inside."""
+    torch.manual_seed(0)
+    latents = torch.randn(1, 8, 6, 4, 4)
+    whole = IdentityLoss(pipe.vae, lambda x: x.mean((2, 3)), IdentityConfig(weight=1.0))
+    windowed = IdentityLoss(
+        pipe.vae, lambda x: x.mean((2, 3)), IdentityConfig(weight=1.0, window=3)
+    )
+    seen: list[int] = []
+    decode = windowed.decode
+    windowed.decode = lambda x: seen.append(x.shape[2]) or decode(x)
+    with torch.no_grad():
+        every = whole.decode(latents)[0]
+        for frame in (0, 1, 4, 9, 13, 20):
+            there = windowed._frames(latents, torch.tensor([frame]))[0]
+            error = float((there - every[frame]).abs().mean() / every[frame].abs().mean())
+            assert error < 0.35, (frame, error)
+            others = (every - there).abs().flatten(1).mean(1)
+            assert abs(int(others.argmin()) - frame) <= 1
+    assert seen == [3] * 6
+
+
+def test_a_windows_loss_looks_at_one_latents_frames_and_has_gradients(pipe):
+    torch.manual_seed(0)
+    clean = torch.randn(2, 8, 4, 4, 4)
+    predicted = (clean + 0.3 * torch.randn_like(clean)).requires_grad_()
+    boxes = torch.tensor([4.0, 4.0, 28.0, 28.0]).repeat(2, 13, 1)
+    loss = IdentityLoss(
+        pipe.vae, load_identity_encoder(), IdentityConfig(weight=1.0, window=3, frames=4)
+    )
+    shown: list[list[int]] = []
+    frames = loss._frames
+    loss._frames = lambda x, f: shown.append(f.tolist()) or frames(x, f)
+    value = loss(
+        predicted, clean, torch.zeros(2), boxes, torch.arange(2), torch.Generator().manual_seed(1)
+    )
+    value.backward()
+    assert predicted.grad.abs().sum() > 0
+    for each in shown:
+        assert len({-(-f // 4) for f in each}) == 1
+    untouched = predicted.grad.abs().sum(dim=(1, 3, 4)) == 0  # [2, F] latents outside the window
+    assert untouched.any(dim=1).all()
+    same = loss(
+        clean, clean, torch.zeros(2), boxes, torch.arange(2), torch.Generator().manual_seed(1)
+    )
+    assert float(same) == pytest.approx(0, abs=1e-5)
+
+
+def test_aligned_crops_are_opencvs_and_carry_gradients():
+    from metrics.features.face_backends.base import Faces, align_five_points
+    from stdrc.training.objectives import aligned_crops
+
+    generator = np.random.default_rng(0)
+    smooth = torch.nn.functional.interpolate(
+        torch.from_numpy(generator.random((1, 3, 12, 12), np.float32)), size=(120, 160),
+        mode="bicubic", align_corners=False,
+    ).clamp(0, 1)  # fmt: skip
+    frame = (smooth[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    marks = torch.tensor([[60.0, 50.0], [90.0, 56.0], [74.0, 70.0], [60.0, 84.0], [84.0, 88.0]])
+    faces = Faces(torch.tensor([[50.0, 40.0, 100.0, 100.0]]), marks[None], torch.ones(1))
+    theirs = align_five_points(frame, faces, 112)[0]
+    video = torch.from_numpy(frame).permute(2, 0, 1)[None].float().requires_grad_()
+    ours = aligned_crops(video, marks[None], 112)
+    difference = ours[0].detach().permute(1, 2, 0).numpy() - theirs.astype(np.float32)
+    assert np.abs(difference).mean() < 1.0
+    ours.sum().backward()
+    assert video.grad.abs().sum() > 0
+
+
+def test_landmarks_are_cut_and_scaled_with_the_frames():
+    frames = np.zeros((2, 100, 200, 3), np.uint8)
+    points = [x for i in range(5) for x in (100.0 + i, 40.0 + i)]
+    rows = [(90.0, 30.0, 110.0, 50.0, *points), None]
+    clip = ClipConfig(frames=2, height=50, width=50)
+    _, found = frame_to_clip(frames, rows, clip)
+    assert found.shape == (2, 14)
+    assert torch.isnan(found[1]).all()
+    torch.testing.assert_close(found[0, :4], torch.tensor([20.0, 15.0, 30.0, 25.0]))
+    torch.testing.assert_close(found[0, 4:6], torch.tensor([25.0, 20.0]))
+    torch.testing.assert_close(found[0, 12:], torch.tensor([27.0, 22.0]))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_four_and_eight_bits_are_refused_without_a_card(random_checkpoint, tmp_path):
+    from stdrc.training.config import OptimizerConfig
+    from stdrc.training.optimizer import make_optimizer
+
+    with pytest.raises(STDRCError, match="adamw8bit needs a CUDA card and bitsandbytes"):
+        make_optimizer(
+            [("x", torch.nn.Parameter(torch.ones(1)))], OptimizerConfig(name="adamw8bit")
+        )
+    with pytest.raises(STDRCError, match="nf4 needs mode: lora"):
+        TrainConfig.from_dict(
+            {"base": "x", "output": str(tmp_path), "mode": "full", "base_weights": "nf4"}
+        )
+    with pytest.raises(STDRCError, match="nf4 needs a CUDA card"):
+        STDRCPipeline.from_pretrained(random_checkpoint, memory={"transformer": "nf4"})

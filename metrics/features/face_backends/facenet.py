@@ -119,13 +119,18 @@ class FacenetFaces:
             MetricsError: the recognition weights aren't here, or the crops have another form.
         """
         check_frames(crops, least=0)
-        network = self._recognition()
+        network = self.recognition()
         if len(crops) == 0:
             return torch.zeros(0, 512)
         pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float()
         return unit_length(network((pixels - 127.5) / 128.0).float().cpu())
 
-    def _recognition(self) -> torch.nn.Module:
+    def recognition(self) -> torch.nn.Module:
+        """The network of embeddings, of pixels (p - 127.5) / 128.
+
+        Raises:
+            MetricsError: its weights aren't here, or are of another network.
+        """
         if self._network is None:
             from facenet_pytorch import InceptionResnetV1
 
