@@ -28,6 +28,7 @@ COMMANDS = (
     "compare",
     "leaderboard",
     "submission",
+    "prepare",
     "train",
     "weights",
     "configs",
