@@ -1,0 +1,125 @@
+"""LTX-2.5 in small: Gemma 4, a feed-forward without bias, keyframe embedding and duration head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import LTX2Pipeline, LTX2VideoTransformer3DModel
+from diffusers.pipelines.ltx2.duration_head import LTX2DurationHead
+from transformers import Gemma4UnifiedConfig, Gemma4UnifiedForConditionalGeneration
+
+from miniature.build import MiniatureConfig, build_components
+from stdrc import Memory, ReferencePlacement, STDRCPipeline, ThreeStreamGuidance
+from stdrc.footprint import Footprint, VideoShape
+from stdrc.published import LTX25_TRANSFORMER
+
+CONFIG = MiniatureConfig(
+    heads=2, layers=2, latent_channels=8, vae_channels=(16, 32), decoder_channels=(32, 32),
+    text_width=32,
+)  # fmt: skip
+CALL = {"height": 32, "width": 64, "num_frames": 5, "frame_rate": 8.0, "num_inference_steps": 2}
+PLAIN = {
+    "audio_guidance_scale": 3.0, "modality_scale": 1.0, "audio_modality_scale": 1.0,
+    "stg_scale": 0.0, "audio_stg_scale": 0.0, "guidance_rescale": 0.0,
+    "audio_guidance_rescale": 0.0, "use_cross_timestep": True,
+}  # fmt: skip
+
+
+def text_encoder(config: MiniatureConfig, vocabulary: int) -> Any:
+    text = {
+        "vocab_size": vocabulary, "hidden_size": config.text_width,
+        "intermediate_size": 2 * config.text_width, "num_hidden_layers": config.text_layers,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": config.text_width // 2,
+        "global_head_dim": config.text_width // 2, "num_global_key_value_heads": 1,
+        "max_position_embeddings": 4 * config.text_tokens, "sliding_window": config.text_tokens,
+        "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": vocabulary,
+    }  # fmt: skip
+    found = Gemma4UnifiedConfig(
+        text_config=text, vision_config=None, audio_config=None,
+        image_token_id=3, boi_token_id=3, eoi_token_id=3, video_token_id=3, boa_token_id=3,
+        eoa_token_index=3, audio_token_id=3,
+    )  # fmt: skip
+    return Gemma4UnifiedForConditionalGeneration(found).eval()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `Lightricks/LTX-2.5-Diffusers` is made up, in bfloat16's place float32 for parity."""
+    components = build_components(CONFIG)
+    torch.manual_seed(0)
+    of_25 = {k: LTX25_TRANSFORMER[k] for k in ("ff_bias", "use_keyframes_abs_pos_embedding")}
+    old = components["transformer"].config
+    components["transformer"] = LTX2VideoTransformer3DModel.from_config({**old, **of_25}).eval()
+    components["text_encoder"] = text_encoder(CONFIG, len(components["tokenizer"]))
+    width = components["transformer"].config.cross_attention_dim
+    head = LTX2DurationHead(width, 16, pooler_hidden_dim=16, num_pooler_heads=2, mlp_hidden_dim=16)
+    folder = tmp_path_factory.mktemp("ltx25") / "repository"
+    STDRCPipeline(**components, duration_head=head.eval()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pipe(repository: Path) -> STDRCPipeline:
+    pipe = STDRCPipeline.from_pretrained(repository)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_it_is_diffusers_own_pipeline(pipe: STDRCPipeline) -> None:
+    theirs = LTX2Pipeline(**pipe.components)
+    theirs.set_progress_bar_config(disable=True)
+    given = {"generator": torch.Generator().manual_seed(0), "output_type": "pt"}
+    expected = theirs("a person waves", guidance_scale=3.0, **given, **PLAIN, **CALL)
+    given["generator"] = torch.Generator().manual_seed(0)
+    ours = pipe(
+        "a person waves", guidance=ThreeStreamGuidance(3.0, 0.0), audio=True, **given, **CALL
+    )
+    assert float((expected.frames - ours.frames).abs().max()) < 1e-4
+    assert float((expected.audio - ours.audio).abs().max()) < 1e-4
+
+
+def test_references_stand_at_this_autoencoders_cells(pipe: STDRCPipeline) -> None:
+    placement = ReferencePlacement.tass()
+    coords = placement.coords(
+        pipe.transformer.rope, frames=2, height=4, width=6, fps=8.0, index=0, device="cpu"
+    )
+    assert coords.shape == (1, 3, 24, 2)
+    spans = coords[0, :, :, 1] - coords[0, :, :, 0]
+    assert spans[1].unique().tolist() == [pipe.vae.spatial_compression_ratio]
+    reference = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(1))
+    video = {
+        scale: pipe(
+            "a person waves", reference=reference, seeds=0, output_type="pt",
+            guidance=ThreeStreamGuidance(3.0, scale), **CALL,
+        ).frames
+        for scale in (0.0, 1.5)
+    }  # fmt: skip
+    assert float((video[0.0] - video[1.5]).abs().mean()) > 1e-5
+
+
+def test_an_omitted_length_is_the_default_and_the_duration_head_is_not_asked(
+    pipe: STDRCPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every video of a sample has the length that its evaluation names; a head would vary it."""
+    monkeypatch.setattr(pipe.duration_head, "forward", lambda *_: pytest.fail("asked"))
+    pipe.register_to_config(default_size={**CALL, "num_frames": 9})
+    size = {k: v for k, v in CALL.items() if k != "num_frames"}
+    assert pipe("a person waves", seeds=0, output_type="pt", **size).frames.shape[1] == 9
+
+
+def test_its_memory_is_counted_and_its_parts_are_placed(repository: Path) -> None:
+    footprint = Footprint.of(repository, torch.float32)
+    assert "duration_head" in footprint.configs
+    peaks = footprint.fits(Memory(text="free"), VideoShape(32, 64, 5, 8.0))
+    assert set(peaks) == {"text", "denoising", "decoding"}
+    grouped = STDRCPipeline.from_pretrained(repository, memory="low").place("cpu")
+    grouped.set_progress_bar_config(disable=True)
+    plain = STDRCPipeline.from_pretrained(repository)
+    plain.set_progress_bar_config(disable=True)
+    videos = [
+        p("a person waves", seeds=0, output_type="pt", **CALL).frames for p in (grouped, plain)
+    ]
+    torch.testing.assert_close(*videos, atol=1e-5, rtol=0)
