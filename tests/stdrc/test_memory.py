@@ -88,17 +88,18 @@ def test_freed_text_is_off_the_device_but_while_it_encodes(
 def test_the_transformer_and_the_text_side_take_turns(half: Path) -> None:
     pipe = load(half, text="free")
     turns: list[tuple[str, str]] = []
-    for name in ("text_encoder", "transformer"):
+    for name in ("text_encoder", "connectors", "transformer"):
         module = getattr(pipe, name)
         module.to = lambda device, name=name: turns.append((name, str(device)))
-    pipe.memory.place(pipe, torch.device("meta"))
     with pipe.memory.encoding_text(pipe, torch.device("meta")):
         pass
     pipe.memory.denoising(pipe, torch.device("meta"))
     assert turns == [
         ("transformer", "cpu"),
         ("text_encoder", "meta"),
+        ("connectors", "meta"),
         ("text_encoder", "cpu"),
+        ("connectors", "cpu"),
         ("transformer", "meta"),
     ]
 
