@@ -121,7 +121,8 @@ def make_run(
             key = hashlib.sha256(f"{cell}/{name}".encode()).hexdigest()
             if (i, k) in failed:
                 db.execute(
-                    "INSERT INTO videos VALUES (?, ?, ?, 0, 'failed', NULL, NULL, ?, NULL, NULL)",
+                    "INSERT INTO videos(video, cell, sample, seed, status, reason) "
+                    "VALUES (?, ?, ?, 0, 'failed', ?)",
                     (key, cell, name, "the video has NaN frames"),
                 )
                 continue
@@ -131,7 +132,8 @@ def make_run(
                 file = encode(folder / path, moving_square(17 * i + k))
                 digest = hashlib.sha256(file.read_bytes()).hexdigest()
             db.execute(
-                "INSERT INTO videos VALUES (?, ?, ?, 0, 'done', ?, ?, NULL, 0.5, NULL)",
+                "INSERT INTO videos(video, cell, sample, seed, status, path, sha256, seconds) "
+                "VALUES (?, ?, ?, 0, 'done', ?, ?, 0.5)",
                 (key, cell, name, path, digest),
             )
             for m, (metric, backend, *_rest) in enumerate(METRICS):
