@@ -60,7 +60,8 @@ def read_run(run: str | Path) -> Rows:
     sets, absent_sets, _ = _without_absent(sets.assign(sample=""))
     sets = sets[sets["status"].eq("ok") & sets["value"].notna()].assign(level="set")
     # A video that an entry failed on is part of its set; one that no entry's set holds is not.
-    tried = sets["entry"].map(videos[videos["status"] != "pending"].groupby("entry").size())
+    made = videos[videos["status"] != "pending"].groupby("entry").size()
+    tried = sets["entry"].map(made).astype(float)  # of no sets, it would be text
     short = (tried - sets["n"]).clip(lower=0).fillna(0)
     influences = [
         tuple((tuple(people), float(effect)) for people, effect in json.loads(x or "[]"))

@@ -75,6 +75,15 @@ def test_newer_schema_is_refused(tmp_path: Path) -> None:
         read_run(run)
 
 
+def test_a_run_without_set_scores(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with sqlite3.connect(run / "store.sqlite") as db:
+        db.execute("UPDATE set_scores SET status = 'failed', value = NULL")
+    rows = read_run(run)
+    assert rows.summaries.empty
+    assert len(rows.scores)
+
+
 def test_backends_do_not_mix() -> None:
     a = long(("a", "s1", "identity", 0.5), ("a", "s2", "identity", 0.6))
     b = long(("b", "s1", "identity", 0.4), ("b", "s2", "identity", 0.3), backend="arcface")
