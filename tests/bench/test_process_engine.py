@@ -222,7 +222,9 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     results.close()
 
 
-def test_the_first_interrupt_waits_for_the_video_at_work(tmp_path: Path) -> None:
+def test_the_first_interrupt_waits_for_the_video_at_work(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     class Interrupting(DrawnGenerator):
         def draw(self, sample: Any, settings: Any) -> Any:
             if sample.id == "p0-1":
@@ -231,6 +233,9 @@ def test_the_first_interrupt_waits_for_the_video_at_work(tmp_path: Path) -> None
             return super().draw(sample, settings)
 
     out = io.StringIO()
+    # A shell that runs the tests in the background has the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         run(make_config(tmp_path), generator=Interrupting(), console=Console(file=out, width=200))
     assert "waiting for the videos at work; a second Ctrl-C gives them up" in out.getvalue()
