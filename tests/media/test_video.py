@@ -414,6 +414,48 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind):
     assert "\n" not in str(caught.value)
 
 
+def _overwritten(path, start, data):
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(data)
+
+
+def test_damage_that_would_still_decode_is_noticed_in_vp9(tmp_path):
+    rng = np.random.default_rng(0)
+    path = write_video(
+        tmp_path / "a.webm",
+        rng.integers(0, 255, (6, 64, 64, 3), np.uint8),
+        codec="libvpx-vp9",
+        setup=lambda s: s.codec_context.options.update({"cpu-used": "8"}),
+    )
+    assert read_clip(path).count == 6
+    with av.open(str(path)) as container:
+        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    whole = path.read_bytes()
+    for start, size in places[1:-1]:  # at a third of every frame but the first and the last
+        path.write_bytes(whole)
+        _overwritten(path, start + size // 3, rng.bytes(8))
+        with pytest.raises(UnreadableVideoError, match="damaged"):
+            read_clip(path)
+
+
+def test_a_frame_of_av1_that_is_not_shown_is_missed(tmp_path):
+    path = write_video(
+        tmp_path / "a.mp4",
+        np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), np.uint8),
+        codec="libaom-av1",
+        setup=lambda s: s.codec_context.options.update({"cpu-used": "8", "lag-in-frames": "0"}),
+    )
+    assert read_clip(path).count == 6
+    with av.open(str(path)) as container:
+        start, size = [(p.pos, p.size) for p in container.demux(video=0) if p.size][3]
+    rest = size - 3  # an OBU of padding takes the frame's place, which decoders pass over
+    padding = bytes([0x7A, 0x80 | rest & 0x7F, rest >> 7])
+    _overwritten(path, start, padding + b"\x80" * rest)
+    with pytest.raises(UnreadableVideoError, match=r"isn.t at the time|breaks off"):
+        read_clip(path)
+
+
 def test_the_extension_does_not_matter(tmp_path):
     path = write_video(tmp_path / "a.mkv", steps())
     renamed = path.rename(tmp_path / "really_a_matroska.mp4")
