@@ -59,11 +59,12 @@ class FrechetDistance(KeptFeatures):
     def setting(self) -> str:
         return f"ddof{self.ddof}"
 
-    def distance(self, x: Tensor, y: Tensor, **videos: Tensor) -> float:
+    def distance(self, x: Tensor, y: Tensor, **labels: Tensor) -> float:
         return frechet_distance(x, y, ddof=self.ddof)
 
     def interval(self, x: Tensor, y: Tensor, **labels: Tensor | None) -> Interval:
-        return frechet_interval(x, y, ddof=self.ddof, **labels)  # type: ignore[arg-type]
+        of = {name: given for name, given in labels.items() if not name.endswith("_targets")}
+        return frechet_interval(x, y, ddof=self.ddof, **of)  # type: ignore[arg-type]
 
 
 class KernelDistance(KeptFeatures):
@@ -85,6 +86,8 @@ class KernelDistance(KeptFeatures):
         3
     """
 
+    revision = 3  # pairs of videos with one target are left out
+
     def __init__(
         self,
         extractor: FeatureEncoder | str,
@@ -97,8 +100,8 @@ class KernelDistance(KeptFeatures):
         self.confidence, self.resamples, self.seed = confidence, resamples, seed
         super().__init__(extractor, version, **kwargs)
 
-    def distance(self, x: Tensor, y: Tensor, **videos: Tensor) -> float:
-        return kernel_distance(x, y, **videos)
+    def distance(self, x: Tensor, y: Tensor, **labels: Tensor) -> float:
+        return kernel_distance(x, y, **labels)
 
     def interval(self, x: Tensor, y: Tensor, **labels: Tensor | None) -> Interval:
         bootstrap: dict[str, Any] = {
@@ -181,7 +184,7 @@ class FVD(_OfVideos, FrechetDistance):
     "kvd.{extractor}",
     label="Kernel video distance",
     formula="unbiased squared MMD, polynomial kernel of degree 3",
-    quirks=_SMALL + "; below 0 where each video is close to its own target, as with shared prompts",
+    quirks=_SMALL + "; pairs of videos with one target are left out, as they share their prompt",
     range=(None, None),
     diagnostic=True,
     frames="16, the first consecutive ones",

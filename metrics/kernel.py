@@ -2,10 +2,14 @@
 
 The estimate is the unbiased squared maximum mean discrepancy, for sets of any size. What counts as
 a sample is a *video*: frames of one video are alike, so pairs within a video are left out as the
-pair of a sample with itself is, and the interval resamples people, or videos where nobody is named.
+pair of a sample with itself is. So are pairs of a video with its own true one, and of two videos
+made after the same: they share person, prompt and scene. The interval resamples people, or videos
+where nobody is named.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,21 +35,62 @@ def _check_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x, y.to(x.device)
 
 
-def _within(kernel: Tensor, videos: Tensor) -> tuple[Tensor, Tensor]:
-    """Kernel values and pairs ``[N, N]``, 0 within a video."""
-    same = (videos[:, None] == videos[None]).to(kernel.device)
-    return kernel.masked_fill(same, 0.0), (~same).to(kernel.dtype)
+class _Pairs(NamedTuple):
+    """Kernel values and which pairs count ``[N, M]``, 0 where one does not."""
+
+    values: Tensor
+    pairs: Tensor
+
+    def mean(self, what: str) -> Tensor:
+        if not (count := self.pairs.sum()):
+            raise MetricsError(f"{what} and this distance needs at least 2; add videos.")
+        return self.values.sum() / count
 
 
-def _mean_within(kernel: Tensor, videos: Tensor, name: str) -> Tensor:
-    values, pairs = _within(kernel, videos)
-    count = pairs.sum()
-    if count == 0:
-        raise MetricsError(
-            f"the {len(videos)} samples of {name} are of one video and this distance needs at "
-            "least 2; add videos."
+def _pairs(kernel: Tensor, same: Tensor) -> _Pairs:
+    same = same.to(kernel.device)
+    return _Pairs(kernel.masked_fill(same, 0.0), (~same).to(kernel.dtype))
+
+
+class _Sums(NamedTuple):
+    """The three sums of a kernel distance: within x, within y and across."""
+
+    x: _Pairs
+    y: _Pairs
+    across: _Pairs
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        y: Tensor,
+        kernel: tuple[int, float | None, float],
+        videos: tuple[Tensor, Tensor],
+        targets: tuple[Tensor | None, Tensor | None],
+    ) -> _Sums:
+        tx, ty = (
+            torch.full((len(z),), -1) if t is None else labels(t, len(z), f"{name}_targets")
+            for z, t, name in ((x, targets[0], "x"), (y, targets[1], "y"))
         )
-    return values.sum() / count
+
+        def paired(a: Tensor, b: Tensor) -> Tensor:
+            return (a[:, None] == b[None]) & (a >= 0)[:, None]
+
+        def within(z: Tensor, of: Tensor, t: Tensor) -> _Pairs:
+            return _pairs(_kernel(z, z, *kernel), (of[:, None] == of[None]) | paired(t, t))
+
+        return cls(
+            within(x, videos[0], tx),
+            within(y, videos[1], ty),
+            _pairs(_kernel(x, y, *kernel), paired(tx, ty)),
+        )
+
+    def distance(self) -> float:
+        words = "the {} samples of {} are of one video"
+        x, y = (
+            z.mean(words.format(len(z.values), name)) for z, name in ((self.x, "x"), (self.y, "y"))
+        )
+        return finite(x + y - 2 * self.across.mean("x and y are of one target"))
 
 
 def kernel_distance(
@@ -57,6 +102,8 @@ def kernel_distance(
     coefficient: float = 1.0,
     x_videos: Tensor | None = None,
     y_videos: Tensor | None = None,
+    x_targets: Tensor | None = None,
+    y_targets: Tensor | None = None,
 ) -> float:
     """Kernel distance, the unbiased squared maximum mean discrepancy of KID and KVD.
 
@@ -70,6 +117,9 @@ def kernel_distance(
         degree, gamma, coefficient: the polynomial kernel; ``gamma=None`` is 1 / D, as in KID.
         x_videos, y_videos: which video each sample is of, ``[N]`` and ``[M]``; ``i != j`` then
             stands for samples of different videos. By default each is of its own.
+        x_targets, y_targets: which true video a sample was made after, or is of; -1 for none.
+            Samples of one target are alike beyond their distributions, within a set as across:
+            their pairs are left out, as Gretton et al. leave out (x_i, y_i) of pairs (eq. 4).
 
     Returns:
         The estimate. Its expectation is 0 for equal distributions whatever the sample counts, so
@@ -86,12 +136,9 @@ def kernel_distance(
         4.111111
     """
     x, y = _check_pair(x, y)
-    kernel = (degree, gamma, coefficient)
-    within = sum(
-        _mean_within(_kernel(z, z, *kernel), labels(videos, len(z), f"{name}_videos"), name)
-        for z, videos, name in ((x, x_videos, "x"), (y, y_videos, "y"))
-    )
-    return finite(within - 2 * _kernel(x, y, *kernel).mean())
+    of = labels(x_videos, len(x), "x_videos"), labels(y_videos, len(y), "y_videos")
+    sums = _Sums.of(x, y, (degree, gamma, coefficient), of, (x_targets, y_targets))
+    return sums.distance()
 
 
 def kernel_distance_interval(
@@ -105,6 +152,8 @@ def kernel_distance_interval(
     y_videos: Tensor | None = None,
     x_people: Tensor | None = None,
     y_people: Tensor | None = None,
+    x_targets: Tensor | None = None,
+    y_targets: Tensor | None = None,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -118,7 +167,8 @@ def kernel_distance_interval(
     wider than it says.
 
     Args:
-        x, y, degree, gamma, coefficient, x_videos, y_videos: as in :func:`kernel_distance`.
+        x, y, degree, gamma, coefficient, x_videos, y_videos, x_targets, y_targets: as in
+            :func:`kernel_distance`.
         x_people, y_people: who each sample shows; by default its video stands for a person.
         confidence: share of resampled values between the bounds, in (0, 1).
         resamples: number of bootstrap resamples.
@@ -144,22 +194,20 @@ def kernel_distance_interval(
             "1 and at least one resample."
         )
     x, y = _check_pair(x, y)
-    kernel = (degree, gamma, coefficient)
     vx, vy = labels(x_videos, len(x), "x_videos"), labels(y_videos, len(y), "y_videos")
-    kx, ky, kxy = (_kernel(a, b, *kernel) for a, b in ((x, x), (y, y), (x, y)))
-    value = finite(_mean_within(kx, vx, "x") + _mean_within(ky, vy, "y") - 2 * kxy.mean())
+    sums = _Sums.of(x, y, (degree, gamma, coefficient), (vx, vy), (x_targets, y_targets))
+    value = sums.distance()
     people = Clusters.of(vx, vy, x_people, y_people)
     if people.fewest < 3:
         return Interval(value, None, None)
-    parts_x, parts_y = _within(kx, vx), _within(ky, vy)
 
     def weighted(wx: Tensor, wy: Tensor) -> Tensor:
         """Distances ``[R]`` with each person ``[R, people]`` so often in the sets."""
         wx, wy = wx.to(x), wy.to(x)
         return (
-            _resampled(*parts_x, people.x, people.x, wx, wx, wx.shape[1])
-            + _resampled(*parts_y, people.y, people.y, wy, wy, wy.shape[1])
-            - 2 * _resampled(kxy, torch.ones_like(kxy), people.x, people.y, wx, wy, people.shared)
+            _resampled(*sums.x, people.x, people.x, wx, wx, wx.shape[1])
+            + _resampled(*sums.y, people.y, people.y, wy, wy, wy.shape[1])
+            - 2 * _resampled(*sums.across, people.x, people.y, wx, wy, people.shared)
         )
 
     values = weighted(*people.draw(np.random.default_rng(seed), resamples))

@@ -154,7 +154,13 @@ class SetMetric(Metric):
     # --- on its own ----------------------------------------------------------------------------
 
     def update(
-        self, frames: Any, real: bool, videos: Any = None, people: Any = None, short: bool = False
+        self,
+        frames: Any,
+        real: bool,
+        videos: Any = None,
+        people: Any = None,
+        short: bool = False,
+        target: Any = None,
     ) -> None:
         """Add to one of the sets.
 
@@ -167,6 +173,7 @@ class SetMetric(Metric):
                 each row of features is of a video of its own, and so is each video of a batch.
             people: names of who is to be seen, in the same way. Intervals resample people.
             short: the video has fewer frames than are asked for, which the result remarks.
+            target: name of the true video that these are made after, or are of.
         """
         rows, sizes = self._encode(frames)
         count = len(rows) if sizes is None else len(sizes)
@@ -178,7 +185,8 @@ class SetMetric(Metric):
             what = [-1 if video is None else number_of(video) for video in videos]
         else:  # frames of a video without a name are of one video still
             what = [number_of(uuid.uuid4() if video is None else video) for video in videos]
-        labels = torch.tensor([what, who], dtype=torch.int64).T
+        after = [-1 if target is None else number_of(target)] * len(what)
+        labels = torch.tensor([what, who, after], dtype=torch.int64).T
         if sizes is not None:
             labels = labels.repeat_interleave(torch.tensor(sizes), dim=0)
         half = len(rows) if rows.dtype in HALF else 0
@@ -189,7 +197,7 @@ class SetMetric(Metric):
         setattr(self, self._names["counts"], counts + more)
 
     def take(self, features: Tensor, labels: Tensor, real: bool) -> None:
-        """Keep checked features ``[n, D]`` and their labels (video, person) ``[n, 2]``."""
+        """Keep checked features ``[n, D]``, their labels ``[n, 3]``: video, person, target."""
         raise MetricsError(f"{type(self).__name__} keeps nothing.")
 
     def _encode(self, frames: Any) -> tuple[Tensor, list[int] | None]:
@@ -264,23 +272,24 @@ class KeptFeatures(SetMetric):
             if not held:
                 empty = torch.zeros(0, width, dtype=torch.float64, device=self.device)
                 setattr(self, name, [empty])
-                nobody = torch.zeros(0, 2, dtype=torch.int64, device=self.device)
+                nobody = torch.zeros(0, 3, dtype=torch.int64, device=self.device)
                 setattr(self, f"labels, {name}", [nobody])
         super()._sync_dist(dist_sync_fn, process_group)
 
-    def _set(self, kind: str) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Features, videos and, where everybody is named, people of a set."""
+    def _set(self, kind: str) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Features, videos, people where everybody is named, and targets of a set."""
         name = self._names[kind]
         held = getattr(self, name)
         features = dim_zero_cat(held) if len(held) else torch.zeros(0)
         if not len(features):
             raise MetricsError(f"the {kind} set is empty; update it first.")
-        videos, people = dim_zero_cat(getattr(self, f"labels, {name}")).cpu().unbind(1)
+        labels = dim_zero_cat(getattr(self, f"labels, {name}")).cpu()
+        videos, people, targets = labels.unbind(1)
         own = -2 - torch.arange(len(videos))
         videos = torch.where(videos == -1, own, videos)
-        return features, videos, people if bool((people >= 0).all()) else None
+        return features, videos, people if bool((people >= 0).all()) else None, targets
 
-    def distance(self, x: Tensor, y: Tensor, **videos: Tensor) -> float:
+    def distance(self, x: Tensor, y: Tensor, **labels: Tensor) -> float:
         """The formula on features."""
         raise MetricsError(f"{type(self).__name__} has no formula.")
 
@@ -294,17 +303,27 @@ class KeptFeatures(SetMetric):
         Raises:
             MetricsError: a set is empty or too small, or features don't fit each other.
         """
-        (x, x_videos, _), (y, y_videos, _) = self._set("generated"), self._set("reference")
-        value = self.distance(x, y, x_videos=x_videos, y_videos=y_videos)
+        (x, x_videos, _, x_targets), (y, y_videos, _, y_targets) = map(
+            self._set, ("generated", "reference")
+        )
+        of = {"x_targets": x_targets, "y_targets": y_targets}
+        value = self.distance(x, y, x_videos=x_videos, y_videos=y_videos, **of)
         return torch.tensor(value, dtype=torch.float64)
 
     def result(self) -> SetDistance:
         """The value with its interval, N and extractor; synchronise first where there are several
         processes."""
-        x, x_videos, x_people = self._set("generated")
-        y, y_videos, y_people = self._set("reference")
+        x, x_videos, x_people, x_targets = self._set("generated")
+        y, y_videos, y_people, y_targets = self._set("reference")
         value, low, high, influences = self.interval(
-            x, y, x_videos=x_videos, y_videos=y_videos, x_people=x_people, y_people=y_people
+            x,
+            y,
+            x_videos=x_videos,
+            y_videos=y_videos,
+            x_people=x_people,
+            y_people=y_people,
+            x_targets=x_targets,
+            y_targets=y_targets,
         )
         shorter, half = getattr(self, self._names["counts"]).tolist()
         remark = remarks(

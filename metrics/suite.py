@@ -229,12 +229,13 @@ class MetricSuite:
             real = metric.rows(video.target) if video.target is not None else None
             person = item.identity or None
             short = job.info.count < metric.asked()
-            metric.update(made, real=False, videos=f"made {item.key}", people=person, short=short)
+            of = {"people": person, "target": item.target}
+            metric.update(made, real=False, videos=f"made {item.key}", short=short, **of)
             group.videos += 1
             group.people[number_of(item.identity)] = item.identity
             if real is not None and item.target is not None and item.target not in group.targets:
                 group.targets.add(item.target)
-                metric.update(real, real=True, videos=f"real {item.target}", people=person)
+                metric.update(real, real=True, videos=f"real {item.target}", **of)
         except Exception as error:
             words(error, f"{name} of {item.key}")
             group.failed += 1

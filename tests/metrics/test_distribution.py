@@ -239,7 +239,7 @@ def videos_of(seed, videos=24, frames=16, dimensions=8, shift=0.0):
     )
 
 
-def test_frames_of_a_video_are_no_independent_samples():
+def test_frames_of_a_video_are_no_independent_samples(record_property):
     # Sixty pairs of sets from one distribution, 24 videos of 16 correlated frames each.
     values, inside, naive = [], 0, []
     for seed in range(60):
@@ -251,10 +251,49 @@ def test_frames_of_a_video_are_no_independent_samples():
         values.append(value)
         inside += low <= 0 <= high
         naive.append(kernel_distance(x, y))
+    record_property(
+        "seen",
+        f"0 in {inside} of 60; {np.mean(values):.3f} on average ({np.mean(naive):.3f} naively)",
+    )
     assert inside >= 55
     error = np.std(values) / len(values) ** 0.5
     assert abs(np.mean(values)) < 3 * error
     assert np.mean(naive) > 10 * error  # what counting frames as samples makes of equal sets
+
+
+def test_videos_made_after_one_target_are_no_independent_samples(record_property):
+    # Sixty pairs of sets from one distribution; each of 8 targets has two videos made after it.
+    values, naive = [], []
+    for seed in range(60):
+        scenes = 2 * draw(seed, 8, 3)
+        x = scenes.repeat(2, 1) + 0.5 * draw(seed + 1000, 16, 3)
+        y = scenes + 0.5 * draw(seed + 2000, 8, 3)
+        of = {"x_targets": torch.arange(8).repeat(2), "y_targets": torch.arange(8)}
+        values.append(kernel_distance(x, y, **of))
+        naive.append(kernel_distance(x, y))
+        assert kernel_distance_interval(x, y, resamples=9, **of).value == values[-1]
+    error = np.std(values) / len(values) ** 0.5
+    record_property(
+        "seen", f"{np.mean(values):.2f} on average, {np.mean(naive):.2f} with all pairs"
+    )
+    assert abs(np.mean(values)) < 3 * error
+    assert np.mean(naive) < -10 * error
+    none = torch.full((16,), -1)
+    assert kernel_distance(x, y, x_targets=none) == kernel_distance(x, y)
+    with pytest.raises(MetricsError, match="x and y are of one target"):
+        kernel_distance(x[:2], y[:2], x_targets=torch.zeros(2), y_targets=torch.zeros(2))
+
+
+def test_a_metric_leaves_out_pairs_of_one_target():
+    x, y = draw(5, 4, 3), draw(6, 4, 3)
+    metric = KernelDistance("f")
+    for i in range(4):
+        metric.update(x[i : i + 1], real=False, target=f"true {i}")
+        metric.update(y[i : i + 1], real=True, target=f"true {i}")
+    of = {"x_targets": torch.arange(4), "y_targets": torch.arange(4)}
+    assert float(metric.compute()) == pytest.approx(kernel_distance(x, y, **of))
+    assert metric.result().value == pytest.approx(kernel_distance(x, y, **of))
+    assert float(metric.compute()) != pytest.approx(kernel_distance(x, y))
 
 
 def test_pairs_within_a_video_are_left_out_of_the_plain_sums():
