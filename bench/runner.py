@@ -249,6 +249,8 @@ class Runner:
             raise BenchError(
                 f"{self.folder} lacks {len(todo)} of {len(tasks)} videos; finish the shards first."
             )
+        cells = {tasks[key].cell for key in todo}
+        self.generator.check([cell.settings for cell in self.plan.cells if cell.id in cells])
         shown = Shown(store, tasks)
         store.drop_scores(self._outdated(store, shown))
         unscored = self._unscored(store, shown)
@@ -371,8 +373,13 @@ class Runner:
             for cell in self.plan.cells
         }
 
+        def person(key: str) -> str:
+            return shown.tasks[key].sample.identity or key
+
         def of_cell(cell: str, metric: MetricRow) -> str:
-            parts = [shown(key, metric) for key in cells[cell]]
+            # Intervals resample people: who is the same person, whatever they are called.
+            people = {who: i for i, who in enumerate(dict.fromkeys(map(person, cells[cell])))}
+            parts = [f"{shown(key, metric)} {people[person(key)]}" for key in cells[cell]]
             return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
 
         asked = {(m.metric, m.backend): m for m in self.judge.columns if not m.per_video}

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from bench.axes import Settings
@@ -59,6 +60,7 @@ class Generator(ABC):
     Attributes:
         name: what tables call it.
         version: change it when the same settings would give another video.
+        made_with: what a config gives its class, part of what tells it from others.
         axes: the axes that it reads; a sweep over another is refused, because its cells would be
             the same videos under other names. "args" stands for every `args.NAME`. None: all.
         may_train: whether `resolve` may train what it lacks; False while a plan is only looked at.
@@ -76,6 +78,7 @@ class Generator(ABC):
 
     name: str = ""
     version: str = "1"
+    made_with: Mapping[str, Any] = MappingProxyType({})
     axes: ClassVar[frozenset[str] | None] = None
     may_train: bool = True
 
@@ -99,9 +102,16 @@ class Generator(ABC):
         """How many times the passes that `resolve` states this sample's video takes."""
         return 1
 
+    def check(self, settings: Sequence[Settings]) -> None:  # noqa: B027  (most have nothing to)
+        """Find cheaply what would fail every video of a cell; called before any is generated.
+
+        Raises:
+            BenchError: naming what is wrong; nothing is generated then.
+        """
+
     def identity(self) -> Sequence[Any]:
         """What tells this generator from others in a video's key."""
-        return [self.name, self.version]
+        return [self.name, self.version, *filter(None, [dict(self.made_with)])]
 
     def content(self, sample: Sample, seed: int) -> str:
         """What of a sample determines its video, as text; part of the video's key."""

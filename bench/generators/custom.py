@@ -67,6 +67,7 @@ def _imported(config: CustomConfig) -> Generator:
                 f"generator.factory: {config.factory}(**args) fails "
                 f"({type(error).__name__}: {error}, {_where(error)})."
             ) from error
+        generator.made_with = config.args
     elif isinstance(found, Generator):
         generator = found
     elif callable(found) and not config.args:

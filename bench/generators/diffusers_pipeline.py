@@ -49,7 +49,9 @@ class DiffusersGenerator(Generator):
     def generate(self, samples: Sequence[Sample], settings: Settings) -> Sequence[Frames | Path]:
         import torch
         from diffusers import DiffusionPipeline
-        from diffusers.utils import load_image
+        from PIL import Image
+
+        from media.images import read_image
 
         device = pick_device(self.config.device)
         if self._pipe is None:
@@ -67,14 +69,16 @@ class DiffusersGenerator(Generator):
                         f"{sample.id} has {len(sample.references)} references, and the pipeline "
                         "takes one image."
                     )
-                arguments[self.config.image_argument] = load_image(str(sample.references[0]))
+                pixels = read_image(sample.references[0])
+                arguments[self.config.image_argument] = Image.fromarray(pixels)
             noise = torch.Generator("cpu").manual_seed(settings.seed)
             out = self._pipe(prompt=sample.prompt, generator=noise, output_type="np", **arguments)
             videos.append(out.frames[0])
         return videos
 
     def identity(self) -> Sequence[Any]:
-        return ["diffusers", self.version]  # its weights' hash tells one from another
+        # Its weights' hash tells one from another, and whether it is shown the reference.
+        return ["diffusers", self.version, *filter(None, [self.config.image_argument])]
 
     def resolve(self, settings: Settings, *, allow_mismatch: bool = False) -> Resolved:
         set_by = {theirs: f"the axis {ours!r}" for ours, theirs in _NAMES.items()}

@@ -176,6 +176,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], int, list[Any], int]] = {
         *(CELLS, of([2], NEEDS), CELLS),
     ),
     "a target's bytes": (lambda w: w.write_target(0, 0.9), 0, of([0], ["copy.both"]), CELLS),
+    "who is the same person": (row(1, person="person0"), 0, [], CELLS),
     "a metric's version": (
         lambda w: w.versions.update({"text.words": "2"}),
         *(0, of(EVERY, ["text.words"]), 0),
