@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from torch import nn
 
 from media.wording import did_you_mean
 from stdrc.errors import STDRCError, UnknownNameError, WeightsMissingError
@@ -48,6 +49,25 @@ def check_checkpoint(name: str) -> None:
             f"There is no checkpoint at {name}; give a folder in diffusers format or a hub id "
             "such as diffusers/LTX-2.3-Diffusers."
         )
+
+
+def without_weights(checkpoint: str | Path) -> dict[str, nn.Module]:
+    """The modules of a checkpoint that LoRAs act on, by name, without memory for their weights.
+
+    Args:
+        checkpoint: a folder in diffusers format, or the hub id of one that is in the cache.
+    """
+    from accelerate import init_empty_weights
+    from diffusers import LTX2VideoTransformer3DModel
+    from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+
+    kinds = {"transformer": LTX2VideoTransformer3DModel, "connectors": LTX2TextConnectors}
+    modules: dict[str, nn.Module] = {}
+    for name, kind in kinds.items():
+        config = kind.load_config(checkpoint, subfolder=name)
+        with init_empty_weights():
+            modules[name] = kind.from_config(config)
+    return modules
 
 
 def saved_dtype(folder: Path, *, variant: str | None = None) -> torch.dtype:

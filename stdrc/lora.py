@@ -137,7 +137,7 @@ def _only(names: Iterable[str], source: str | Path, weight_name: str | None) -> 
         return found[0]
     listed = f"it has {', '.join(found)}" if found else "it has no safetensors file"
     missing = f"{source} has no {weight_name}" if weight_name else f"Which LoRA of {source}?"
-    raise STDRCError(f"{missing}; {listed}; name one of them with weight_name.")
+    raise STDRCError(f"{missing}; {listed}; name one of them (weight_name, or file in a config).")
 
 
 def _config_beside(

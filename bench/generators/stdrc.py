@@ -160,6 +160,22 @@ class STDRCGenerator(Generator):
         events = _events(sample) if blended else ()
         return len(segments(seconds, events, [_timed(shown) for shown in sample.shown]))
 
+    def check(self, settings: Sequence[Settings]) -> None:
+        """Refuse LoRAs that do not fit the base, before their names are on a leaderboard."""
+        picked = [self.trained.pick(each, allow_mismatch=True)[0] for each in settings]
+        files = {v.name: v.path for v in picked if v.path is not None and v.path.is_file()}
+        if not files:
+            return
+        from stdrc.loading import without_weights
+        from stdrc.lora import read_lora
+
+        modules = without_weights(self.trained.base)
+        for name, path in files.items():
+            try:
+                read_lora(path, modules)
+            except STDRCError as error:
+                raise BenchError(f"The variant {name} can't be loaded: {error}") from None
+
     # Generating ----------------------------------------------------------------------------------
 
     def _pipeline(self, variant: Variant) -> Any:
@@ -268,6 +284,7 @@ class STDRCGenerator(Generator):
             made = self._batch(pipe, [samples[i] for i in members], settings, placement, device)
             for i, video, unread in zip(members, made.frames, made.remarks):
                 said = [*unread, *self._unread_events(samples[i], settings), *untaught[i]]
+                said += _other_crop(variant, samples[i], settings)
                 videos[i] = Remarked(video, "; ".join(said)) if said else video
         return [videos[i] for i in range(len(samples))]
 
@@ -335,6 +352,14 @@ def _timed(shown: Shown) -> tuple[float, float] | None:
     if shown.start is None and shown.end is None:
         return None
     return shown.start or 0.0, math.inf if shown.end is None else shown.end
+
+
+def _other_crop(variant: Variant, sample: Sample, settings: Settings) -> list[str]:
+    """What to say of references that are cut otherwise than in training."""
+    shown = settings.crop or "none"
+    if variant.crop in (None, shown) or not sample.references:
+        return []
+    return [f"{variant.name} was trained with crop {variant.crop!r}, and is shown {shown!r}"]
 
 
 def _guidance_of(settings: Settings) -> _guidance.ThreeStreamGuidance:

@@ -20,6 +20,7 @@ from bench.keys import canonical, checkpoint_dtype, checkpoint_hash, model_index
 from bench.yaml_models import Model, Switch
 from media.plugins import declared
 from stdrc.defaults import FRAME_RATE, HEIGHT, NUM_FRAMES, WIDTH
+from stdrc.errors import STDRCError
 from stdrc.variants import read_lora_metadata
 
 _WITHOUT = {"no-colour": "colour", "no-pose": "pose", "no-layout": "layout"}
@@ -29,7 +30,12 @@ class VariantConfig(Model):
     """One trained LoRA. What it was trained with is read from the file, which training writes it
     into; where a file says nothing, it is said here."""
 
-    path: Path = Field(description="A .safetensors LoRA, or a whole checkpoint's folder.")
+    path: str = Field(
+        description="A .safetensors LoRA, its hub id, or a whole checkpoint's folder."
+    )
+    file: str | None = Field(
+        default=None, description="Which file of a hub id or a folder, where it has several."
+    )
     placement: str | dict[str, Any] | None = Field(default=None, description="None: the file's.")
     augmentation: Switch | None = Field(default=None, description="None: the file's.")
 
@@ -56,10 +62,19 @@ class CheckpointConfig(GeneratorConfig):
     )
 
     def local_paths(self, base: Path) -> dict[str, Any]:
-        local = base / Path(self.checkpoint).expanduser()
-        if self.checkpoint in declared("CHECKPOINTS") or not local.exists():
-            return {}
-        return {"checkpoint": str(local)}
+        """The checkpoint and the variants that are there; others are names, or ids of the hub."""
+
+        def found(given: str) -> str:
+            local = base / Path(given).expanduser()
+            return str(local) if local.exists() else given
+
+        variants = {
+            name: variant.model_copy(update={"path": found(variant.path)})
+            for name, variant in self.variants.items()
+        }
+        if self.checkpoint in declared("CHECKPOINTS"):
+            return {"variants": variants}
+        return {"checkpoint": found(self.checkpoint), "variants": variants}
 
 
 @dataclass(frozen=True)
@@ -100,10 +115,6 @@ class Variants:
                 name, shipped.path, trained, switch, shipped.identity, shipped.crop
             )
         for name, given in self.config.variants.items():
-            if not given.path.exists():
-                raise BenchError(
-                    f"generator.variants.{name}.path: there is no checkpoint {given.path}."
-                )
             found[name] = _variant(name, given)
         if not found:
             index = model_index(self.base)
@@ -258,32 +269,42 @@ def _variant(name: str, given: VariantConfig) -> Variant:
         BenchError: the file says otherwise than the YAML, or neither says a placement.
     """
     where = f"generator.variants.{name}"
-    if given.path.is_dir():
-        index, about = given.path / "model_index.json", given.path / "stdrc.json"
+    path = Path(given.path)
+    if not path.exists() or given.file is not None:
+        from stdrc.lora import locate_lora
+
+        try:
+            path = locate_lora(given.path, given.file)
+        except STDRCError as error:
+            raise BenchError(
+                f"{where}.path: there is no checkpoint {given.path} ({error})"
+            ) from None
+    if path.is_dir():
+        index, about = path / "model_index.json", path / "stdrc.json"
         stated = json.loads(index.read_text()) if index.is_file() else {}
         trained = json.loads(about.read_text()) if about.is_file() else {}
     else:
-        stated = trained = read_lora_metadata(given.path)
+        stated = trained = read_lora_metadata(path)
     said = placement_key(stated["placement"]) if stated.get("placement") else None
     placement = placement_key(given.placement) if given.placement else said
     if placement is None:
         raise BenchError(
-            f"{where}: {given.path.name} doesn't say which placement it was trained with; "
+            f"{where}: {path.name} doesn't say which placement it was trained with; "
             f"set {where}.placement."
         )
     if said not in (None, placement):
         raise BenchError(
-            f"{where}.placement is {placement!r}, and {given.path.name} was trained with {said!r}; "
+            f"{where}.placement is {placement!r}, and {path.name} was trained with {said!r}; "
             "leave the placement out."
         )
     switch = _augmentation(trained)
     if given.augmentation and switch and given.augmentation != switch:
         raise BenchError(
-            f"{where}.augmentation is {given.augmentation!r}, and {given.path.name} was trained "
+            f"{where}.augmentation is {given.augmentation!r}, and {path.name} was trained "
             f"with {switch!r}; leave the augmentation out."
         )
     crop = stated.get("crop")
-    return Variant(name, given.path, placement, given.augmentation or switch, crop=crop)
+    return Variant(name, path, placement, given.augmentation or switch, crop=crop)
 
 
 def _augmentation(trained: dict[str, Any]) -> str | None:

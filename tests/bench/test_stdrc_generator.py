@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from bench.errors import BenchError
 from bench.generators import Settings
 from bench.generators.stdrc import STDRCConfig, STDRCGenerator
 from bench.runner import Runner
+from bench.store import Store
 from media.errors import NoFaceError
+from media.files import file_sha256
 from miniature.build import MiniatureConfig, build_components
 from miniature.world import World
 from stdrc import ReferencePlacement, STDRCError, STDRCPipeline
@@ -321,6 +324,53 @@ def test_a_variant_is_what_its_file_says(tmp_path: Path, weights: Path) -> None:
         make(weights, variants={"a": silent}).resolve(Settings())
 
 
+def test_a_lora_that_fits_nothing_is_refused_before_it_is_on_a_leaderboard(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(weights / "tass-on.safetensors")
+    stranger = {key.replace("transformer.", "unet.", 1): value for key, value in tensors.items()}
+    half = {key: value for key, value in tensors.items() if "to_q.lora_A" not in key}
+    for name, wrong, words in (
+        ("stranger", stranger, r"keys fit nothing, first 'unet"),
+        ("half", half, r"to_q has no lora_A"),
+    ):
+        save_file(wrong, tmp_path / f"{name}.safetensors")
+        variants = {name: {"path": f"{name}.safetensors", "placement": "tass"}}
+        one = {"generator": section(weights, variants=variants), "sweep": {"base": {"steps": 2}}}
+        config = make_config(tmp_path, **one)
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump(cfg.config_json(config)))
+        with pytest.raises(SystemExit) as ended:
+            main(["bench", str(file), "--run", str(tmp_path / name)])
+        assert ended.value.code == 2
+        assert re.search(rf"The variant {name} can't be loaded: .*{words}", capsys.readouterr().err)
+        assert not (tmp_path / name / "leaderboard").exists()
+        with Store(tmp_path / name) as store:
+            assert set(store.statuses().values()) == {"pending"}
+
+
+def test_a_variant_of_the_hub_is_its_file_in_the_cache(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "models--someone--loras" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    stated(weights, snapshot / "a.safetensors", "overlap")
+    stated(weights, snapshot / "b.safetensors", "far")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    of = {"path": "someone/loras", "file": "b.safetensors"}
+    config = make_config(tmp_path, generator=section(weights, variants={"a": of}))
+    generator: Any = cfg._anchor(config, tmp_path).generator.make()
+    variant = generator.trained.known["a"]
+    assert (variant.placement, variant.path.name) == ("far", "b.safetensors")
+    assert file_sha256(snapshot / "b.safetensors") in generator.trained.weights(variant).values()
+    for given in ({**of, "file": "c.safetensors"}, {"path": "someone/else"}):
+        with pytest.raises(BenchError, match=r"variants\.a\.path: there is no checkpoint someone"):
+            make(weights, variants={"a": given}).resolve(Settings())
+
+
 def test_two_variants_that_fit_are_not_chosen_between(weights: Path) -> None:
     variants = section(weights)["variants"]
     generator = make(weights, variants={**variants, "again": variants["tass-on"]})
@@ -411,6 +461,9 @@ def test_references_are_encoded_anew_for_another_crop_or_size(
     generator.generate(samples, cells["whole"])
     with pytest.raises(NoFaceError, match="No face was found in the reference"):
         generator.generate(samples, cells["face"])
+    other = Settings(checkpoint="face", placement="tass", steps=2, crop="none")
+    (made,) = generator.generate(samples, generator.resolve(other).settings)
+    assert made.remark == "face was trained with crop 'face', and is shown 'none'"
     asked = Settings(checkpoint="whole", placement="tass", steps=2, crop="face")
     assert "crop" in generator.resolve(asked).weights  # what finds the face is part of the key
     with pytest.raises(BenchError, match="crop: head needs a box of the head"):
