@@ -207,16 +207,18 @@ def read_consisid_boxes(
     try:
         frames = read_json(path)
         by_number = {int(number): parts for number, parts in frames.items()}
+
+        def track_of(found: dict[str, Any]) -> Any:  # a face of no track may be anybody's
+            return found["new_track_id"] if "new_track_id" in found else found["track_id"]
+
         tracks = Counter(
-            face.get("new_track_id", face.get("track_id", 0))
-            for parts in by_number.values()
-            for face in parts.get("face", [])
+            track_of(face) for parts in by_number.values() for face in parts.get("face", [])
         )
         track = tracks.most_common(1)[0][0] if tracks else None
 
         def box(number: int, part: str) -> Box | None:
             for found in by_number.get(number, {}).get(part, []):
-                if found.get("new_track_id", found.get("track_id", 0)) == track:
+                if track_of(found) == track:
                     b = found["box"]
                     return (float(b["x1"]), float(b["y1"]), float(b["x2"]), float(b["y2"]))
             return None

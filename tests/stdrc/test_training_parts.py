@@ -376,6 +376,9 @@ def test_consisid_boxes_are_of_the_main_person(tmp_path: Path) -> None:
     assert [h and h[0] for h in heads] == [None, 3, None, None, None]
     with pytest.raises(STDRCError, match="not in ConsisID's form"):
         read_consisid_boxes(write(tmp_path / "bad.json", '{"a": 1}'))
+    nobody = json.dumps({"0": {"face": [{"box": face(1, 5)["box"]}]}})  # a face of no track
+    with pytest.raises(STDRCError, match="not in ConsisID's form"):
+        read_consisid_boxes(write(tmp_path / "untracked.json", nobody))
 
 
 # A window of the clip, and aligned faces ----------------------------------------------------------
