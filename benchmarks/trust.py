@@ -1,6 +1,7 @@
-"""What is read against what the ffmpeg program shows, on every kind of file that could be made.
+"""What is read against what the ffmpeg program shows, on every kind of file that could be made; and
+cases from public bug reports, each with its right value.
 
-    python benchmarks/trust.py [--ffmpeg PROGRAM] [--only WORD] [--keep FOLDER]
+    python benchmarks/trust.py [--ffmpeg PROGRAM] [--only WORD] [--keep FOLDER] [--table NAME]
 
 Each video is made here, read whole by `VideoReader`, and compared frame by frame with the rgb24 (or
 rgba) that `ffmpeg` writes; then 16 of its frames are read alone and must be the same ones. ffmpeg
@@ -22,6 +23,7 @@ from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
+import reported
 from PIL import Image
 
 from media.errors import UserError
@@ -343,8 +345,31 @@ def main() -> None:
     parser.add_argument("--only", default="", help="kinds whose name holds this word")
     parser.add_argument("--keep", type=Path, help="an empty folder that keeps the files")
     parser.add_argument("--ffmpeg", default="ffmpeg", help="the program to compare with")
+    tables = ("files", "reports")
+    parser.add_argument("--table", choices=tables, help="one of the two tables; both by default")
     given = parser.parse_args()
     PROGRAM[0] = given.ffmpeg
+    wrong = 0
+    if given.table != "reports":
+        wrong += files(given)
+    if given.table != "files":
+        wrong += reports(given.only)
+    sys.exit(wrong > 0)
+
+
+def reports(only: str) -> int:
+    """Print the table of reported cases; how many are wrong."""
+    found = list(reported.rows(only))
+    print("\n| case | right | seen | ok |\n|---|---|---|---|")
+    for name, right, seen, ok in found:
+        print(f"| {name} | {right} | {seen} | {'yes' if ok else 'NO'} |")
+    good = sum(ok for *_, ok in found)
+    print(f"\n{good} of {len(found)} cases are right.")
+    return len(found) - good
+
+
+def files(given: argparse.Namespace) -> int:
+    """Print the table of kinds of files; how many are wrong."""
     print("| kind | read | said | right |\n|---|---|---|---|")
     with TemporaryDirectory() as temporary:
         folder = given.keep or Path(temporary)
@@ -354,7 +379,7 @@ def main() -> None:
             print(f"| {name} | {came} | {said} | {'yes' if right else 'NO'} |", flush=True)
             wrong, count = wrong + (not right), count + 1
     print(f"\n{count - wrong} of {count} kinds are right.")
-    sys.exit(wrong > 0)
+    return wrong
 
 
 if __name__ == "__main__":
