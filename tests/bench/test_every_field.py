@@ -47,6 +47,7 @@ RUN: dict[str, tuple[Any, Effect]] = {
     "sweep.seeds": ([7], ALL),
     "sweep.allow_mismatch": (True, NOTHING),
     "metrics.device": ("cpu:0", NOTHING),
+    "metrics.threads": (2, NOTHING),
     "engine.kind": ("local", NOTHING),
     "engine.batch_size": (2, NOTHING),
     "engine.workers": (2, NOTHING),
@@ -54,16 +55,20 @@ RUN: dict[str, tuple[Any, Effect]] = {
     "engine.gpus_per_worker": (1, NOTHING),
     "engine.address": ("auto", NOTHING),
     "engine.retries": (1, NOTHING),
+    "engine.place_s": (900, NOTHING),
+    "engine.max_failures": (7, NOTHING),
     "video.crf": (20, ALL),
     "rank.by": ("score", NOTHING),
     "rank.weights": ({"pixel.alone": 1.0}, NOTHING),
     "rank.anchors": ({"pixel.alone": [0, 1]}, NOTHING),
     "rank.missing": ("drop", NOTHING),
 }
-#: Fields of a search, which plans cells of its own, and those of which the next tables decide.
-ELSEWHERE = {"run", "metrics.names", "metrics.plugins", "metrics.num_frames"} | {
-    f"tune.{field}" for field in cfg.Tune.model_fields
-}
+#: Fields of a search, which plans cells of its own; those that need processes of their own; and
+#: the metrics', which are in a column's version.
+ELSEWHERE = {f"tune.{field}" for field in cfg.Tune.model_fields} | {
+    "run", "engine.score_workers", "engine.timeout_s", "metrics.names", "metrics.plugins",
+    "metrics.num_frames",
+}  # fmt: skip
 
 
 def paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
