@@ -443,8 +443,10 @@ def test_a_frame_of_av1_that_is_not_shown_is_missed(tmp_path):
     path = write_video(
         tmp_path / "a.mp4",
         np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), np.uint8),
-        codec="libaom-av1",
-        setup=lambda s: s.codec_context.options.update({"cpu-used": "8", "lag-in-frames": "0"}),
+        codec="libsvtav1",
+        setup=lambda s: s.codec_context.options.update(
+            {"preset": "12", "svtav1-params": "pred-struct=1"}
+        ),
     )
     assert read_clip(path).count == 6
     with av.open(str(path)) as container:
