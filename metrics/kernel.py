@@ -41,10 +41,8 @@ class _Pairs(NamedTuple):
     values: Tensor
     pairs: Tensor
 
-    def mean(self, what: str) -> Tensor:
-        if not (count := self.pairs.sum()):
-            raise MetricsError(f"{what} and this distance needs at least 2; add videos.")
-        return self.values.sum() / count
+    def mean(self) -> Tensor:
+        return self.values.sum() / self.pairs.sum()
 
 
 def _pairs(kernel: Tensor, same: Tensor) -> _Pairs:
@@ -86,11 +84,13 @@ class _Sums(NamedTuple):
         )
 
     def distance(self) -> float:
-        words = "the {} samples of {} are of one video"
-        x, y = (
-            z.mean(words.format(len(z.values), name)) for z, name in ((self.x, "x"), (self.y, "y"))
-        )
-        return finite(x + y - 2 * self.across.mean("x and y are of one target"))
+        for name, within in (("x", self.x), ("y", self.y)):
+            if not within.pairs.any():
+                raise MetricsError(
+                    f"the {len(within.pairs)} samples of {name} are of one video or target, and "
+                    "this distance needs at least 2; add videos."
+                )
+        return finite(self.x.mean() + self.y.mean() - 2 * self.across.mean())
 
 
 def kernel_distance(

@@ -280,7 +280,7 @@ def test_videos_made_after_one_target_are_no_independent_samples(record_property
     assert np.mean(naive) < -10 * error
     none = torch.full((16,), -1)
     assert kernel_distance(x, y, x_targets=none) == kernel_distance(x, y)
-    with pytest.raises(MetricsError, match="x and y are of one target"):
+    with pytest.raises(MetricsError, match="2 samples of x are of one video or target"):
         kernel_distance(x[:2], y[:2], x_targets=torch.zeros(2), y_targets=torch.zeros(2))
 
 
