@@ -24,6 +24,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from media.damage import second_decoder
 from media.errors import UnreadableVideoError, UserError
 from media.files import file_sha256, natural_order, special_file, tree_sha256
 from media.images import (
@@ -376,7 +377,7 @@ class _Stream:
         # A damaged picture is an error, not patched from its neighbours. Picture hashes are not
         # asked for ("crccheck"): FFmpeg 8 finds x265's wrong in files that are whole.
         stream.codec_context.options = {"err_detect": "explode"}
-        checker = _checker(stream.codec_context)
+        checker = second_decoder(stream.codec_context)
         count = 0
         try:
             for packet in container.demux(stream):
@@ -449,21 +450,6 @@ class _Stream:
         if b:  # rows become columns
             pixels, a, d = pixels.swapaxes(0, 1), c, b
         return np.ascontiguousarray(pixels[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1])
-
-
-def _checker(context: Any) -> Any:
-    """A second decoder that notices damage which FFmpeg's own decodes without a word, if any.
-
-    FFmpeg's VP9 reads on beyond a damaged frame's end and libvpx doesn't; the libvpx of PyAV's
-    wheels takes 8 bits only.
-    """
-    parts = context.format.components if context.format is not None else ()
-    if context.codec.canonical_name != "vp9" or any(part.bits != 8 for part in parts):
-        return None
-    try:
-        return av.CodecContext.create("libvpx-vp9", "r")
-    except av.codec.codec.UnknownCodecError:  # a PyAV that was built without it
-        return None
 
 
 def display_matrix(frame: Any, path: Path) -> tuple[int, int, int, int]:

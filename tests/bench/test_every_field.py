@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from bench import config as cfg
 from bench.axes import AXIS_NAMES, Settings
 from bench.evalsets import EvalSet, Sample
+from bench.evalsets.samples import Shown
 from bench.generators import generator_models
 from bench.generators.base import Generator
 from bench.sweep import plan
@@ -153,7 +154,10 @@ KEYS: dict[str, tuple[Any, Any, bool]] = {
     "STDRCConfig.device": ("cpu", "auto", SAME),
     "STDRCConfig.threads": (1, 2, SAME),
     "STDRCConfig.strict": (False, True, SAME),
+    "STDRCConfig.event_sentence": ("{description}", "Then {description}", ANOTHER),
 }
+#: Axes beside which a field acts.
+BESIDE: dict[str, dict[str, Any]] = {"STDRCConfig.event_sentence": {"timeline": "joined"}}
 NEEDED = {
     "CustomConfig": {"kind": "custom", "factory": f"{HERE}:Made"},
     "FolderConfig": {"kind": "folder", "path": "videos"},
@@ -197,7 +201,8 @@ def key(samples: EvalSet, generator: dict[str, Any], **base: Any) -> str:
 def test_a_field_of_a_generator_is_in_the_key_where_it_matters(inputs: EvalSet, field: str) -> None:
     model, _, name = field.partition(".")
     one, other, differs = KEYS[field]
-    keys = [key(inputs, {**NEEDED[model], name: value}) for value in (one, other)]
+    beside = BESIDE.get(field, {})
+    keys = [key(inputs, {**NEEDED[model], name: value}, **beside) for value in (one, other)]
     assert (keys[0] != keys[1]) is differs
 
 
@@ -221,6 +226,7 @@ AXES: dict[str, tuple[Any, dict[str, Any]]] = {
     "frame_rate": (12.0, {}),
     "negative_prompt": ("blurred", {}),
     "crop": ("face", {}),
+    "timeline": ("blended", {}),
     "schedule": ("distilled", {}),
 }
 
@@ -261,6 +267,7 @@ SAMPLE: dict[str, tuple[Any, bool]] = {
     "target": (Path("base/model.safetensors"), SAME),
     "identity": ("another", SAME),
     "timeline": ((types.SimpleNamespace(start=0, end=1, description="waves"),), ANOTHER),
+    "shown": ((Shown(start=1.0),), ANOTHER),
     "source": ("another.csv:3", SAME),
     "index": (7, SAME),
     "video": (Path("videos/p0-0-b.mp4"), SAME),  # a generator makes its own; see FolderConfig
