@@ -336,7 +336,8 @@ def test_a_lora_that_fits_nothing_is_refused_before_it_is_on_a_leaderboard(
     ):
         save_file(wrong, tmp_path / f"{name}.safetensors")
         variants = {name: {"path": f"{name}.safetensors", "placement": "tass"}}
-        one = {"generator": section(weights, variants=variants), "sweep": {"base": {"steps": 2}}}
+        one = {"generator": section(weights, variants=variants), "sweep": {"base": {"steps": 2}},
+               "metrics": {"names": ["temporal.flicker"]}}  # fmt: skip
         config = make_config(tmp_path, **one)
         file = tmp_path / "run.yaml"
         file.write_text(yaml.safe_dump(cfg.config_json(config)))
