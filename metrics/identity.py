@@ -43,6 +43,8 @@ class IdentityScores:
         differs: share of frames with a face in which the best-matching face isn't the largest;
             None with several references or without faces.
         per_frame: what ``all_frames`` is the mean of, one value a frame.
+        matched: cosines of the pairs that were matched in each frame, at most one a reference.
+        references: how many there are.
     """
 
     all_frames: float
@@ -51,6 +53,8 @@ class IdentityScores:
     largest: float | None
     differs: float | None
     per_frame: tuple[float, ...]
+    matched: tuple[tuple[float, ...], ...]
+    references: int
 
 
 def match_faces(faces: Tensor, references: Tensor) -> list[tuple[int, int, float]]:
@@ -132,26 +136,29 @@ def identity_scores(frames: Sequence[Tensor], references: Tensor) -> IdentitySco
         raise MetricsError("identity needs the embedding of at least one reference, [R, D].")
     count = len(references)
     per_frame: list[float] = []
-    matched: list[float] = []
+    matched: list[tuple[float, ...]] = []
     largest: list[float] = []
     differs: list[bool] = []
     for faces in frames:
         pairs = match_faces(faces, references)
-        cosines = [cosine for _, _, cosine in pairs]
-        matched += cosines
+        cosines = tuple(cosine for _, _, cosine in pairs)
+        matched.append(cosines)
         per_frame.append(sum(cosines) / count)
         if count == 1:
             largest.append(float(faces[0].double() @ references[0].double()) if pairs else 0.0)
             if pairs:
                 differs.append(pairs[0][0] != 0)
     found = sum(len(faces) > 0 for faces in frames)
+    whole = [cosine for cosines in matched for cosine in cosines]
     return IdentityScores(
         all_frames=sum(per_frame) / len(per_frame),
-        faces_only=sum(matched) / len(matched) if matched else None,
+        faces_only=sum(whole) / len(whole) if whole else None,
         face_rate=found / len(frames),
         largest=sum(largest) / len(largest) if count == 1 else None,
         differs=sum(differs) / len(differs) if differs else None,
         per_frame=tuple(per_frame),
+        matched=tuple(matched),
+        references=count,
     )
 
 
@@ -312,7 +319,7 @@ class FaceRate(FaceMetric):
         return Result(found / len(faces), detail, reason)
 
 
-_FACE: dict[str, Any] = {
+FACE_FACTS: dict[str, Any] = {
     "source": OURS,
     "family": "identity",
     "needs": ("reference",),
@@ -329,7 +336,7 @@ _FACE: dict[str, Any] = {
     backend_quirks={
         "dlib": "different people score 0.86 on average and one person 0.97, in photographs"
     },
-    **_FACE,
+    **FACE_FACTS,
 )
 class IdentitySimilarity(FaceMetric):
     """Mean of :func:`identity_scores` over videos: whether the faces are the reference's.
@@ -361,7 +368,7 @@ class IdentitySimilarity(FaceMetric):
         >>> metric.update(np.zeros((9, 256, 256, 3)), photograph)  # doctest: +SKIP
     """
 
-    settings = ("of", "backend")
+    settings: ClassVar[tuple[str, ...]] = ("of", "backend")
     kind = "all_frames"
 
     def __init__(
@@ -372,6 +379,11 @@ class IdentitySimilarity(FaceMetric):
         if self.of not in known:
             raise MetricsError(f"of is {of!r}; use one of {', '.join(known)}.")
         super().__init__(backend, **kwargs)
+
+    def value(self, scores: IdentityScores) -> float | None:
+        """Which of a video's scores counts."""
+        found: float | None = getattr(scores, self.of)
+        return found
 
     def measure(self, video: Video) -> Result:
         people = [self.reference(video, number) for number in range(len(video.references) or 1)]
@@ -386,7 +398,7 @@ class IdentitySimilarity(FaceMetric):
         }
         if scores.largest is not None:
             detail |= {"largest": scores.largest, "differs": scores.differs}
-        value = getattr(scores, self.of)
+        value = self.value(scores)
         if value is None:
             several = len(people) > 1 and self.of != "faces_only"
             why = "there are several references" if several else "no sampled frame has a face"
@@ -403,7 +415,7 @@ class IdentitySimilarity(FaceMetric):
     formula="mean over matched faces of cos(face, reference)",
     quirks="rewards hiding the face in hard frames; read it beside the share of frames with a face",
     diagnostic=True,
-    **_FACE,
+    **FACE_FACTS,
 )
 class IdentityFacesOnly(IdentitySimilarity):
     """:class:`IdentitySimilarity` over the frames that have a face."""
@@ -417,7 +429,7 @@ class IdentityFacesOnly(IdentitySimilarity):
     formula="mean over sampled frames of cos(largest face, reference), 0 without a face",
     quirks="a bystander near the camera is taken for the subject; one reference only",
     diagnostic=True,
-    **_FACE,
+    **FACE_FACTS,
 )
 class IdentityLargest(IdentitySimilarity):
     """:class:`IdentitySimilarity` of each frame's largest face."""
@@ -432,7 +444,7 @@ class IdentityLargest(IdentitySimilarity):
     quirks="one reference only",
     higher_is_better=False,
     diagnostic=True,
-    **{**_FACE, "range": (0.0, 1.0)},
+    **{**FACE_FACTS, "range": (0.0, 1.0)},
 )
 class IdentityDiffers(IdentitySimilarity):
     """Share of the frames with a face in which somebody else is nearer to the camera."""

@@ -206,10 +206,14 @@ def pose_difference(generated: Tensor, reference: Tensor) -> float:
         >>> round(pose_difference(tilted, frontal), 3)
         20.0
     """
-    turn = head_rotation(generated).mT @ head_rotation(reference)
+    return float(rotation_angles(head_rotation(generated).mT @ head_rotation(reference)).mean())
+
+
+def rotation_angles(rotations: Tensor) -> Tensor:
+    """Angles of rotation matrices ``[..., 3, 3]`` in degrees, 0 to 180."""
     # |R - I|_F = 2 sqrt(2) sin(angle / 2): exact near 0, where the trace's arccosine is not.
-    chord = (turn - torch.eye(3).to(turn)).flatten(-2).norm(dim=-1) / 8**0.5
-    return float(torch.rad2deg(2 * torch.asin(chord.clamp(max=1))).mean())
+    chord = (rotations - torch.eye(3).to(rotations)).flatten(-2).norm(dim=-1) / 8**0.5
+    return torch.rad2deg(2 * torch.asin(chord.clamp(max=1)))
 
 
 # --- background ----------------------------------------------------------------------------------

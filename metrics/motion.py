@@ -6,6 +6,7 @@ Flows of two backends differ, so a score carries the name of its backend.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import cv2
@@ -404,5 +405,169 @@ class DynamicDegree(_FlowMetric):
             magnitudes = _magnitudes(part[:-1], part[1:], self.flow) / threshold
             self._pairs += len(magnitudes)
             self._moving += int((magnitudes > 1).sum())
+            self._sum += float(magnitudes.sum())
         if self._pairs:
-            self.settle(_moves(self._moving, self._pairs + 1))
+            self.settle(self._value())
+
+    def _value(self) -> float:
+        """The open video's value of what was counted."""
+        return _moves(self._moving, self._pairs + 1)
+
+
+@register(
+    "motion.magnitude.{flow}",
+    label="Motion magnitude",
+    formula="mean over pairs, an eighth of a second apart, of the longest 5 % of flow vectors, in "
+    "units of dynamic degree's threshold",
+    source=VBENCH,
+    family="motion",
+    backend_quirks={
+        "dis": "what temporal.dynamic_degree.dis compares with 1, before it does",
+        "raft": "what temporal.dynamic_degree.raft compares with 1, before it does",
+    },
+    range=(0.0, None),
+    cost="flow between frames an eighth of a second apart",
+    diagnostic=True,
+    frames="all",
+    backends=_FLOWS,
+)
+class MotionMagnitude(DynamicDegree):
+    """Mean :func:`motion_magnitudes` of a video, then over videos; each in one or more chunks.
+
+    Args: as :func:`motion_magnitudes`.
+
+    Example:
+        >>> import numpy as np
+        >>> still = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+        >>> metric = MotionMagnitude(flow="dis")
+        >>> metric.update(still.repeat(9, axis=0), fps=8.0)
+        >>> float(metric.compute())
+        0.0
+    """
+
+    def _value(self) -> float:
+        return self._sum / self._pairs
+
+
+@register(
+    "vbench.dynamic_degree",
+    label="Dynamic degree (VBench)",
+    formula="1 if a quarter of the pairs, an eighth of a second apart, move beyond a threshold",
+    source=VBENCH,
+    family="motion",
+    backend="vbench",
+    quirks="RAFT at full size, of torchvision's weights; VBench has the authors' raft-things",
+    cost="RAFT at full size between frames an eighth of a second apart",
+    diagnostic=True,
+    frames="all",
+    weights=("raft.large",),
+)
+class VBenchDynamicDegree(DynamicDegree):
+    """:class:`DynamicDegree` as VBench takes it: RAFT's flow, frames at full size."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(flow="raft", short_side=None, **kwargs)
+
+
+# --- OpenS2V-Eval --------------------------------------------------------------------------------
+
+
+def _farneback_terms(frames: Frames) -> Tensor:
+    """Mean of both flow components between neighbouring frames, signs and all: float64 [T-1]."""
+    height, width = frames.shape[1:3]
+    size = (16, int(height * (16 / width)))
+    if size[1] < 1:
+        raise MetricsError(
+            f"frames of {width} x {height} pixels are too wide for OpenS2V-Eval's motion, which "
+            "reduces the flow to a width of 16; pass frames less than 16 times as wide as high."
+        )
+    # The script takes RGB frames for BGR ones when it makes them grey.
+    grey = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames]
+    means = []
+    for first, second in pairwise(grey):
+        flow = cv2.calcOpticalFlowFarneback(
+            first, second, np.zeros((height, width, 2), np.float32), 0.5, 3, 15, 3, 5, 1.2, 0
+        )
+        means.append(cv2.resize(flow, size, interpolation=cv2.INTER_AREA).mean(dtype=np.float64))
+    return torch.tensor(means, dtype=torch.float64)
+
+
+def farneback_motion(frames: Frames | Tensor) -> float:
+    """OpenS2V-Eval's motion amplitude before it is cut at 1: how far the picture is carried.
+
+    The absolute mean over neighbouring frames, places and both components of Farneback's flow
+    (Farneback 2003, OpenCV's default parameters), reduced to a width of 16 by areas. The
+    components keep their signs, so that motion to and fro, or two people who part, cancel out.
+
+    Args:
+        frames: uint8 ``[T, H, W, 3]``, T at least 2.
+
+    Returns:
+        Pixels per frame, from 0.
+
+    Raises:
+        MetricsError: fewer than two frames, another form, or 16 times as wide as high.
+
+    Example:
+        >>> import numpy as np
+        >>> still = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+        >>> round(farneback_motion(still.repeat(3, axis=0)), 3)
+        0.0
+    """
+    return abs(float(_farneback_terms(check_frames(frames, least=2)).mean()))
+
+
+_FARNEBACK: dict[str, Any] = {
+    "source": "OpenS2V-Eval, arXiv 2505.20292",
+    "family": "motion",
+    "quirks": "signs are kept, so that motion to and fro cancels out; grows with the resolution; a "
+    "still video has 0.001 or less, not 0; grey values are made with red and blue exchanged",
+    "cost": "Farneback flow between all neighbouring frames at full size",
+    "diagnostic": True,
+    "frames": "all",
+}
+
+
+@register(
+    "motion.farneback",
+    label="Motion amplitude (Farneback), pixels per frame",
+    formula="|mean over neighbouring frames, places and both components of Farneback's flow|",
+    range=(0.0, None),
+    **_FARNEBACK,
+)
+@register(
+    "opens2v.motion_amplitude",
+    label="MotionAmplitude (OpenS2V-Eval)",
+    formula="min(1, motion.farneback), as it enters OpenS2V-Eval's total",
+    backend="opens2v",
+    most=1.0,
+    **_FARNEBACK,
+)
+class FarnebackMotion(StreamedMetric):
+    """Mean :func:`farneback_motion` over videos, each in one or more chunks.
+
+    Args:
+        most: a video counts at most this; None sets no bound.
+        kwargs: of :class:`metrics.VideoMetric`.
+
+    Example:
+        >>> import numpy as np
+        >>> still = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+        >>> metric = FarnebackMotion()
+        >>> metric.update(still.repeat(2, axis=0))
+        >>> metric.update(still, start=False)
+        >>> round(float(metric.compute()), 3)
+        0.0
+    """
+
+    settings = ("most",)
+
+    def __init__(self, most: float | None = None, **kwargs: Any) -> None:
+        self.most = most
+        super().__init__(**kwargs)
+
+    def terms(self, frames: Frames) -> Tensor:
+        return _farneback_terms(frames)
+
+    def settle(self, score: float) -> None:
+        super().settle(min(abs(score), np.inf if self.most is None else self.most))

@@ -20,6 +20,7 @@ from media.video import DECODER
 from metrics.catalogue import (
     availability,
     choose,
+    lacking,
     load_plugins,
     make,
     metric_info,
@@ -28,6 +29,7 @@ from metrics.catalogue import (
 from metrics.errors import MetricsError
 from metrics.facts import MetricInfo
 from metrics.features.models import Models, PictureFile
+from metrics.features.networks.engine import engine_version
 from metrics.metric import Event, Result, StreamedMetric, Video
 from metrics.passes import Job, Pass, words
 from metrics.scores import Score, SetScore, VideoItem
@@ -57,8 +59,8 @@ class MetricSuite:
     """Runs metrics over videos.
 
     Args:
-        metrics: names, patterns such as ``temporal.*``, or families such as ``identity``; by
-            default every metric that can run here.
+        metrics: names, patterns such as ``temporal.*``, families such as ``identity``, or presets
+            such as ``opens2v``; by default every metric that can run here.
         device: where models run, "cpu" or "cuda".
         num_frames: frames that are sampled evenly from first to last for metrics that sample;
             protocols take their own.
@@ -68,10 +70,13 @@ class MetricSuite:
         batch_videos: let frames of neighbouring small videos share a batch. It is faster on a GPU;
             without, a video's scores are the same to the last bit whatever is scored beside it.
         plugins: metrics of one's own to import first, ``module:Class`` each.
+        engine: "torch", or "openvino" for IR-101 and Inception of the published protocols on a CPU,
+            which moves scores in the seventh digit and is part of their version.
 
     Raises:
         UnknownNameError: an unknown metric.
-        MetricsError: a path in ``weights`` that isn't there, or a number of frames below 1.
+        MetricsError: a path in ``weights`` that isn't there, a number of frames below 1, or an
+            engine that isn't installed.
 
     Example:
         >>> suite = MetricSuite(["temporal.flicker"])
@@ -89,15 +94,19 @@ class MetricSuite:
         real: Sequence[str | Path] = (),
         batch_videos: bool = True,
         plugins: Sequence[str] = (),
+        engine: str = "torch",
     ) -> None:
         if num_frames < 1:
             raise MetricsError(f"num_frames is {num_frames}; sample at least one frame.")
+        engine_version(engine)  # refuses one that isn't here
         load_plugins(plugins)
         self.num_frames = num_frames
-        self.models = Models(device, weights, cache)
+        self.models = Models(device, weights, cache, engine)
         self.real = tuple(Path(p) for p in real)
         self.absent: dict[str, str] = {}
         """Why each metric that was asked for can't run here, by name."""
+        self.lacking = lacking(metrics or ())
+        """Columns of the presets asked that no metric fills, and where they come from."""
         self._metrics: dict[str, Any] = {}
         self._infos: dict[str, MetricInfo] = {}
         names = choose(metrics) if metrics is not None else list(metric_names())

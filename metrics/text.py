@@ -166,6 +166,21 @@ _CLIP: dict[str, Any] = {
     **_CLIP,
 )
 @register(
+    "text.viclip_score",
+    label="ViCLIP score",
+    formula="100 cos of video and prompt embeddings, at least 0; 8 of the sampled frames",
+    source="ViCLIP, arXiv 2307.06942",
+    family="text",
+    backend="viclip",
+    quirks="prompts beyond 32 tokens are cut, and said to be",
+    range=(0.0, 100.0),
+    cost="a ViCLIP-L/14 pass per video",
+    needs=("prompt",),
+    weights=("viclip.l14",),
+    model="viclip",
+    of="video",
+)
+@register(
     "text.xclip_score",
     label="X-CLIP score",
     formula="100 cos of video and prompt embeddings, the text conditioned on the video",
@@ -185,7 +200,7 @@ class CLIPScore(VideoMetric):
     ``truncated`` counts the prompts that were cut.
 
     Args:
-        model: "clip", "open_clip", "xclip", or a model of one of the protocols of
+        model: "clip", "open_clip", "viclip", "xclip", or a model of one of the protocols of
             `metrics.features.networks.text`.
         of: ``"frames"`` for the mean over frames, ``"video"`` for the mean frame or the video-text
             model's score.
@@ -298,3 +313,43 @@ class CLIPScore(VideoMetric):
                 self._texts.popitem(last=False)
             self._texts[prompt] = self.model.encode_text([prompt])
         return self._texts[prompt]
+
+
+@register(
+    "vbench.overall_consistency",
+    label="Overall consistency (VBench)",
+    formula="cos of ViCLIP's video and prompt embeddings; the middles of 8 intervals",
+    source="VBench, arXiv 2311.17982",
+    family="text",
+    backend="vbench",
+    quirks="the prompt is cut at 32 tokens; published values lie at 0.2 to 0.3",
+    range=(-1.0, 1.0),
+    frames="8, the middles of equal intervals",
+    cost="a ViCLIP-L/14 pass per video",
+    needs=("prompt",),
+    weights=("viclip.l14",),
+)
+class OverallConsistency(VideoMetric):
+    """VBench's overall consistency: cosine of ViCLIP's embeddings, -1 to 1."""
+
+    samples = False
+    features = ("pixels",)
+    settings = ("model_version",)
+
+    def prepare(self) -> None:
+        self.model_version = text_model(self.models, "viclip").version
+
+    def indices(self, count: int) -> Any:
+        from metrics.features.networks.viclip import middle_frames
+
+        return np.unique(middle_frames(count, text_model(self.models, "viclip").frames))
+
+    def measure(self, video: Video) -> Result:
+        if video.prompt is None:
+            raise MetricsError(f"{type(self).__name__} needs a prompt; pass the video's.")
+        model = text_model(self.models, "viclip")
+        cosine = model.cosines(np.stack(video["pixels"])[None], [video.prompt])[0]
+        tokens, limit = model.tokens(video.prompt), model.limit
+        cut = f"the prompt has {tokens} tokens and the model reads {limit}; the rest was cut"
+        detail = {"tokens": tokens, "token_limit": limit}
+        return Result(cosine, detail, cut if tokens > limit else "")

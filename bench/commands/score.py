@@ -48,9 +48,9 @@ def command(
         typer.Option(
             "--metrics",
             "-m",
-            help="Names, patterns such as 'temporal.*', or families such as 'identity', with "
-            "commas between them, or 'all'; default: those that can run here and fit what is "
-            "given, each by one backend. 'stdrc doctor' lists them.",
+            help="Names, patterns such as 'temporal.*', families such as 'identity', or presets "
+            "such as 'opens2v', with commas between them, or 'all'; default: those that can run "
+            "here and fit what is given, each by one backend. 'stdrc doctor' lists them.",
         ),
     ] = None,
     plugin: Annotated[
@@ -68,6 +68,10 @@ def command(
     ] = False,
     num_frames: Annotated[int, typer.Option(min=1, help="Frames sampled of each video.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cuda, cuda:1, cpu, ...")] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(help="torch or openvino, which runs the protocols' networks on a CPU."),
+    ] = "torch",
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps features between runs.")
     ] = None,
@@ -115,6 +119,7 @@ def command(
         num_frames=num_frames,
         cache=cache,
         real=truths,
+        engine=engine,
     )
     rows = _run(suite, items, quiet)
     entry = name or (videos if videos.is_dir() else videos.parent).resolve().name

@@ -93,6 +93,9 @@ class Networks:
         weights: explicit places of weights, by their name in `metrics.weights.WEIGHTS`.
     """
 
+    engine = "torch"
+    """what runs the networks that can be handed on; see `metrics.features.networks.engine`"""
+
     def __init__(
         self, device: str = "cpu", weights: Mapping[str, str | Path] | None = None
     ) -> None:

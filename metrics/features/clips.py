@@ -195,3 +195,16 @@ def _videomae_v2(networks: Networks) -> Any:
     from metrics.features.networks.video import VideoMAEv2
 
     return VideoMAEv2(networks.weight("videomae.v2"), device=networks.device)
+
+
+@video_encoder(
+    "vjepa2",
+    window=Window(),
+    weights=("vjepa2.ssv2",),
+    source="V-JEPA 2, arXiv 2506.09985, with the attentive probe of Something-Something",
+    quirks="frames are squeezed or cropped by the checkpoint's own preprocessing",
+)
+def _vjepa2(networks: Networks) -> Any:
+    from metrics.features.networks.video import VJEPA2
+
+    return VJEPA2(networks.weight("vjepa2.ssv2"), device=networks.device)

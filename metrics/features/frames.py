@@ -69,12 +69,26 @@ def _clip(networks: Networks) -> Any:
     return networks.shared("clip", lambda: TransformersCLIP(source, device=networks.device))
 
 
+def _clip_l14(networks: Networks) -> Any:
+    from metrics.features.networks.clip import TransformersCLIP
+
+    source = networks.weight("clip.vit_l14")
+    return networks.shared("clip_l14", lambda: TransformersCLIP(source, device=networks.device))
+
+
 def _open_clip(networks: Networks) -> Any:
     from metrics.features.networks.clip import OpenCLIP
 
     # OpenAI's weights were trained with the fast GELU; open_clip has an architecture for it.
     path, name = networks.weight("open_clip.vit_b32"), "ViT-B-32-quickgelu"
     return networks.shared("open_clip", lambda: OpenCLIP(name, path, device=networks.device))
+
+
+def _viclip(networks: Networks) -> Any:
+    from metrics.features.networks.viclip import ViCLIP
+
+    path = networks.weight("viclip.l14")
+    return networks.shared("viclip", lambda: ViCLIP(path, device=networks.device))
 
 
 def _xclip(networks: Networks) -> Any:
@@ -84,11 +98,11 @@ def _xclip(networks: Networks) -> Any:
     return networks.shared("xclip", lambda: XCLIP(source, device=networks.device))
 
 
-_TEXT_MODELS = {"clip": _clip, "open_clip": _open_clip, "xclip": _xclip}
+_TEXT_MODELS = {"clip": _clip, "open_clip": _open_clip, "viclip": _viclip, "xclip": _xclip}
 
 
 def text_model(networks: Networks, name: str) -> Any:
-    """A model that embeds prompts: "clip", "open_clip" or "xclip".
+    """A model that embeds prompts: "clip", "open_clip", "viclip" or "xclip".
 
     Raises:
         MetricsError: another name, or its weights aren't on this machine.
@@ -113,6 +127,37 @@ def clip_vbench(networks: Networks) -> FrameFeature:
     from metrics.features.networks.clip import VBenchCLIP
 
     return FrameFeature("clip.vbench", VBenchCLIP(_clip(networks)))
+
+
+@feature("clip_l14.rgb")
+def clip_l14_rgb(networks: Networks) -> FrameFeature:
+    return FrameFeature("clip_l14.rgb", _clip_l14(networks))
+
+
+@feature("clip_l14.vbench")
+def clip_l14_vbench(networks: Networks) -> FrameFeature:
+    from metrics.features.networks.clip import VBenchCLIP
+
+    return FrameFeature("clip_l14.vbench", VBenchCLIP(_clip_l14(networks)))
+
+
+_IQA = {
+    "musiq": ("musiq.koniq", None),
+    "musiq.vbench": ("musiq.spaq", 512),
+    "maniqa": ("maniqa.koniq", None),
+}
+
+
+@feature("iqa.{network}")
+def image_quality(networks: Networks, network: str) -> FrameFeature:
+    from metrics.features.networks.quality import PyIQA
+
+    if network not in _IQA:
+        raise UnknownNameError.among("no quality network is called", network, _IQA)
+    weights, side = _IQA[network]
+    kind = network.partition(".")[0]
+    model = PyIQA(kind, networks.weight(weights), side, networks.device)
+    return FrameFeature(f"iqa.{network}", model)
 
 
 @feature("open_clip.rgb")

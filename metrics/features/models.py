@@ -31,6 +31,8 @@ class Models(Networks):
     Args:
         device, weights: see :class:`~metrics.features.base.Networks`.
         cache: a folder in which features of videos are kept between runs, or None.
+        engine: what runs the networks that can be handed on, "torch" or "openvino"; see
+            `metrics.features.networks.engine`.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class Models(Networks):
         device: str = "cpu",
         weights: Mapping[str, str | Path] | None = None,
         cache: str | Path | None = None,
+        engine: str = "torch",
     ) -> None:
         super().__init__(device, weights)
+        self.engine = engine
         self.cache = FeatureCache(cache) if cache is not None else None
 
     def _clear(self) -> None:

@@ -111,7 +111,9 @@ class CurricularEmbedder:
         network: of images ``[N, 3, 112, 112]``, IR-101.
     """
 
-    def __init__(self, network: torch.nn.Module, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, network: Callable[[Tensor], Tensor], device: str | torch.device = "cpu"
+    ) -> None:
         self.network = network
         self.device = torch.device(device)
 
@@ -137,20 +139,26 @@ class ConsisIDInception:
 
     Args:
         path: torchvision's ``inception_v3_google-0cc3c7bd.pth``.
+        device: where the network runs.
+        engine: what runs it; see `metrics.features.networks.engine`.
 
     Raises:
         MetricsError: the file is damaged or of another network.
     """
 
-    def __init__(self, path: Path, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, path: Path, device: str | torch.device = "cpu", engine: str = "torch"
+    ) -> None:
         from torchvision.models import inception_v3
 
+        from metrics.features.networks.engine import compiled
         from metrics.features.networks.loading import load_tensors
 
         network = inception_v3(weights=None, init_weights=False, transform_input=True)
         load_tensors(network, path)
         network.fc = torch.nn.Identity()
-        self.network = network.eval().requires_grad_(False).to(device)
+        network.eval().requires_grad_(False).to(device)
+        self.network = compiled(network, (3, 299, 299), engine, device)
         self.device = torch.device(device)
 
     @torch.inference_mode()
@@ -234,15 +242,23 @@ def protocol_faces(networks: Networks) -> ProtocolFacesFeature:
 @feature("protocol.curricular")
 def curricular(networks: Networks) -> AlignedFeature:
     from metrics.features.face_backends.curricularface import load_ir101
+    from metrics.features.networks.engine import compiled, engine_version
 
     path = networks.weight("curricularface.ir101")
-    embedder = CurricularEmbedder(load_ir101(path, networks.device), networks.device)
-    version = f"{networks.version('protocol.faces')}-{short_hash(path)}"
+    network = load_ir101(path, networks.device)
+    run = compiled(network, (3, 112, 112), networks.engine, networks.device)
+    embedder = CurricularEmbedder(run, networks.device)
+    faces = networks.version("protocol.faces")
+    version = f"{faces}-{short_hash(path)}{engine_version(networks.engine)}"
     return AlignedFeature("protocol.curricular", embedder, version)
 
 
 @feature("protocol.inception")
 def inception(networks: Networks) -> AlignedFeature:
+    from metrics.features.networks.engine import engine_version
+
     path = networks.weight("inception.imagenet")
-    version = f"{networks.version('protocol.faces')}-{short_hash(path)}"
-    return AlignedFeature("protocol.inception", ConsisIDInception(path, networks.device), version)
+    faces = networks.version("protocol.faces")
+    version = f"{faces}-{short_hash(path)}{engine_version(networks.engine)}"
+    network = ConsisIDInception(path, networks.device, networks.engine)
+    return AlignedFeature("protocol.inception", network, version)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from metrics.errors import MetricsError
-from metrics.weights import Weights, declare_weights
+from metrics.weights import Weights, calibration, declare_weights
 from miniature import words
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -56,7 +56,8 @@ declare_weights(
             ("text", "text-video similarity"),
             ("video", "video features and attributes"),
         )
-    )
+    ),
+    calibration("miniature", "miniature.judges", "calibration.json"),
 )
 
 

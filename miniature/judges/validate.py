@@ -24,6 +24,7 @@ from torchvision.ops import box_iou
 import miniature.judges
 from metrics.features.face_backends.facenet import FacenetFaces
 from metrics.frechet import frechet_distance
+from metrics.verification import calibrate
 from miniature.identity_encoder import load_identity_encoder
 from miniature.judges import rendered
 from miniature.judges.attributes import MiniatureAttributes
@@ -111,6 +112,24 @@ def measure_faces(cache: Path) -> dict[str, Any]:
         "embedder": identity,
         "embedder_blurred_0.8px": blurred,
     }
+
+
+def write_calibration(cache: Path) -> None:
+    """What the embedder's cosines mean, for `identity.miniature.verified` and its kin."""
+    data = rendered.stills(cache, "judges_val", 500, 5, 2)
+    backend = MiniatureFaces()
+    frames = np.array(data.frames[::2])  # one frame a scene: a scene's two are hardly two pictures
+    found = backend.detect(frames)
+    seen = [i for i, faces in enumerate(found) if len(faces)]
+    crops = np.concatenate([backend.align(frames[i], found[i])[:1] for i in seen])
+    people = [str(person) for person in np.array(data.identity)[::2][seen]]
+    calibrate(
+        backend.embed(crops),
+        people,
+        backend=backend.name,
+        version=backend.version,
+        data="frames of 500 people of the split judges_val, each in five scenes",
+    ).write(HERE / "calibration.json")
 
 
 def measure_encoder(cache: Path) -> dict[str, Any]:
@@ -296,13 +315,15 @@ def main(cache: Path) -> dict[str, Any]:
         print(name, json.dumps(report[name]), flush=True)
     (HERE / "validation.json").write_text(json.dumps(report, indent=2) + "\n")
     (HERE / "README.md").write_text(card(report))
+    write_calibration(cache)
     return report
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=Path("runs/judges"), help="rendered data")
+    parser.add_argument("--calibration", action="store_true", help="write calibration.json alone")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     options.cache.mkdir(parents=True, exist_ok=True)
-    main(options.cache)
+    (write_calibration if options.calibration else main)(options.cache)

@@ -14,6 +14,7 @@ from metrics import MetricSuite, VideoMetric, metric_info, metric_names, registe
 from metrics.catalogue import choose, load_plugins
 from metrics.errors import MetricsError
 from metrics.facts import FAMILIES, Backend, MetricInfo, unregister
+from metrics.presets import PRESETS
 from metrics.weights import require
 from tests.media.clips import steps, write_video
 
@@ -86,7 +87,7 @@ def test_families_and_patterns_choose():
 
 def test_every_metric_says_what_it_is_about_and_what_it_takes():
     infos = [metric_info(name) for name in metric_names()]
-    assert {info.family for info in infos} == set(FAMILIES) - {"quality"}
+    assert {info.family for info in infos} == set(FAMILIES)
     of = {info.name: info for info in infos}
     assert of["identity.dlib.faces_only"].diagnostic
     assert not of["identity.dlib"].diagnostic
@@ -188,3 +189,34 @@ def test_missing_weights_are_a_case_of_their_own(monkeypatch, tmp_path):
     monkeypatch.delenv("STDRC_WEIGHTS", raising=False)
     with pytest.raises(WeightsMissingError, match="i3d_torchscript"):
         require("i3d.torchscript")
+
+
+def test_presets_stand_for_their_columns():
+    for name, preset in PRESETS.items():
+        assert choose([name]) == list(preset.metrics)
+        assert all(metric_info(metric) for metric in preset.metrics)
+    assert choose(["consisid", "ipvg2025"]) == choose(["consisid"])
+    total = sum(column.weight for column in PRESETS["opens2v"].columns.values())
+    assert total == pytest.approx(1)
+    with pytest.raises(UnknownNameError, match="opens2v"):
+        choose(["opens2"])
+
+
+def test_opens2vs_weights_are_those_that_the_leaderboard_ranks_by():
+    from leaderboards.ranking import OPENS2V
+
+    ours = {name: column.weight for name, column in PRESETS["opens2v"].columns.items()}
+    assert ours == {name: weight for name, (weight, _) in OPENS2V.items()}
+    for name, (_, names) in OPENS2V.items():
+        metric = PRESETS["opens2v"].columns[name].metric
+        assert not metric or metric.replace(".", "").replace("_", "") in names
+
+
+def test_a_presets_missing_columns_are_said(own, capsys):
+    assert set(MetricSuite(["opens2v"]).lacking) == {
+        "opens2v MotionSmoothness", "opens2v GmeScore", "opens2v NaturalScore",
+    }  # fmt: skip
+    assert main(["score", "a.mp4", "--metrics", "opens2v,temporal.flicker"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "opens2v GmeScore: has no metric here; take it from" in said
+    assert "opens2v.motion_amplitude" in said

@@ -14,7 +14,7 @@ from metrics.frechet import (
     frechet_distance_from_moments,
     frechet_interval,
 )
-from metrics.kernel import kernel_distance, kernel_distance_interval
+from metrics.kernel import jedi_distance, kernel_distance, kernel_distance_interval
 from metrics.moments import merge_moments, moments
 
 
@@ -426,3 +426,14 @@ def test_half_precision_is_converted_first_and_said():
     with pytest.warns(UserWarning, match="rounded when they were made"):
         metric.update(x, real=True)
     assert "30 samples are of half precision" in metric.result().remark
+
+
+def test_jedi_is_its_published_kernel():
+    """JEDi's mmd_poly(degree=2, coef0=0) times 100, on the kernel of scikit-learn that it calls."""
+    kernel = pytest.importorskip("sklearn.metrics.pairwise").polynomial_kernel
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 5)), rng.normal(size=(9, 5)) + 0.3
+    shape = {"degree": 2, "gamma": None, "coef0": 0}
+    means = [kernel(a, b, **shape).mean() for a, b in ((x, x), (y, y), (x, y))]
+    expected = 100 * (means[0] + means[1] - 2 * means[2])
+    assert jedi_distance(torch.from_numpy(x), torch.from_numpy(y)) == pytest.approx(expected)

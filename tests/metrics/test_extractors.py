@@ -28,7 +28,7 @@ from metrics.features.networks.flow import RAFTFlow
 from metrics.features.networks.image import DINO, ScriptedInception, TorchvisionInception
 from metrics.features.networks.loading import load_tensors, model_hash, read_tensors
 from metrics.features.networks.lpips import LPIPS
-from metrics.features.networks.video import I3D, VideoMAE, VideoMAEv2
+from metrics.features.networks.video import I3D, VJEPA2, VideoMAE, VideoMAEv2
 from metrics.leakage import CropDistance, PerceptualDistance, crop_lpips
 from metrics.motion import FlowBackend, warping_error
 from metrics.temporal import feature_consistency
@@ -430,3 +430,38 @@ def test_background_consistency_sees_frames_as_vbench_does(tmp_path):
     metric = metric_info("temporal.background_consistency").make(weights={"clip.vit_b32": tmp_path})
     metric.update(frames)
     assert float(metric.compute()) == pytest.approx(feature_consistency(expected), abs=1e-6)
+
+
+def test_vjepa2_features_are_what_its_classifier_sees(tmp_path):
+    from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+    torch.manual_seed(0)
+    config = VJEPA2Config(
+        patch_size=8,
+        crop_size=32,
+        frames_per_clip=4,
+        tubelet_size=2,
+        hidden_size=24,
+        num_attention_heads=2,
+        num_hidden_layers=1,
+        mlp_ratio=2.0,
+        pred_hidden_size=24,
+        pred_num_attention_heads=2,
+        pred_num_hidden_layers=1,
+        num_pooler_layers=1,
+        num_labels=3,
+    )
+    network = VJEPA2ForVideoClassification(config).eval()
+    network.save_pretrained(tmp_path)
+    processor = VJEPA2VideoProcessor(crop_size={"height": 32, "width": 32}, size=36)
+    processor.save_pretrained(tmp_path)
+    clips = noise(0, 2, 9, 40, 50)
+    taken = torch.from_numpy(clips[:, [0, 3, 5, 8]]).permute(0, 1, 4, 2, 3)
+    pixels = processor(list(taken), return_tensors="pt")["pixel_values_videos"]
+    encoder = VJEPA2(tmp_path)
+    assert encoder.frames == 4
+    features = encoder.encode(clips)
+    assert features.shape == (2, 24)
+    with torch.no_grad():
+        logits = network(pixel_values_videos=pixels).logits
+        torch.testing.assert_close(network.classifier(features), logits, rtol=1e-4, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -15,9 +16,12 @@ from metrics.errors import MetricsError
 from metrics.features.networks.flow import DISFlow
 from metrics.motion import (
     DynamicDegree,
+    FarnebackMotion,
     FlowBackend,
+    MotionMagnitude,
     WarpingError,
     dynamic_degree,
+    farneback_motion,
     motion_magnitudes,
     unoccluded,
     warp,
@@ -334,14 +338,18 @@ def test_frames_an_eighth_of_a_second_apart_are_compared(fps, step):
 def test_flow_metrics_do_not_depend_on_chunks(seed, sizes, fps):
     clip = noise(seed, sum(sizes), 12, 10)
     moving, warping = DynamicDegree(RandomFlow(), batch=3), WarpingError(RandomFlow(), batch=2)
+    long = MotionMagnitude(RandomFlow(), batch=3)
     start = 0
     for size in sizes:
         moving.update(clip[start : start + size], fps, start=start == 0)
+        long.update(clip[start : start + size], fps, start=start == 0)
         warping.update(clip[start : start + size], start=start == 0)
         start += size
     assert float(warping.compute()) == pytest.approx(warping_error(clip, RandomFlow()), rel=1e-6)
     if len(clip[:: max(1, round(fps / 8))]) > 1:
         assert float(moving.compute()) == dynamic_degree(clip, fps, RandomFlow())
+        lengths = motion_magnitudes(clip, fps, RandomFlow())
+        assert float(long.compute()) == pytest.approx(float(lengths.mean()), rel=1e-9)
 
 
 @pytest.mark.parametrize(("frames", "needed"), [(6, 2), (10, 2), (14, 4), (18, 4), (22, 6)])
@@ -385,10 +393,45 @@ def test_a_pan_moves_and_a_still_does_not():
     assert dynamic_degree(clip[:1].repeat(9, axis=0), 8.0, DISFlow()) == 0.0
 
 
+def opens2v_motion(frames: np.ndarray) -> float:
+    """OpenS2V-Eval's motion_fb, map by map as its script goes about it."""
+    grey = [cv2.cvtColor(f, cv2.COLOR_BGR2GRAY) for f in frames]
+    maps = []
+    for first, second in pairwise(grey):
+        flow = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        size = (16, int(flow.shape[0] * (16 / flow.shape[1])))
+        maps.append(cv2.resize(flow, size, interpolation=cv2.INTER_AREA))
+    return abs(float(np.mean(np.mean(np.array(maps), axis=0))))
+
+
+@pytest.mark.parametrize("clip", [panning(5, 3), panning(4, 2)[::-1, :70], noise(1, 4, 40, 90)])
+def test_farneback_is_opens2vs(clip):
+    expected = opens2v_motion(clip)
+    assert farneback_motion(clip) == pytest.approx(expected, abs=1e-6)
+    whole, cut = FarnebackMotion(), FarnebackMotion(most=0.5)
+    for metric in (whole, cut):
+        metric.update(clip[:2])
+        metric.update(clip[2:], start=False)
+    assert float(whole.compute()) == pytest.approx(expected, abs=1e-6)
+    assert float(cut.compute()) == pytest.approx(min(expected, 0.5), abs=1e-6)
+
+
+def test_farneback_grows_with_the_pan_and_forgets_motion_to_and_fro():
+    values = [farneback_motion(panning(5, step)) for step in range(4)]
+    assert values == sorted(values)
+    assert values[0] < 1e-3
+    there = panning(5, 3)
+    back = np.concatenate([there, there[-2::-1]])
+    assert farneback_motion(back) < 0.05 * values[3]
+    with pytest.raises(MetricsError, match="too wide"):
+        farneback_motion(noise(0, 2, 4, 80))
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: temporal_flicker(noise(0, 1)), "one frame"),
+        (lambda: farneback_motion(noise(0, 1)), "one frame"),
         (lambda: temporal_flicker(noise(0, 2).astype(float)), "must be uint8"),
         (lambda: temporal_flicker(noise(0, 2)[0]), "must be uint8"),
         (lambda: feature_consistency(torch.zeros(1, 3)), "one frame"),

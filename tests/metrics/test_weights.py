@@ -151,7 +151,8 @@ def test_hash_covers_every_file_of_a_folder(tmp_path):
 def test_every_row_is_complete_and_every_metric_names_known_weights():
     for row in WEIGHTS.values():
         assert all((row.name, row.purpose, row.file, row.license, row.enable)), row.name
-        assert row.hub or row.package or row.url, row.name
+        made_here = "STDRC_WEIGHTS" in row.enable  # measured or scripted by whoever needs it
+        assert row.hub or row.package or row.url or made_here, row.name
     infos = {name: metric_info(name) for name in metric_names()}
     for name, info in infos.items():
         assert info.name == name

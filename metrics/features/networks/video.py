@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
+    AutoVideoProcessor,
     VideoMAEConfig,
     VideoMAEForVideoClassification,
     VideoMAEModel,
+    VJEPA2ForVideoClassification,
 )
 
 from metrics.errors import MetricsError
@@ -187,6 +189,41 @@ class VideoMAEv2(Encoder):
         frames = to_tensor(part, self._device).flatten(0, 1).float() / 255  # [B*T, 3, H, W]
         frames = resize_square(frames, self._size).unflatten(0, part.shape[:2])
         return self._norm(self._model(frames).last_hidden_state.mean(dim=1))
+
+
+class VJEPA2(Encoder):
+    """V-JEPA 2 (Assran et al. 2025, arXiv 2506.09985): its attentive probe's pooled features.
+
+    Args:
+        source: a folder, or a hub id in the cache, of a checkpoint with a classifier, for example
+            ``facebook/vjepa2-vitl-fpc16-256-ssv2``.
+        batch_size: videos a forward pass.
+        device: where to run.
+
+    Raises:
+        MetricsError: the files are not on this machine or lack a tensor.
+    """
+
+    def __init__(
+        self,
+        source: str | Path = "facebook/vjepa2-vitl-fpc16-256-ssv2",
+        *,
+        batch_size: int = 1,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        network = load_pretrained(VJEPA2ForVideoClassification, source)
+        self._processor = load_processor(AutoVideoProcessor, source)
+        super().__init__(freeze(network, device), device, batch_size)
+        self.name = f"vjepa2:{short_name(source)}"
+        self.version = model_hash(network)
+        self.frames: int = network.config.frames_per_clip
+
+    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
+        taken = part[:, evenly(part.shape[1], self.frames)]
+        clips = list(to_tensor(taken, torch.device("cpu")))
+        pixels = self._processor(clips, return_tensors="pt")["pixel_values_videos"]
+        tokens = self._model.vjepa2(pixels.to(self._device), skip_predictor=True)
+        return self._model.pooler(tokens.last_hidden_state).reshape(len(part), -1)
 
 
 _NAMES = {

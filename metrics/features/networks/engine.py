@@ -1,0 +1,71 @@
+"""What runs a convolutional network: torch, or OpenVINO, which is faster on a CPU.
+
+OpenVINO's float32 sums in another order, so scores move in the seventh digit: it is a choice, and
+engine and precision are part of a score's version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version as package_version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metrics.errors import MetricsError
+
+__all__ = ["ENGINES", "compiled", "engine_version"]
+
+ENGINES = ("torch", "openvino")
+
+
+def engine_version(engine: str) -> str:
+    """What an engine adds to the version of what it computes: nothing for torch.
+
+    Raises:
+        MetricsError: another name, or OpenVINO isn't installed.
+    """
+    if engine not in ENGINES:
+        raise MetricsError(f"no engine is called {engine!r}; choose one of {', '.join(ENGINES)}.")
+    if engine == "torch":
+        return ""
+    _openvino()
+    return f"+openvino{package_version('openvino')}-f32"
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MetricsError(
+            "the engine openvino isn't installed; pip install 'stdrc-bench[openvino]', or score "
+            "with the engine torch."
+        ) from error
+    return openvino
+
+
+def compiled(
+    network: nn.Module, shape: tuple[int, ...], engine: str, device: str | torch.device
+) -> Callable[[Tensor], Tensor]:
+    """A network as a function of float32 images ``[N, *shape]``, N free.
+
+    Raises:
+        MetricsError: as `engine_version`; OpenVINO on another device than the CPU.
+    """
+    engine_version(engine)
+    if engine == "torch":
+        return network
+    if torch.device(device).type != "cpu":
+        raise MetricsError(f"the engine openvino runs on the CPU, not on {device}; take torch.")
+    openvino = _openvino()
+    model = openvino.convert_model(network, example_input=torch.zeros(1, *shape))
+    model.reshape([-1, *shape])
+    # Left alone it takes bfloat16 where a processor has it, and uses every core whatever torch's
+    # number of threads.
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    made = openvino.Core().compile_model(model, "CPU", settings)
+    return lambda images: torch.from_numpy(made(images.cpu().numpy())[0].copy())
