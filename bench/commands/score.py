@@ -128,7 +128,7 @@ def command(
     if json:
         typer.echo(as_json.dumps(_records(rows, items), indent=2))
     else:
-        _show(rows, items, suite.absent, skipped, out)
+        _show(rows, items, suite.absent | suite.lacking, skipped, out)
     _end(rows, strict)
 
 
