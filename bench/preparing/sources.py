@@ -100,7 +100,9 @@ def _folder(folder: Path) -> Iterator[Source]:
 def _is_list(path: Path) -> bool:
     rows = read_json(path)
     rows = list(rows.values()) if isinstance(rows, dict) else rows
-    return bool(rows) and isinstance(rows[0], dict) and bool(_value(rows[0], _VIDEO))
+    if not rows or not isinstance(rows[0], dict):
+        return False
+    return bool(_value(rows[0], _VIDEO) or isinstance(rows[0].get("metadata"), dict))
 
 
 def _caption_beside(video: Path) -> str:
