@@ -151,6 +151,7 @@ KEYS: dict[str, tuple[Any, Any, bool]] = {
     "STDRCConfig.train": ("refuse", "missing", SAME),
     "STDRCConfig.train_config": (None, "train.yaml", SAME),
     "STDRCConfig.dtype": ("float32", "bfloat16", ANOTHER),
+    "STDRCConfig.memory": ({"text": "free"}, {"transformer": "fp8"}, ANOTHER),  # what acts of it
     "STDRCConfig.device": ("cpu", "auto", SAME),
     "STDRCConfig.threads": (1, 2, SAME),
     "STDRCConfig.strict": (False, True, SAME),
