@@ -128,7 +128,10 @@ def command(
     if json:
         typer.echo(as_json.dumps(_records(rows, items), indent=2))
     else:
-        _show(rows, items, suite.absent | suite.lacking, skipped, out)
+        from metrics.catalogue import lacking
+
+        named = [name.strip() for name in (metrics or "").split(",")]
+        _show(rows, items, suite.absent | lacking(named), skipped, out)
     _end(rows, strict)
 
 
