@@ -177,7 +177,9 @@ def rows(only: str = "") -> Iterator[tuple[str, str, str, bool]]:
     wanted = [case for case in CASES if only.lower() in case.name.lower()]
     seen = Seen()
     tests = dict.fromkeys(str(ROOT / "tests" / test) for case in wanted for test in case.tests)
-    pytest.main([*tests, "-o", "addopts=", "-p", "no:terminal", f"--rootdir={ROOT}"], plugins=[seen])
+    pytest.main(
+        [*tests, "-o", "addopts=", "-p", "no:terminal", f"--rootdir={ROOT}"], plugins=[seen]
+    )
     for case in wanted:
         words, right, checks = [], True, 0
         for test in case.tests:
