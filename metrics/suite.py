@@ -71,7 +71,7 @@ class MetricSuite:
             without, a video's scores are the same to the last bit whatever is scored beside it.
         plugins: metrics of one's own to import first, ``module:Class`` each.
         engine: "torch", or "openvino" for IR-101 and Inception of the published protocols on a CPU,
-            which moves scores in the seventh digit and is part of their version.
+            which moves scores a little and is part of their version.
 
     Raises:
         UnknownNameError: an unknown metric.

@@ -1,7 +1,7 @@
 """What runs a convolutional network: torch, or OpenVINO, which is faster on a CPU.
 
-OpenVINO's float32 sums in another order, so scores move in the seventh digit: it is a choice, and
-engine and precision are part of a score's version.
+OpenVINO's float32 sums in another order, so scores may move in their last digits: it is a choice,
+and engine and precision are part of a score's version.
 """
 
 from __future__ import annotations
