@@ -327,7 +327,8 @@ class Runner:
         for cell in self.plan.cells:
             digest.update(f"{cell.digest} {cell.label}\n".encode())
         for sample in self.plan.samples:
-            shown = [str(sample.target), file_stamp(sample.target) if sample.target else None]
+            files = [*sample.references, *([sample.target] if sample.target else [])]
+            shown = [[str(path), file_stamp(path)] for path in files]
             digest.update(json.dumps([sample.id, sample.identity, sample.prompt, shown]).encode())
         for job in self.plan.jobs():
             for task in job.tasks:
@@ -454,6 +455,7 @@ class Runner:
 
         None where a video takes no passes (finished videos), or fails.
         """
+        self.generator.check([cell.settings for cell in self.plan.cells])
         cell = max(self.plan.cells, key=lambda c: c.passes)
         if not cell.passes or not cell.settings.steps:
             return None

@@ -212,6 +212,34 @@ def test_what_depends_on_a_change_is_done_again_and_nothing_else(tmp_path: Path,
     assert len({e.label for e in rows.entries}) == len(rows.entries)
 
 
+def test_a_replaced_reference_of_finished_videos_is_noticed_on_a_complete_run(
+    tmp_path: Path,
+) -> None:
+    """The videos don't depend on it, so nothing but the scores can tell."""
+    world = World(tmp_path)
+    (tmp_path / "made").mkdir()
+    for i in range(SAMPLES):
+        write_video(tmp_path / "made" / f"s{i}.mp4", np.full((3, 16, 16, 3), 0.3), 8.0)
+    folder = {"kind": "folder", "path": str(tmp_path / "made"), "pattern": "{sample}.mp4"}
+    world.config.update(generator=folder, sweep={})
+
+    def run() -> list[str]:
+        judge = NeedyJudge(world.versions)
+        Runner(
+            world.load(), judge=judge, report=world.report, console=Console(file=io.StringIO())
+        ).run()
+        with Store(Path(world.config["run"])) as store:
+            sample = {v.video: v.sample for v in store.videos()}
+        return sorted(f"{sample[key]} {metric}" for key, metric in judge.asked)
+
+    assert len(run()) == SAMPLES * len(NEEDS)
+    assert run() == []
+    Image.new("RGB", (16, 16), "red").save(world.data / "face1.png")
+    seen = [name for name, needs in NEEDS.items() if "reference" in needs]
+    assert run() == sorted(f"s1 {name}" for name in seen)
+    assert run() == []
+
+
 def touched(world: World) -> None:
     for path in world.root.rglob("*"):
         if path.suffix in (".png", ".mp4", ".csv"):
