@@ -100,11 +100,12 @@ def test_input_paths_start_at_the_file_and_the_run_folder_at_the_caller(tmp_path
         "generator: {kind: stdrc, checkpoint: base, variants: {a: {path: a.safetensors}}}\n"
     )
     (tmp_path / "base").mkdir()
+    (tmp_path / "a.safetensors").touch()  # what is no file is taken for a hub id
     config = load_config(write(tmp_path, text))
     assert config.evalset.path == tmp_path / "data/set.csv"  # type: ignore[union-attr]
     assert config.folder == Path("out")
     assert config.generator.checkpoint == str(tmp_path / "base")  # type: ignore[union-attr]
-    assert config.generator.variants["a"].path == tmp_path / "a.safetensors"  # type: ignore[union-attr]
+    assert Path(config.generator.variants["a"].path) == tmp_path / "a.safetensors"  # type: ignore[union-attr]
 
 
 def test_the_schema_is_json_and_names_every_section() -> None:

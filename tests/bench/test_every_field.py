@@ -68,7 +68,7 @@ RUN: dict[str, tuple[Any, Effect]] = {
 #: the metrics', which are in a column's version.
 ELSEWHERE = {f"tune.{field}" for field in cfg.Tune.model_fields} | {
     "run", "engine.score_workers", "engine.timeout_s", "metrics.names", "metrics.plugins",
-    "metrics.num_frames",
+    "metrics.num_frames", "metrics.engine",
 }  # fmt: skip
 
 

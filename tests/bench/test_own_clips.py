@@ -34,12 +34,19 @@ def source(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def call(*words: str) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    return int(ended.value.code or 0)
+
+
 def test_the_documented_road(
     source: Path, random_small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, lora = tmp_path / "data", tmp_path / "lora"
     given = ["--out", str(data), "--faces", "dlib", "--device", "cpu", *RULES]
-    assert main(["prepare", str(source), *given]) == 0
+    assert call("prepare", str(source), *given) == 0
     report = json.loads((data / "report.json").read_text())
     assert report["kept"] == 2
     rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
@@ -52,7 +59,7 @@ def test_the_documented_road(
         "clip.frames=5", "clip.height=32", "clip.width=32", "clip.windows=1",
     ]  # fmt: skip
     overrides = [part for change in changes for part in ("--set", change)]
-    assert main(["train", str(EXAMPLES / "train.yaml"), *overrides]) == 0
+    assert call("train", str(EXAMPLES / "train.yaml"), *overrides) == 0
 
     config = yaml.safe_load((EXAMPLES / "bench.yaml").read_text())
     config["evalset"]["path"] = str(data / "evalset.csv")
@@ -62,7 +69,7 @@ def test_the_documented_road(
     config["metrics"]["names"] = ["temporal.flicker"]
     config["run"] = str(tmp_path / "run")
     (tmp_path / "bench.yaml").write_text(yaml.safe_dump(config))
-    assert main(["bench", str(tmp_path / "bench.yaml")]) == 0
+    assert call("bench", str(tmp_path / "bench.yaml")) == 0
     assert (tmp_path / "run" / "leaderboard" / "index.html").is_file()
 
 

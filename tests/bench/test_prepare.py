@@ -42,7 +42,14 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepare(source: Path, out: Path, *more: str) -> int:
     rules = [part for rule in RULES for part in ("--set", rule)]
     given = [str(source), "--out", str(out), "--faces", "miniature", "--device", "cpu", *rules]
-    return main(["prepare", *given, *more])
+    return call("prepare", *given, *more)
+
+
+def call(*words: str) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    return int(ended.value.code or 0)
 
 
 def test_a_folder_becomes_a_training_folder(
@@ -181,5 +188,5 @@ def test_what_cannot_be_is_one_sentence(
     clips: Path, tmp_path: Path, given: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [each.format(clips=clips) for each in given]
-    assert main(["prepare", *argv, "--out", str(tmp_path / "out"), "--device", "cpu"]) == 2
+    assert call("prepare", *argv, "--out", str(tmp_path / "out"), "--device", "cpu") == 2
     assert message in capsys.readouterr().err

@@ -170,7 +170,7 @@ def test_kid_leaves_out_pairs_within_a_video(videos, inception):
         for kind in ("video", "target")
     ]
     of = torch.arange(4).repeat_interleave(4)
-    expected = kernel_distance(*rows, x_videos=of, y_videos=of)
+    expected = kernel_distance(*rows, x_videos=of, y_videos=of, x_targets=of, y_targets=of)
     assert found["kid"].value == pytest.approx(expected)
     assert found["kid"].value != pytest.approx(kernel_distance(*rows), rel=1e-3)
     assert "16 frames of 4 videos of 2 people" in found["kid"].reason

@@ -24,7 +24,7 @@ CALL = {"height": 32, "width": 64, "num_frames": 5, "frame_rate": 8.0, "num_infe
 PLAIN = {
     "audio_guidance_scale": 3.0, "modality_scale": 1.0, "audio_modality_scale": 1.0,
     "stg_scale": 0.0, "audio_stg_scale": 0.0, "guidance_rescale": 0.0,
-    "audio_guidance_rescale": 0.0, "use_cross_timestep": True,
+    "audio_guidance_rescale": 0.0, "use_cross_timestep": True, "max_sequence_length": 32,
 }  # fmt: skip
 
 
