@@ -138,8 +138,9 @@ def face_crops(video: Tensor, boxes: Tensor, size: int, margin: float) -> Tensor
         margin: how much is added on each side, in sides of the box.
 
     Returns:
-        [N, 3, size, size].
+        float32 [N, 3, size, size]: half precision can't say where a box is in a large frame.
     """
+    video = video.float()
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) * (0.5 + margin)
     index = torch.arange(len(boxes), device=boxes.device, dtype=video.dtype)[:, None]
@@ -165,8 +166,9 @@ def aligned_crops(video: Tensor, landmarks: Tensor, size: int) -> Tensor:
         size: side of a crop in pixels.
 
     Returns:
-        [N, 3, size, size]; zeros outside the picture.
+        float32 [N, 3, size, size]; zeros outside the picture.
     """
+    video = video.float()
     points = torch.view_as_complex(landmarks.double().contiguous())  # [N, 5]
     template = torch.tensor(_ARCFACE, dtype=torch.float64, device=video.device) * (size / 112)
     wanted = torch.view_as_complex(template)[None]
