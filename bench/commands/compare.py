@@ -146,7 +146,7 @@ def _folder(name: str, folder: Path, match: str, fps: float, samples: EvalSet) -
     """The settings under which a folder's videos are found.
 
     Raises:
-        BenchError: there is no such folder, or by order another number of videos than samples.
+        BenchError: the folder does not exist, or by order another number of videos than samples.
     """
     from bench.errors import BenchError
     from bench.generators.folder import FolderConfig

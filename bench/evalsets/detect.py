@@ -19,7 +19,7 @@ def evalset_at(path: Path) -> EvalSetBase:
             folder of idNNN/ folders.
 
     Raises:
-        UnreadableTableError: there is no such file, or it can't be read.
+        UnreadableTableError: the file does not exist, or it can't be read.
     """
     if path.is_dir() and not (path / "eval.json").is_file():
         return evalset("ipvg2025", path=path)
