@@ -45,7 +45,7 @@ class SuiteJudge:
         load_plugins(config.plugins)
         config = config.model_copy(update={"device": pick_device(config.device)})
         names = list(metric_names()) if config.names == "all" else choose(config.names)
-        self._device = pick_device(config.device)
+        self._device = config.device
         asked = MetricSuite(names, self._device, config.num_frames, cache, engine=config.engine)
         short = lacking(() if config.names == "all" else config.names)
         self.absent: dict[str, str] = asked.absent | short

@@ -94,8 +94,13 @@ def apply_override(raw: dict[str, Any], override: str, raises: type[UserError]) 
     node = raw
     for parent in parents:
         child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
+        if child is None:
             child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise raises(
+                f"--set {override!r}: {parent!r} is {child!r} in the file and has no keys; set it "
+                f"as a whole, as in --set '{parent}={{{last}: ...}}'."
+            )
         node = child
     node[last] = value
 
