@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +18,8 @@ from bench.store import Store
 from bench.working import noted
 from leaderboards.runfolder import STORE
 from media.wording import duration
+
+WATCH_EVERY = 2.0  # seconds between two looks of `watch_status`
 
 
 def read_status(folder: Path, cells: int = 20) -> dict[str, Any]:
@@ -72,59 +77,98 @@ def _read_parts(folder: Path, found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def show_status(found: dict[str, Any], console: Console) -> None:
     """The same, as tables."""
+    for part in _parts(found):
+        console.print(part, markup=False, soft_wrap=isinstance(part, str))
+
+
+def watch_status(
+    folder: Path, console: Console, *, cells: int = 20, every: float = WATCH_EVERY
+) -> None:
+    """Show a run until nobody writes to it any more: in place in a terminal, else a line a change.
+
+    Args:
+        folder, cells: as for `read_status`.
+        every: seconds between two looks.
+
+    Raises:
+        BenchError: if it is not a run folder.
+    """
+    found, said = read_status(folder, cells), ""
+    live = console.is_terminal and Live(console=console, auto_refresh=False, transient=True)
+    with live or nullcontext():
+        while found["writer"]:
+            if live:
+                shown = (Text(p) if isinstance(p, str) else p for p in _parts(found))
+                live.update(Group(*shown), refresh=True)
+            elif (line := progress_line(found)) != said:
+                said = line
+                console.print(line, markup=False, soft_wrap=True)
+            time.sleep(every)
+            found = read_status(folder, cells)
+    show_status(found, console)
+
+
+def progress_line(found: dict[str, Any]) -> str:
+    """How many videos are done and failed, and how long the rest takes, in one line."""
     videos = found["videos"]
-    writer = f"written to by {found['writer']}" if found["writer"] else "nobody writes to it"
     line = f"{found['run']}: {videos['done']} of {sum(videos.values())} videos done"
     if videos["failed"]:
         line += f", {videos['failed']} failed"
-    console.print(f"{line}; {writer}", markup=False, soft_wrap=True)
+    if found["writer"] and videos["pending"] and (each := found["seconds_a_video"]):
+        left = videos["pending"] * each / max(len(found["working"]), 1)
+        line += f", about {duration(left)} left"
+    return line
+
+
+def _parts(found: dict[str, Any]) -> Iterator[str | Table]:
+    writer = f"written to by {found['writer']}" if found["writer"] else "nobody writes to it"
+    yield f"{progress_line(found)}; {writer}"
     for row in found["working"]:
-        text = f"{row['worker']}: {row['sample']} of {row['cell']} for {duration(row['seconds'])}"
-        console.print(text, markup=False, soft_wrap=True)
+        yield f"{row['worker']}: {row['sample']} of {row['cell']} for {duration(row['seconds'])}"
     if found["cells"]:
-        table = Table(box=None, pad_edge=False)
-        for name in ("cell", "done", "pending", "failed"):
-            table.add_column(name, justify="left" if name == "cell" else "right")
-        for cell in found["cells"]:
-            n = cell["videos"]
-            label = Text(cell["label"] + (" *" if cell["mismatch"] else ""))
-            table.add_row(label, *(str(n.get(s, 0)) for s in ("done", "pending", "failed")))
-        console.print(table)
+        yield _cell_table(found["cells"])
         if (hidden := found["cells_in_all"] - len(found["cells"])) > 0:
-            console.print(f"... and {hidden} more cells (--cells)")
+            yield f"... and {hidden} more cells (--cells)"
         if any(cell["mismatch"] for cell in found["cells"]):
-            console.print("* the checkpoint was trained with another placement")
+            yield "* the checkpoint was trained with another placement"
     if found["metrics"]:
-        table = Table(box=None, pad_edge=False)
-        for name in ("metric", "backend", "scores", "failed", "mean"):
-            left = name in ("metric", "backend")
-            table.add_column(name, justify="left" if left else "right")
-        for row in found["metrics"]:
-            n, mean = row["scores"], row["mean"]
-            table.add_row(
-                row["metric"],
-                row["backend"],
-                str(n.get("ok", 0)),
-                str(n.get("failed", 0)),
-                "" if mean is None else f"{mean:.4g}",
-            )
-        console.print(table)
+        yield _metric_table(found["metrics"])
     for failure in found["failures"]:
-        text = f"failed: {failure['sample']} in {failure['cell']}: {failure['reason']}"
-        console.print(text, markup=False, soft_wrap=True)
+        yield f"failed: {failure['sample']} in {failure['cell']}: {failure['reason']}"
     if found["failures"]:
-        console.print(
+        yield (
             f"whole errors: {found['run']}/logs/videos; 'stdrc bench retry {found['run']}' tries "
-            "again",
-            markup=False,
-            soft_wrap=True,
+            "again"
         )
     if found["retired"]:
         n, size = (sum(row[key] for row in found["retired"]) for key in ("videos", "bytes"))
         cells = ", ".join(dict.fromkeys(row["cell"] for row in found["retired"]))
-        console.print(
+        yield (
             f"retired: {n} videos ({size / 2**20:.1f} MiB) that no plan has any more, of {cells}; "
-            f"'stdrc bench clean {found['run']}' removes them",
-            markup=False,
-            soft_wrap=True,
+            f"'stdrc bench clean {found['run']}' removes them"
         )
+
+
+def _table(*names: str, left: int) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(names):
+        table.add_column(name, justify="left" if place < left else "right")
+    return table
+
+
+def _cell_table(cells: Sequence[dict[str, Any]]) -> Table:
+    table = _table("cell", "done", "pending", "failed", left=1)
+    for cell in cells:
+        label = Text(cell["label"] + (" *" if cell["mismatch"] else ""))
+        counts = (str(cell["videos"].get(s, 0)) for s in ("done", "pending", "failed"))
+        table.add_row(label, *counts)
+    return table
+
+
+def _metric_table(metrics: Sequence[dict[str, Any]]) -> Table:
+    table = _table("metric", "backend", "scores", "failed", "mean", left=2)
+    for row in metrics:
+        counts = (str(row["scores"].get(s, 0)) for s in ("ok", "failed"))
+        mean = "" if row["mean"] is None else f"{row['mean']:.4g}"
+        table.add_row(row["metric"], row["backend"], *counts, mean)
+    return table

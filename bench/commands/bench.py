@@ -304,20 +304,27 @@ def status(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     cells: Annotated[int, typer.Option(help="Cells to list; 0 for none.", min=0)] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it until the run ends.")
+    ] = False,
 ) -> None:
     """How far a run is; also while it goes on.
 
-    Example: stdrc bench status runs/quick
+    Example: stdrc bench status runs/quick --watch
     """
-    from bench.status import read_status, show_status
+    from rich.console import Console
 
-    found = read_status(folder, cells)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
+    from bench.status import read_status, show_status, watch_status
+
+    if as_json and watch:
+        raise BenchError("--json prints one state and --watch all of them; leave one out.")
+    console = Console(highlight=False)
+    if watch:
+        watch_status(folder, console, cells=cells)
+    elif as_json:
+        typer.echo(json.dumps(read_status(folder, cells), indent=2))
     else:
-        from rich.console import Console
-
-        show_status(found, Console(highlight=False))
+        show_status(read_status(folder, cells), console)
 
 
 @app.command()
