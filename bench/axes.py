@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import attrgetter
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
-from bench.yaml_models import Model, Switch
+from bench.yaml_models import Model, Switch, found_under
 from stdrc import guidance as _guidance
 
 GUIDANCE: dict[str, FieldInfo] = vars(_guidance.ThreeStreamGuidance)["__pydantic_fields__"]
@@ -38,6 +39,43 @@ else:
     )
 
 
+class AxisFile(Model):
+    """A value of an axis that names a file; tables call it by its last two names."""
+
+    path: str = Field(description="A file, a folder or a hub id.")
+
+    def under(self, base: Path) -> Any:
+        """The same with a path that is there read from the folder `base`."""
+        return self.model_copy(update={"path": found_under(base, self.path)})
+
+    @property
+    def short(self) -> str:
+        return "/".join(PurePath(self.path).parts[-2:]).removesuffix(".safetensors")
+
+
+class Lora(AxisFile):
+    """One of several LoRAs on a cell's checkpoint."""
+
+    file: str | None = Field(default=None, description="Which file of a folder or repository.")
+    strength: float = Field(default=1.0, allow_inf_nan=False)
+
+    def __str__(self) -> str:
+        name = self.short if self.file is None else f"{self.short}/{PurePath(self.file).stem}"
+        return name if self.strength == 1 else f"{name}={self.strength:g}"
+
+
+class SecondStage(AxisFile):
+    """The spatial latent upsampler of a second stage: height and width are this stage's, and the
+    first one's are half of them."""
+
+    reference: Literal["keep", "leave"] = Field(
+        default="keep", description="Whether the second stage is shown the reference too."
+    )
+
+    def __str__(self) -> str:
+        return f"{self.short} {self.reference}"
+
+
 class Axes(_Guidance):
     """A value for each axis that is named; an axis that is not keeps the generator's default."""
 
@@ -46,6 +84,10 @@ class Axes(_Guidance):
         default=None,
         description="where the reference stands: tass, overlap, strata, spatial, far, or "
         "ReferencePlacement's arguments; default: as trained",
+    )
+    loras: tuple[Lora, ...] | None = Field(
+        default=None,
+        description="LoRAs beside the trained variant, each with path, file and strength",
     )
     augmentation: Switch | None = Field(
         default=None, description="which trained variant: 'on', 'off', 'no-pose', ..."
@@ -56,6 +98,11 @@ class Axes(_Guidance):
     )
     schedule: Literal["dev", "distilled"] | None = Field(
         default=None, description="noise levels: the checkpoint's own, or a distilled model's"
+    )
+    upscale: SecondStage | None = Field(
+        default=None,
+        description="a second stage at twice the height and width of the first: path of a latent "
+        "upsampler, and whether the reference is kept there",
     )
     steps: int | None = Field(default=None, ge=1, description="denoising steps")
     height: int | None = Field(default=None, ge=2, description="pixels")
@@ -78,16 +125,17 @@ class Axes(_Guidance):
 
 #: In the order in which labels and tables show them.
 AXIS_NAMES: tuple[str, ...] = (
-    *("checkpoint", "placement", "augmentation"),
+    *("checkpoint", "placement", "augmentation", "loras"),
     *GUIDANCE,
     *("steps", "height", "width", "num_frames", "frame_rate", "negative_prompt", "crop"),
-    "schedule",
-    "timeline",
+    *("schedule", "upscale", "timeline"),
 )
-#: Axes that another argument of the pipeline has the name of, and those that are none: they pick a
-#: checkpoint, or say what is made of a sample.
+#: Axes whose values name files.
+FILE_AXES = ("loras", "upscale")
+#: Axes that another argument of the pipeline has the name of, and those that are none: they pick
+#: weights, or say what is made of a sample.
 _ARGUMENTS = {"steps": "num_inference_steps"}
-_NO_ARGUMENTS = ("checkpoint", "augmentation", "timeline")
+_NO_ARGUMENTS = ("checkpoint", "augmentation", "timeline", *FILE_AXES)
 _VALUES = attrgetter(*AXIS_NAMES)
 
 
@@ -112,6 +160,11 @@ class Settings(Axes):
     def axes(self) -> dict[str, Any]:
         """What is set, as plain data; everything but the seed, which makes no new cell."""
         axes = {n: value for n, value in zip(AXIS_NAMES, _VALUES(self)) if value is not None}
+        # By name, so that the same weights elsewhere are the same cell; their hashes tell the rest.
+        if self.loras is not None:
+            axes["loras"] = " + ".join(map(str, self.loras)) or "none"
+        if self.upscale is not None:
+            axes["upscale"] = str(self.upscale)
         for name in sorted(self.args):
             axes[f"args.{name}"] = self.args[name]
         return axes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from bench.axes import AXIS_NAMES, Axes
+from bench.axes import AXIS_NAMES, FILE_AXES, Axes, AxisFile
 from bench.errors import BenchError
 from bench.evalsets import EvalSetBase, evalset_models
 from bench.generators import GeneratorConfig, generator_models
-from bench.yaml_models import Model
+from bench.yaml_models import Model, found_under
 from media.settings import apply_override, read_yaml, sentences
 from media.wording import did_you_mean
 
@@ -300,6 +300,24 @@ def _anchor(config: BenchConfig, base: Path) -> BenchConfig:
                 update[name] = {k: fix(v) for k, v in value.items()}
         if isinstance(model, GeneratorConfig):
             update |= model.local_paths(base)
+        if isinstance(model, Sweep):
+            update |= {n: _anchor_axes(getattr(model, n), base) for n in type(model).model_fields}
         return model.model_copy(update=update) if update else model
 
     return typing.cast(BenchConfig, fix(config))
+
+
+def _anchor_axes(value: Any, base: Path, axis: str = "") -> Any:
+    """A part of a sweep with the files that its axes name read from the folder `base`."""
+    if isinstance(value, AxisFile):
+        return value.under(base)
+    if isinstance(value, Axes):
+        found = {name: _anchor_axes(getattr(value, name), base, name) for name in FILE_AXES}
+        return value.model_copy(update=found)
+    if isinstance(value, Mapping):
+        if axis and isinstance(value.get("path"), str):
+            return {**value, "path": found_under(base, value["path"])}
+        return {k: _anchor_axes(v, base, k if k in FILE_AXES else axis) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_anchor_axes(each, base, axis) for each in value)
+    return value

@@ -17,11 +17,14 @@ _NO_WEIGHTS = "The checkpoint {} holds no .safetensors file; only those are load
 _HASHED = (".safetensors", ".json", ".model", ".txt")
 
 
-def checkpoint_hash(checkpoint: str | Path) -> str:
+def checkpoint_hash(checkpoint: str | Path, part: str | None = None) -> str:
     """SHA-256 over the weights and configs of a checkpoint: a file, a folder, or a hub id.
 
     Of a hub id the hub's own digests of the weights are taken, and only small files are fetched;
     offline, what lies in its cache.
+
+    Args:
+        part: only this folder of it, where it is one of several.
 
     Raises:
         BenchError: if it is not on this machine, or holds no safetensors file.
@@ -30,8 +33,9 @@ def checkpoint_hash(checkpoint: str | Path) -> str:
     if path.is_file():
         return file_sha256(path)
     if path.is_dir():
+        path = path / part if part is not None and (path / part).is_dir() else path
         return _tree(path, str(checkpoint), [p for p in path.rglob("*") if p.suffix in _HASHED])
-    return _hub_hash(str(checkpoint))
+    return _hub_hash(str(checkpoint), part)
 
 
 def _tree(folder: Path, name: str, files: Sequence[Path]) -> str:
@@ -43,14 +47,14 @@ def _tree(folder: Path, name: str, files: Sequence[Path]) -> str:
 
 
 @cache
-def _hub_hash(repo: str) -> str:
+def _hub_hash(repo: str, part: str | None) -> str:
     files = _hub_files(repo)
     if files is None:
         folder = _cached(repo)
-        parts = _parts(folder / "model_index.json")
+        parts = {part} if part else _parts(folder / "model_index.json")
         here = [p for p in folder.rglob("*") if p.suffix in _HASHED]
         return _tree(folder, repo, [p for p in here if p.relative_to(folder).parts[0] in parts])
-    parts = _parts(_hub_file(repo, "model_index.json"))
+    parts = {part} if part else _parts(_hub_file(repo, "model_index.json"))
     digest, weights = hashlib.sha256(), False
     for name in sorted(files, key=PurePosixPath):
         path = PurePosixPath(name)

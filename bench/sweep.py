@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import config as cfg
-from bench.axes import Settings, axis_value
+from bench.axes import FILE_AXES, Settings, axis_value
 from bench.errors import BenchError
 from bench.evalsets import EvalSet, Sample
 from bench.generators import Generator, Resolved
@@ -72,7 +72,7 @@ def expand(sweep: cfg.Sweep) -> Iterator[dict[str, Any]]:
     With neither grid, list nor ablations there is one cell: the base.
     """
     excluded = [{k: axis_value(k, v) for k, v in rule.items()} for rule in sweep.exclude]
-    base = {k: v for k, v in sweep.base.model_dump(exclude_none=True).items() if k != "args"}
+    base = {k: v for k, v in sweep.base if v is not None and k != "args"}
     base |= {f"args.{name}": value for name, value in sweep.base.args.items()}
     parts: list[Iterable[dict[str, Any]]] = []
     if sweep.grid:
@@ -245,7 +245,9 @@ def plan(
 
 
 def _label(axes: Mapping[str, Any], names: Sequence[str], generator: str) -> str:
-    words = [_word(name, axes[name]) for name in names if name in axes]
+    # One that names files is left out where there is none; a label says so.
+    named = {**dict.fromkeys(FILE_AXES, "none"), **axes}
+    words = [_word(name, named[name]) for name in names if name in named]
     return " ".join(words) or generator
 
 

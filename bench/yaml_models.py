@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -19,3 +20,9 @@ class Model(BaseModel):
     """Unknown keys are errors, and a config does not change after it was read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def found_under(base: Path, given: str) -> str:
+    """A file or folder that is there under `base`; else `given`, a name or an id of the hub."""
+    local = base / Path(given).expanduser()
+    return str(local) if local.exists() else given

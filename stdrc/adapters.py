@@ -59,9 +59,7 @@ class TrainedAdapters(LTX2Pipeline):
         modules = {name: module for name, module in modules.items() if module is not None}
         lora = read_lora(pretrained_model_name_or_path_or_dict, modules, **kwargs)
         active = [] if hotswap else self.get_active_adapters()
-        self._agreed(
-            {**{name: self._about.get(name, {}) for name in active}, lora.name: lora.about}
-        )
+        self.agreed({**{name: self._about.get(name, {}) for name in active}, lora.name: lora.about})
         before = set(self._adapters())
         super().load_lora_weights(lora.tensors, adapter_name=adapter_name, hotswap=hotswap, **peft)
         for name in set(self._adapters()) - before or {adapter_name}:
@@ -114,7 +112,7 @@ class TrainedAdapters(LTX2Pipeline):
         return sorted({name for names in self.get_list_adapters().values() for name in names})
 
     @staticmethod
-    def _agreed(about: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    def agreed(about: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """What LoRAs state of their training together.
 
         Raises:
@@ -141,7 +139,7 @@ class TrainedAdapters(LTX2Pipeline):
             STDRCError: if two of them were trained with different placements or crops.
         """
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
-        self._agreed({name: self._about.get(name, {}) for name in names})
+        self.agreed({name: self._about.get(name, {}) for name in names})
         super().set_adapters(adapter_names, adapter_weights)
 
     def delete_adapters(self, adapter_names):
@@ -158,7 +156,7 @@ class TrainedAdapters(LTX2Pipeline):
     def fuse_lora(self, components=("transformer",), lora_scale=1.0, adapter_names=None, **kwargs):
         """As diffusers'; from now on the checkpoint is one that was trained as the LoRA was."""
         names = self.get_active_adapters() if adapter_names is None else adapter_names
-        agreed = self._agreed({name: self._about.get(name, {}) for name in names})
+        agreed = self.agreed({name: self._about.get(name, {}) for name in names})
         super().fuse_lora(
             components=list(components),
             lora_scale=lora_scale,
@@ -180,7 +178,7 @@ class TrainedAdapters(LTX2Pipeline):
 
     def _trained(self, key: str) -> Any:
         active = {name: self._about.get(name, {}) for name in self.get_active_adapters()}
-        stated = self._agreed(active)[key]
+        stated = self.agreed(active)[key]
         return self.config.get(key) if stated is None else stated
 
     @property

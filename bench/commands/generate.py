@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from bench.axes import AXIS_NAMES, GUIDANCE, Settings
+from bench.axes import AXIS_NAMES, FILE_AXES, GUIDANCE, Settings
 
 #: Axes that a command line spells otherwise; `--reference` is the picture.
 _FLAGS = {
@@ -22,7 +22,7 @@ _FLAGS = {
     "num_frames": ("--frames", "--num-frames"),
     "frame_rate": ("--fps", "--frame-rate"),
 }
-_OWN = ("checkpoint", "loras", "augmentation")  # here --checkpoint, --lora and --variant
+_OWN = ("checkpoint", "augmentation", *FILE_AXES)  # here their options are others
 
 
 def _options() -> list[inspect.Parameter]:

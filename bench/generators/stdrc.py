@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from bench.axes import GUIDANCE, Settings
+from bench.axes import GUIDANCE, Lora, SecondStage, Settings
 from bench.checkpoints import remarks
 from bench.crops import detector
 from bench.errors import BenchError
@@ -33,6 +33,7 @@ from bench.generators.base import (
     refuse_overruled,
 )
 from bench.generators.variants import CheckpointConfig, Variant, Variants, plain
+from bench.keys import checkpoint_hash
 from media.files import file_sha256
 from stdrc import guidance as _guidance
 from stdrc.defaults import FRAME_RATE, STEPS
@@ -54,7 +55,7 @@ _SET_BY = {
     "reference_boxes": "the axis crop",
     "preset": "the axes of guidance and negative_prompt",
     "strict": "generator.strict",
-    "upscale": "'stdrc generate --upscale': a sweep has one stage",
+    "upscale": "the axis upscale",
     "audio": "'stdrc generate --audio': a sweep's videos are judged without sound",
     "audio_latents": "'stdrc generate --audio': a sweep's videos are judged without sound",
     "output_type": "nothing: frames are always arrays",
@@ -103,7 +104,8 @@ class STDRCGenerator(Generator):
         self.encoded = {"text": 0, "reference": 0}
         self._pipe: Any = None
         self._pipe_of = ""
-        self._loaded: Variant | None = None
+        self._loaded: tuple[Variant, tuple[Lora, ...]] | None = None
+        self._upscale: dict[SecondStage, Any] = {}
         self._text: dict[str, Any] = {}
         self._references: dict[tuple[Any, ...], Any] = {}
         self._remarks: dict[tuple[Any, ...], list[str]] = {}
@@ -120,12 +122,16 @@ class STDRCGenerator(Generator):
             steps, passes = (steps or STEPS,) * 2
         else:
             passes = _distilled_steps()
+        passes *= guidance.passes()
+        if settings.upscale is not None:
+            passes += _second_stage_passes()
         crop = settings.crop or variant.crop
         filled = settings.replace(
             placement=plain(placement),
             augmentation=settings.augmentation or variant.augmentation,
             crop=None if crop == "none" else crop,  # all of it: nothing is done
             schedule=None if settings.schedule == "dev" else settings.schedule,
+            loras=settings.loras or None,
             steps=steps,
             height=settings.height or int(size["height"]),
             width=settings.width or int(size["width"]),
@@ -134,21 +140,29 @@ class STDRCGenerator(Generator):
             negative_prompt=settings.negative_prompt or "",
             **dict.fromkeys(GUIDANCE),
         ).replace(**guidance.acting())
-        weights = self.trained.weights(variant)
-        if filled.crop is not None:
-            weights = {**weights, "crop": detector(filled.crop).version}
-        if filled.timeline == "joined":
-            weights = {**weights, "event_sentence": self.config.event_sentence}
-        size = {n: getattr(filled, n) for n in ("height", "width", "num_frames")}
-        weights = {**weights, **self.config.memory.acting(**size)}
         return Resolved(
             filled,
-            weights,
+            self._weights(variant, filled),
             mismatch=variant.placement != placement,
-            passes=passes * guidance.passes(),
+            passes=passes,
             fps=filled.frame_rate or FRAME_RATE,
-            stage=variant.name,
+            stage=" + ".join([variant.name, *(l.model_dump_json() for l in settings.loras or ())]),
         )
+
+    def _weights(self, variant: Variant, filled: Settings) -> dict[str, str]:
+        """What a video depends on beside its axes -> its hash or value."""
+        weights = dict(self.trained.weights(variant))
+        files = self.trained.loras(filled)
+        for number, (lora, file) in enumerate(zip(filled.loras or (), files), start=1):
+            weights[f"lora {number}"] = f"{file_sha256(file)} {lora.strength!r}"
+        if (second := filled.upscale) is not None:
+            weights["upscale"] = checkpoint_hash(second.path, "latent_upsampler")
+        if filled.crop is not None:
+            weights["crop"] = detector(filled.crop).version
+        if filled.timeline == "joined":
+            weights["event_sentence"] = self.config.event_sentence
+        size = {n: getattr(filled, n) for n in ("height", "width", "num_frames")}
+        return weights | self.config.memory.acting(**size)
 
     def repeats(self, sample: Sample, settings: Settings) -> int:
         blended = settings.timeline == "blended" and sample.timeline
@@ -163,7 +177,12 @@ class STDRCGenerator(Generator):
     def check(self, settings: Sequence[Settings]) -> None:
         """Refuse LoRAs that do not fit the base, before their names are on a leaderboard."""
         picked = [self.trained.pick(each, allow_mismatch=True)[0] for each in settings]
-        files = {v.name: v.path for v in picked if v.path is not None and v.path.is_file()}
+        files = {
+            f"variant {v.name}": v.path for v in picked if v.path is not None and v.path.is_file()
+        }
+        for each in settings:
+            names = [f"LoRA {lora}" for lora in each.loras or ()]
+            files |= dict(zip(names, self.trained.loras(each)))
         if not files:
             return
         from stdrc.loading import without_weights
@@ -174,11 +193,11 @@ class STDRCGenerator(Generator):
             try:
                 read_lora(path, modules)
             except STDRCError as error:
-                raise BenchError(f"The variant {name} can't be loaded: {error}") from None
+                raise BenchError(f"The {name} can't be loaded: {error}") from None
 
     # Generating ----------------------------------------------------------------------------------
 
-    def _pipeline(self, variant: Variant) -> Any:
+    def _pipeline(self, variant: Variant, loras: tuple[Lora, ...]) -> Any:
         import torch
 
         from stdrc.pipeline import STDRCPipeline, hide_loading_bars
@@ -196,12 +215,10 @@ class STDRCGenerator(Generator):
             self._pipe_of, self._loaded = base, None
             self._text.clear()  # another checkpoint may encode in another way
             self._references.clear()
-        if self._loaded != variant:
-            if self._loaded is not None and self._loaded.path is not None:
-                self._pipe.unload_lora_weights()
-            if variant.path is not None and not whole:
-                self._pipe.load_lora_weights(variant.path)
-            self._loaded = variant
+        if self._loaded != (variant, loras):
+            own = [] if variant.path is None or whole else [{"path": variant.path}]
+            self._pipe.load_loras([*own, *(lora.model_dump() for lora in loras)])
+            self._loaded = variant, loras
         return self._pipe
 
     def _encode_text(self, pipe: Any, prompt: str) -> Any:
@@ -211,10 +228,12 @@ class STDRCGenerator(Generator):
         return self._text[prompt]
 
     def _encode_references(
-        self, pipe: Any, sample: Sample, settings: Settings, downscale: int
+        self, pipe: Any, sample: Sample, settings: Settings, downscale: int, smaller: int = 1
     ) -> Any:
+        """The references of a sample for a stage of 1/smaller of the video's size."""
         parts = []
-        how = (settings.height, settings.width, settings.crop, downscale)
+        size = (settings.height or 0) // smaller, (settings.width or 0) // smaller
+        how = (*size, settings.crop, downscale)
         for path in sample.references:
             key = (file_sha256(path), *how)
             if key not in self._references:
@@ -266,7 +285,7 @@ class STDRCGenerator(Generator):
 
     def generate(self, samples: Sequence[Sample], settings: Settings) -> Sequence[Frames | Path]:
         variant, placement = self.trained.pick(settings, allow_mismatch=True)
-        pipe = self._pipeline(variant)
+        pipe = self._pipeline(variant, settings.loras or ())
         device = pick_device(self.config.device)
         # On a CPU the batch's size changes the last bits of a matrix product, and so the video; one
         # sample a pass keeps a video the same whatever it is generated with. A batch also needs the
@@ -288,6 +307,16 @@ class STDRCGenerator(Generator):
                 videos[i] = Remarked(video, "; ".join(said)) if said else video
         return [videos[i] for i in range(len(samples))]
 
+    def _second_stage(self, settings: Settings) -> Any:
+        """The pipeline's second stage; its upsampler is loaded once."""
+        if (asked := settings.upscale) is None:
+            return None
+        from stdrc.stages import Upscale
+
+        if asked not in self._upscale:
+            self._upscale[asked] = Upscale.load(asked.path, reference=asked.reference)
+        return self._upscale[asked]
+
     def _batch(
         self, pipe: Any, samples: Sequence[Sample], settings: Settings, placement: str, device: str
     ) -> Any:
@@ -296,11 +325,17 @@ class STDRCGenerator(Generator):
 
         texts = [self._encode_text(pipe, self._prompt(s, settings)) for s in samples]
         negative = self._encode_text(pipe, settings.negative_prompt or "")
-        references = None
+        references, upscale = None, self._second_stage(settings)
+        d = ReferencePlacement.parse(plain(placement)).downscale
+
+        def shown(smaller: int) -> Any:
+            each = [self._encode_references(pipe, s, settings, d, smaller) for s in samples]
+            return _to(EncodedReference.cat(each), device)
+
         if samples[0].references:
-            d = ReferencePlacement.parse(plain(placement)).downscale
-            encoded = [self._encode_references(pipe, s, settings, d) for s in samples]
-            references = _to(EncodedReference.cat(encoded), device)
+            references = shown(1 if upscale is None else 2)
+            if upscale is not None and upscale.reference == "keep":
+                upscale = replace(upscale, reference_latents=shown(1))
         arguments = settings.arguments()
         for name in ("crop", "negative_prompt"):  # they are in what is encoded
             arguments.pop(name, None)
@@ -316,6 +351,7 @@ class STDRCGenerator(Generator):
                 reference_latents=references,
                 seeds=[settings.seed] * len(samples),
                 output_type="np",
+                upscale=upscale,
                 **arguments,
             )
 
@@ -376,6 +412,12 @@ def _distilled_steps() -> int:
     from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
 
     return len(DISTILLED_SIGMA_VALUES)
+
+
+def _second_stage_passes() -> int:
+    from diffusers.pipelines.ltx2.utils import STAGE_2_DISTILLED_SIGMA_VALUES
+
+    return len(STAGE_2_DISTILLED_SIGMA_VALUES)
 
 
 def _refuse_args(settings: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from bench.checkpoints import checkpoint_source, shipped_variants
 from bench.errors import BenchError, UnknownNameError
 from bench.generators.base import GeneratorConfig
 from bench.keys import canonical, checkpoint_dtype, checkpoint_hash, model_index
-from bench.yaml_models import Model, Switch
+from bench.yaml_models import Model, Switch, found_under
 from media.plugins import declared
 from stdrc.defaults import FRAME_RATE, HEIGHT, NUM_FRAMES, WIDTH
 from stdrc.errors import STDRCError
@@ -63,18 +63,13 @@ class CheckpointConfig(GeneratorConfig):
 
     def local_paths(self, base: Path) -> dict[str, Any]:
         """The checkpoint and the variants that are there; others are names, or ids of the hub."""
-
-        def found(given: str) -> str:
-            local = base / Path(given).expanduser()
-            return str(local) if local.exists() else given
-
         variants = {
-            name: variant.model_copy(update={"path": found(variant.path)})
+            name: variant.model_copy(update={"path": found_under(base, variant.path)})
             for name, variant in self.variants.items()
         }
         if self.checkpoint in declared("CHECKPOINTS"):
             return {"variants": variants}
-        return {"checkpoint": found(self.checkpoint), "variants": variants}
+        return {"checkpoint": found_under(base, self.checkpoint), "variants": variants}
 
 
 @dataclass(frozen=True)
@@ -152,6 +147,16 @@ class Variants:
             self._hashes[variant.name] = found
         return self._hashes[variant.name]
 
+    def loras(self, settings: Settings) -> list[Path]:
+        """The files of the axis `loras`.
+
+        Raises:
+            STDRCError: one of them is not there.
+        """
+        from stdrc.lora import locate_lora
+
+        return [locate_lora(lora.path, lora.file) for lora in settings.loras or ()]
+
     def pick(
         self, settings: Settings, *, allow_mismatch: bool, may_train: bool = False
     ) -> tuple[Variant, str]:
@@ -165,14 +170,40 @@ class Variants:
         Raises:
             BenchError: for an unknown checkpoint, or a placement that none was trained with.
         """
-        key = canonical([settings.checkpoint, settings.placement, settings.augmentation])
+        loras = [lora.model_dump() for lora in settings.loras or ()]
+        key = canonical([settings.checkpoint, settings.placement, settings.augmentation, loras])
         if key not in self._resolved:
-            self._resolved[key] = self._pick(settings, allow_mismatch, may_train)
+            self._resolved[key] = self._pick_with_loras(settings, allow_mismatch, may_train)
         return self._resolved[key]
 
-    def _pick(
+    def _pick_with_loras(
         self, settings: Settings, allow_mismatch: bool, may_train: bool
     ) -> tuple[Variant, str]:
+        """A variant as it is with the LoRAs beside it, where and how they were shown a reference.
+
+        Raises:
+            STDRCError: a LoRA is not there, or they were trained in different ways.
+        """
+        if not settings.loras:
+            return self._pick(settings, allow_mismatch, may_train)
+        from stdrc.adapters import TrainedAdapters
+
+        about = {str(path): read_lora_metadata(path) for path in self.loras(settings)}
+        stated = TrainedAdapters.agreed(about)["placement"]
+        key = None if stated is None else placement_key(stated)
+        variant, placement = self._pick(settings, allow_mismatch, may_train, key)
+        own = {"placement": variant.placement and plain(variant.placement), "crop": variant.crop}
+        crop = TrainedAdapters.agreed({variant.name: own, **about})["crop"]
+        return replace(variant, crop=crop), placement
+
+    def _pick(
+        self,
+        settings: Settings,
+        allow_mismatch: bool,
+        may_train: bool,
+        stated: str | None = None,
+    ) -> tuple[Variant, str]:
+        """As `pick`; `stated` is the placement of the LoRAs beside a variant, if they say one."""
         placement = None if settings.placement is None else placement_key(settings.placement)
         variants = [v for v in self.known.values() if not v.by_name]
         if settings.checkpoint is not None:
@@ -182,7 +213,9 @@ class Variants:
                 )
             variants = [self.known[settings.checkpoint]]
             placement = placement or variants[0].placement
-        placement = placement or placement_key("tass")
+        placement = placement or stated or placement_key("tass")
+        # A bare base is as trained as what is loaded on it.
+        variants = [replace(v, placement=v.placement or stated) for v in variants]
         trained = [v for v in variants if v.augmentation is not None]
         if trained:
             wanted = settings.augmentation or (

@@ -119,7 +119,9 @@ def test_the_axes_are_the_fields_in_the_order_of_labels() -> None:
     assert settings.replace(seed=4).axes() == settings.axes()
 
 
-@pytest.mark.parametrize("name", [n for n in AXIS_NAMES if n not in ("checkpoint", "augmentation")])
+@pytest.mark.parametrize(
+    "name", [n for n in AXIS_NAMES if n not in ("checkpoint", "augmentation", "loras")]
+)
 def test_the_command_line_has_every_axis(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     from bench.cli import main
 

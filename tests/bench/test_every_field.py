@@ -229,6 +229,8 @@ AXES: dict[str, tuple[Any, dict[str, Any]]] = {
     "crop": ("face", {}),
     "timeline": ("blended", {}),
     "schedule": ("distilled", {}),
+    "loras": ([{"path": "two.safetensors"}], {}),
+    "upscale": ({"path": "base2"}, {}),
 }
 
 

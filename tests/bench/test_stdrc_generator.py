@@ -23,6 +23,7 @@ from bench.errors import BenchError
 from bench.generators import Settings
 from bench.generators.stdrc import STDRCConfig, STDRCGenerator
 from bench.runner import Runner
+from bench.sweep import plan
 from media.errors import NoFaceError
 from media.files import file_sha256
 from miniature.build import MiniatureConfig, build_components
@@ -473,3 +474,152 @@ def test_references_are_encoded_anew_for_another_crop_or_size(
     resolved = generator.resolve(half, allow_mismatch=True).settings
     frames = generator.generate(samples, resolved.model_copy(update={"height": 32, "width": 32}))[0]
     assert np.isfinite(frames).all()
+
+
+# Several LoRAs, and a second stage ----------------------------------------------------------------
+
+
+def test_loras_are_an_axis_whose_strengths_are_swept(weights: Path, tmp_path: Path) -> None:
+    lora = {"path": "tass-off.safetensors"}
+    sweep = {
+        "base": {"steps": 2, "placement": "tass", "checkpoint": "tass-on"},
+        "grid": {"loras": [[], [lora], [{**lora, "strength": 0.5}]]},
+    }
+    data = {
+        "name": "small",
+        "evalset": {"kind": "csv", "path": "set.csv"},
+        "generator": section(weights),
+        "sweep": sweep,
+    }
+    config = cfg.parse_config(data, "test", base=weights)  # LoRAs lie beside the file
+    samples = evalset(tmp_path, ["a person waves"])[:1]
+    generator = config.generator.make()
+    planned = plan(config, evalset(tmp_path, ["a person waves"]), generator)
+    assert [cell.label for cell in planned.cells] == [
+        "loras=none",
+        f"loras={weights.name}/tass-off",
+        f"loras={weights.name}/tass-off=0.5",
+    ]
+    assert len({cell.digest for cell in planned.cells}) == 3
+    made = [generator.generate(samples, cell.settings)[0] for cell in planned.cells]
+    assert generator.encoded["text"] == 2
+    pipe = STDRCPipeline.from_pretrained(weights / "base")
+    pipe.load_loras(
+        [weights / "tass-on.safetensors", {"path": weights / lora["path"], "strength": 0.5}]
+    )
+    settings = planned.cells[2].settings
+    arguments = {k: v for k, v in settings.arguments().items() if k != "negative_prompt"}
+    by_hand = pipe(
+        samples[0].prompt, reference=str(samples[0].references[0]), seeds=0, **arguments
+    ).frames[0]
+    np.testing.assert_allclose(made[2], by_hand, atol=1e-5)
+    assert np.abs(np.asarray(made[0]) - made[1]).mean() > 1e-4
+    again = cfg.parse_config(cfg.config_json(config), "again")
+    assert again.sweep == config.sweep
+    assert not planned.cells[0].settings.loras
+    assert planned.cells[0].digest == only_cell(config, tmp_path, weights, loras=None).digest
+
+
+def only_cell(config: cfg.BenchConfig, folder: Path, base: Path, **axes: Any) -> Any:
+    """The one cell of a config's base with other axes, whose paths start at `base`."""
+    asked = {**config.sweep.base.model_dump(exclude_none=True), **axes}
+    sweep = {"base": {name: value for name, value in asked.items() if value is not None}}
+    data = {**cfg.config_json(config), "sweep": sweep}
+    changed = cfg.parse_config(data, "test", base=base)
+    (cell,) = plan(changed, evalset(folder, ["a person waves"]), changed.generator.make()).cells
+    return cell
+
+
+def test_a_changed_lora_or_strength_is_another_video_and_another_place_is_not(
+    weights: Path, tmp_path: Path
+) -> None:
+    config = make_config(
+        tmp_path, generator=section(weights), sweep={"base": {"checkpoint": "tass-on"}}
+    )
+    tensors = load_file(weights / "tass-off.safetensors")
+
+    def digest(folder: str, scale: float = 1.0, **lora: Any) -> str:
+        path = tmp_path / folder / "trained" / "lora.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value * scale for name, value in tensors.items()}, path)
+        given = [{"path": f"{folder}/trained/lora.safetensors", **lora}]
+        return only_cell(config, tmp_path, tmp_path, loras=given).digest
+
+    first = digest("here")
+    assert digest("there") == first
+    others = [digest("here", strength=x) for x in (0.5, 0.5000001)] + [digest("here", scale=2.0)]
+    assert len({first, *others}) == 4
+
+
+def test_loras_bring_their_placement_and_must_agree(weights: Path, tmp_path: Path) -> None:
+    tensors = load_file(weights / "tass-on.safetensors")
+    for name in ("tass", "overlap"):
+        about = {"placement": ReferencePlacement.parse(name).to_dict()}
+        save_file(tensors, tmp_path / f"{name}.safetensors", metadata={"stdrc": json.dumps(about)})
+
+    def loras(*names: str) -> list[dict[str, str]]:
+        return [{"path": str(tmp_path / f"{name}.safetensors")} for name in names]
+
+    crops = {"placement": ReferencePlacement.parse("overlap").to_dict(), "crop": "face"}
+    save_file(tensors, tmp_path / "face.safetensors", metadata={"stdrc": json.dumps(crops)})
+    alone = make(weights, variants={})
+    resolved = alone.resolve(Settings(loras=loras("overlap")))
+    assert resolved.settings.placement == "overlap"
+    assert not resolved.mismatch
+    assert alone.resolve(Settings(loras=loras("face"))).settings.crop == "face"
+    assert make(weights).resolve(Settings(loras=loras("overlap"))).stage.startswith("overlap-on")
+    with pytest.raises(STDRCError, match="trained with different placements of the reference"):
+        alone.resolve(Settings(loras=loras("tass", "overlap")))
+    with pytest.raises(BenchError, match="No checkpoint was trained with placement 'tass'"):
+        alone.resolve(Settings(loras=loras("overlap"), placement="tass"))
+    assert alone.resolve(
+        Settings(loras=loras("overlap"), placement="tass"), allow_mismatch=True
+    ).mismatch
+    with pytest.raises(STDRCError, match=r"tass-on with 'tass', .*overlap.* with 'overlap'"):
+        make(weights).resolve(Settings(loras=loras("overlap"), checkpoint="tass-on"))
+    with pytest.raises(STDRCError, match="There is no LoRA at"):
+        alone.resolve(Settings(loras=[{"path": "nowhere.safetensors"}]))
+
+
+@pytest.fixture(scope="module")
+def upsampler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
+
+    folder = tmp_path_factory.mktemp("upsampler") / "x2"
+    torch.manual_seed(0)
+    LTX2LatentUpsamplerModel(
+        in_channels=8, mid_channels=32, num_blocks_per_stage=1, use_rational_resampler=False
+    ).save_pretrained(folder)
+    return folder
+
+
+def test_the_second_stage_is_the_pipelines_and_part_of_the_key(
+    weights: Path, upsampler: Path, tmp_path: Path
+) -> None:
+    from stdrc.stages import Upscale
+
+    samples = evalset(tmp_path, ["a person waves"])[:1]
+    asked = {"steps": 2, "height": 64, "width": 64, "checkpoint": "tass-on"}
+    once = (generator := make(weights)).resolve(Settings(**asked))
+    made = {}
+    for reference in ("keep", "leave"):
+        second = {"path": str(upsampler), "reference": reference}
+        resolved = generator.resolve(Settings(**asked, upscale=second))
+        assert resolved.passes == once.passes + 3
+        assert resolved.settings.axes()["upscale"].endswith(f"x2 {reference}")
+        assert set(resolved.weights) - set(once.weights) == {"upscale"}
+        made[reference] = generator.generate(samples, resolved.settings)[0]
+        assert np.asarray(made[reference]).shape[1:3] == (64, 64)
+    assert np.abs(np.asarray(made["keep"]) - made["leave"]).mean() > 1e-5
+    pipe = STDRCPipeline.from_pretrained(weights / "base")
+    pipe.load_lora_weights(weights / "tass-on.safetensors")
+    arguments = {k: v for k, v in resolved.settings.arguments().items() if k != "negative_prompt"}
+    for reference, video in made.items():
+        by_hand = pipe(
+            samples[0].prompt,
+            reference=str(samples[0].references[0]),
+            seeds=0,
+            upscale=Upscale.load(upsampler, reference=reference),
+            **arguments,
+        ).frames[0]
+        np.testing.assert_allclose(video, by_hand, atol=1e-5)
