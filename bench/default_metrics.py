@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from bench.errors import BenchError
-from leaderboards.families import BACKENDS, FAMILIES, precedence
+from leaderboards.families import FAMILIES, precedence
 from metrics.catalogue import availability, choose, metric_info, metric_names
 from metrics.facts import NEEDS, MetricInfo
+from metrics.features.face_backends import recognisers
 from metrics.scores import VideoItem
 
 
@@ -66,10 +67,13 @@ def asked_metrics(asked: str) -> list[str] | Literal["all"]:
 def _one_backend_each(here: Sequence[MetricInfo]) -> list[str]:
     """All that is seen of faces by one backend, which recognises them; of the others the best."""
     recognising = {info.backend for info in here if not info.diagnostic}
-    face = next((backend for backend in BACKENDS if backend in recognising), None)
+    faces = sorted(
+        (b.name for b in recognisers()), key=lambda b: _rank("identity", f"identity.{b}")
+    )
+    face = next((backend for backend in faces if backend in recognising), None)
     best: dict[str, MetricInfo] = {}
     for info in here:
-        if info.backend in BACKENDS and info.backend != face:
+        if info.backend in faces and info.backend != face:
             continue
         kind = info.name.replace(info.backend, "*", 1)
         if kind not in best or _place(info) < _place(best[kind]):
@@ -78,7 +82,11 @@ def _one_backend_each(here: Sequence[MetricInfo]) -> list[str]:
 
 
 def _place(info: MetricInfo) -> float:
-    place = precedence(info.family, info.name)
+    return _rank(info.family, info.name)
+
+
+def _rank(family: str, name: str) -> float:
+    place = precedence(family, name)
     return math.inf if place is None else place
 
 

@@ -40,9 +40,7 @@ def checkpoint_hash(checkpoint: str | Path, part: str | None = None) -> str:
 
 def _tree(folder: Path, name: str, files: Sequence[Path]) -> str:
     if not any(p.suffix == ".safetensors" for p in files):
-        raise BenchError(
-            f"The checkpoint {name} holds no .safetensors file; only those are loaded."
-        )
+        raise BenchError(_NO_WEIGHTS.format(name))
     return tree_sha256(folder, sorted(files))
 
 
@@ -62,9 +60,7 @@ def _hub_hash(repo: str, part: str | None) -> str:
             weights = weights or path.suffix == ".safetensors"
             digest.update(f"{name} {files[name] or file_sha256(_hub_file(repo, name))}\n".encode())
     if not weights:
-        raise BenchError(
-            f"The checkpoint {repo} holds no .safetensors file; only those are loaded."
-        )
+        raise BenchError(_NO_WEIGHTS.format(repo))
     return digest.hexdigest()
 
 

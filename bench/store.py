@@ -301,6 +301,7 @@ class Store(RunFolder):
                         "level": "video" if m.per_video else "set",
                         "diagnostic": int(m.diagnostic),
                         "needs": json.dumps(m.needs),
+                        "anchors": json.dumps(m.anchors) if m.anchors else None,
                     }
                     for m in metrics
                 ),

@@ -83,6 +83,7 @@ class SuiteJudge:
             family=info.family,
             diagnostic=info.diagnostic,
             needs=info.inputs,
+            anchors=info.anchors,
         )
 
     def _suite_of(self, metrics: Sequence[str]) -> MetricSuite:

@@ -68,7 +68,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "leaderboards/votes/pairs.py": (f"{VOTES}plan.py", f"{VOTES}ballots.py"),
     "leaderboards/votes/plan.py": (f"{VOTES}plan.py",),
     "leaderboards/votes/strengths.py": (f"{VOTES}strengths.py",),
-    "bench/keys.py": ("tests/bench/test_generator.py", "tests/bench/test_sweep.py"),
+    "bench/keys.py": ("tests/bench/test_keys.py", "tests/bench/test_generator.py"),
     "bench/sweep.py": ("tests/bench/test_sweep.py",),
     "bench/store.py": STORE,
 }

@@ -46,7 +46,7 @@ def worst_value(column: Column, seen: np.ndarray) -> float:
     end = column.low if column.sign > 0 else column.high
     if end is not None and math.isfinite(end):
         return float(end)
-    anchors = families.known_anchors(column.metric)
+    anchors = column.anchors or families.known_anchors(column.metric)
     if anchors is not None:
         return anchors[0]
     seen = seen[np.isfinite(seen)]

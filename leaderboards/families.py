@@ -43,7 +43,7 @@ _KNOWN: tuple[tuple[str, str, bool], ...] = (
     ("copy-paste*", "copying", False),
     ("*subject?consistency*", "temporal", False),
     ("*background?consistency*", "temporal", False),
-    ("world.motion", "motion", False),
+    ("*.motion", "motion", False),
     ("motion?amplitude*", "motion", False),
     ("*aesthetic*", "quality", False),
     ("*imaging?quality*", "quality", False),
@@ -54,11 +54,10 @@ _KNOWN: tuple[tuple[str, str, bool], ...] = (
     ("text*", "text", False),
     ("*clip*", "text", False),
     ("*gmescore*", "text", False),
-    ("world.background", "text", False),
 )
 
-#: Of faces, the one that counts first.
-BACKENDS = ("insightface", "curricularface", "facenet", "dlib", "miniature")
+#: Of faces, the one that counts first; those of plug-ins follow.
+BACKENDS = ("insightface", "curricularface", "facenet", "dlib", "*")
 
 #: Which column of a family counts where there are several: the first of these that is there.
 PRIMARY: Mapping[str, tuple[str, ...]] = {
@@ -76,7 +75,7 @@ PRIMARY: Mapping[str, tuple[str, ...]] = {
         "text.clip_score",
         "text.open_clip_score_video",
         "text.open_clip_score",
-        "text.miniature",
+        "text.*",
         "*clip*",
         "*",
     ),
@@ -88,15 +87,13 @@ PRIMARY: Mapping[str, tuple[str, ...]] = {
         "*consistency*",
     ),
     "copying": (*(f"copy_paste.{backend}" for backend in BACKENDS), "*"),
-    "motion": ("world.motion", "*"),
+    "motion": ("*.motion", "*"),
     "quality": ("*aesthetic*", "*imaging?quality*", "*"),
 }
 
-#: (worst, best, source): the values that the scheme `score` takes for 0 and 1. They are fixed, so
-#: that a new entry doesn't reorder old ones.
+#: (worst, best, source): the values that the scheme `score` takes for 0 and 1 where the metric
+#: states none. They are fixed, so that a new entry doesn't reorder old ones.
 _ANCHORS: tuple[tuple[str, float, float, str], ...] = (
-    # 0 is the mean of strangers' true clips, 1 that of the person's own.
-    ("identity.miniature", 0.0054, 0.847, "the miniature's card"),
     ("identity.dlib", 0.8, 1.0, "dlib's strangers, docs/metrics.md"),
     ("identity.*", 0.0, 1.0, "cosine of strangers, of one picture"),
     ("copy_paste*", 1.0, -1.0, "the reference's look, the true clip's"),
@@ -104,8 +101,6 @@ _ANCHORS: tuple[tuple[str, float, float, str], ...] = (
     ("*background?consistency*", 0.2615, 1.0, "VBench"),
     ("text.*clip*", 0.0, 36.4, "VBench, overall consistency, times 100"),
     ("consisid.clip_score", 0.0, 36.4, "VBench, overall consistency, times 100"),
-    ("text.miniature", 0.0, 100.0, "its range"),
-    ("world.*", 0.0, 1.0, "its range"),
 )
 
 

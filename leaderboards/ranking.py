@@ -346,11 +346,13 @@ def _named(name: str, columns: Sequence[Column]) -> int:
 
 
 def anchors_of(column: Column) -> tuple[float, float]:
-    """(worst, best) that a score takes for 0 and 1: published ones, else the metric's range.
+    """(worst, best) that a score takes for 0 and 1: stated or published, else the metric's range.
 
     Raises LeaderboardError for a column that has neither.
     """
     low, high = column.low, column.high
+    if column.anchors is not None:
+        return column.anchors
     known = families.known_anchors(column.metric)
     if known is not None:
         # Anchors of another scale, as of percentages where the column holds fractions, are not its.

@@ -26,7 +26,7 @@ from media.files import whole_file
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 STORE = "store.sqlite"
 
 TABLES = """
@@ -71,6 +71,7 @@ CREATE TABLE metrics(
     level TEXT,               -- 'video' or 'set'
     diagnostic INTEGER,       -- 1: it informs, and takes no part in ranks
     needs TEXT,               -- JSON list: of 'reference', 'prompt', 'target', what it is shown
+    anchors TEXT,             -- JSON [worst, best], where the metric states them
     PRIMARY KEY (metric, backend));
 CREATE INDEX videos_by_cell ON videos(cell, status);
 CREATE INDEX scores_by_metric ON scores(metric, backend, status, value);
@@ -100,15 +101,20 @@ UPDATE meta SET value = '' WHERE key = 'complete';
 ALTER TABLE videos ADD COLUMN environment TEXT;
 CREATE TABLE environments(environment TEXT PRIMARY KEY, what TEXT);
 """,
+    4: "ALTER TABLE metrics ADD COLUMN anchors TEXT;\n",
 }
 
 _AS_VIEWS = {
     1: """
 CREATE TEMP VIEW planned AS SELECT video, '' AS config FROM videos;
 CREATE TEMP VIEW metrics AS SELECT rowid, metric, backend, label, higher_is_better, low, high,
-    NULL AS family, NULL AS level, NULL AS diagnostic, NULL AS needs FROM main.metrics;
+    NULL AS family, NULL AS level, NULL AS diagnostic, NULL AS needs, NULL AS anchors
+    FROM main.metrics;
 """,
     2: "CREATE TEMP VIEW set_scores AS SELECT rowid, *, NULL AS influences FROM main.set_scores;",
+    4: """
+CREATE TEMP VIEW IF NOT EXISTS metrics AS SELECT rowid, *, NULL AS anchors FROM main.metrics;
+""",
 }
 
 _CURRENT = """
@@ -173,6 +179,7 @@ class MetricRow:
         family: what metrics of one kind share.
         diagnostic: it informs, and takes no part in ranks.
         needs: of "reference", "prompt", "target" and "timeline", what it is shown beside the video.
+        anchors: (worst, best) for a weighted score; None where the metric states none.
     """
 
     metric: str
@@ -186,6 +193,7 @@ class MetricRow:
     family: str = ""
     diagnostic: bool = False
     needs: tuple[str, ...] = ()
+    anchors: tuple[float, float] | None = None
 
 
 class RunFolder:
@@ -286,6 +294,10 @@ class RunFolder:
 
     def metrics(self) -> list[MetricRow]:
         """What the columns of scores mean; versions stand with the scores."""
+        rows = self.db.execute(
+            "SELECT metric, backend, label, higher_is_better, low, high, family, level, "
+            "diagnostic, needs, anchors FROM metrics ORDER BY rowid"
+        )
         return [
             MetricRow(
                 metric,
@@ -293,19 +305,14 @@ class RunFolder:
                 "",
                 label or metric,
                 None if higher is None else bool(higher),
-                low,
-                high,
+                *ends,
                 level != "set",
                 family or known_family(metric)[0],
-                bool(diagnostic) if family else known_family(metric)[1],
+                bool(diag) if family else known_family(metric)[1],
                 tuple(json.loads(needs or "[]")),
+                tuple(json.loads(anchors)) if anchors else None,
             )
-            for metric, backend, label, higher, low, high, family, level, diagnostic, needs in (
-                self.db.execute(
-                    "SELECT metric, backend, label, higher_is_better, low, high, family, level, "
-                    "diagnostic, needs FROM metrics ORDER BY rowid"
-                )
-            )
+            for metric, backend, label, higher, *ends, family, level, diag, needs, anchors in rows
         ]
 
     def samples(self) -> dict[str, SampleRow]:

@@ -37,6 +37,7 @@ def read_run(run: str | Path) -> Rows:
                 high=row.high,
                 family=row.family,
                 diagnostic=row.diagnostic,
+                anchors=row.anchors,
             )
             for row in metrics
         }

@@ -28,7 +28,8 @@ class Column:
     of motion, say). `low` and `high` are the metric's range where it is known; `level` says what a
     value stands for: one video ("sample"), the whole set of an entry's videos ("set"), or a
     published mean without its samples ("summary"). `family` is what metrics of one kind share;
-    a `diagnostic` informs and takes no part in ranks.
+    a `diagnostic` informs and takes no part in ranks. `anchors` are the worst and the best value
+    for a weighted score, where the metric states them.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Column:
     level: Level = "sample"
     family: str = ""
     diagnostic: bool = False
+    anchors: tuple[float, float] | None = None
 
     @property
     def title(self) -> str:

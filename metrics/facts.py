@@ -46,6 +46,8 @@ class MetricInfo:
         diagnostic: it explains other metrics and is not to count in an order by itself.
         by_default: it is scored where no metrics are named, and where its family is; false for what
             is at home in a narrow world only, such as drawn faces.
+        anchors: (worst, best), the values that a leaderboard's weighted score takes for 0 and 1;
+            None for the published ones or the range.
         make: constructs the metric.
     """
 
@@ -67,6 +69,7 @@ class MetricInfo:
     modules: tuple[str, ...] = ()
     diagnostic: bool = False
     by_default: bool = True
+    anchors: tuple[float, float] | None = None
     make: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -86,6 +89,7 @@ class Backend:
         source: the metric's, where the metric itself states none.
         quirks: added to the metric's own.
         by_default: see :class:`MetricInfo`.
+        anchors: name of a metric -> its anchors.
     """
 
     name: str
@@ -95,6 +99,7 @@ class Backend:
     source: str = ""
     quirks: str = ""
     by_default: bool = True
+    anchors: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
 
 
 Backends = Iterable[Backend] | Callable[[], Iterable[Backend]]
@@ -125,10 +130,10 @@ class _Statement:
             yield self._of(each, self.word)
 
     def _of(self, backend: Backend, word: str) -> MetricInfo:
-        facts = self.facts
+        facts, name = self.facts, self.name.format(**{word: backend.name})
         quirks = (facts.get("quirks"), self.quirks.get(backend.name), backend.quirks)
         joined = {
-            "name": self.name.format(**{word: backend.name}),
+            "name": name,
             "backend": backend.name,
             "label": f"{facts['label']} ({backend.name})",
             "source": facts["source"] or backend.source,
@@ -137,6 +142,7 @@ class _Statement:
             "modules": (*backend.modules, *facts.get("modules", ())),
             "cost": facts.get("cost") or backend.cost,
             "by_default": backend.by_default,
+            "anchors": facts.get("anchors") or backend.anchors.get(name),
             "make": self._make({word: backend.name}),
         }
         return MetricInfo(**{**facts, **joined})

@@ -40,7 +40,7 @@ def test_the_schema_is_the_contract(tmp_path: Path) -> None:
             for (table,) in store.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
         assert store.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert store.meta("schema_version") == "4"
+        assert store.meta("schema_version") == "5"
     assert columns == {
         "meta": ["key", "value"],
         "cells": ["cell", "label", "axes", "mismatch"],
@@ -60,15 +60,15 @@ def test_the_schema_is_the_contract(tmp_path: Path) -> None:
             *("status", "reason", "inputs", "influences"),
         ],
         "metrics": ["metric", "backend", "label", "higher_is_better", "low", "high"]
-        + ["family", "level", "diagnostic", "needs"],
+        + ["family", "level", "diagnostic", "needs", "anchors"],
     }
 
 
 def test_a_store_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
-        store.set_meta("schema_version", "5")
+        store.set_meta("schema_version", "6")
     for write in (True, False):
-        with pytest.raises(BenchError, match=r"written by another version \(schema version 5"):
+        with pytest.raises(BenchError, match=r"written by another version \(schema version 6"):
             Store(tmp_path, write=write)
 
 

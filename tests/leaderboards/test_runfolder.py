@@ -10,8 +10,10 @@ import pytest
 
 from bench.store import Store
 from leaderboards.errors import LeaderboardError
-from leaderboards.runfolder import FRAMES, RunFolder, unique_labels
+from leaderboards.ranking import anchors_of
+from leaderboards.runfolder import FRAMES, MetricRow, RunFolder, unique_labels
 from leaderboards.runs import read_run
+from metrics import metric_info
 from tests.leaderboards.runs import make_run
 
 #: As `stdrc bench` made it before there was a schema 2.
@@ -120,9 +122,26 @@ def test_upgrading_a_folder_changes_nothing_that_is_read(old: Path) -> None:
     Store(old, write=True).close()
     assert everything(old) == before
     with Store(old) as store:
-        assert store.meta("schema_version") == "4"
+        assert store.meta("schema_version") == "5"
         assert store.meta("set:c1") is None  # it stands with the set scores now
         assert set(store.db.execute("SELECT config FROM planned")) == {("mine",)}
+
+
+def test_a_metrics_anchors_travel_to_the_column_and_older_folders_have_none(old: Path) -> None:
+    stated = metric_info("identity.miniature").anchors
+    assert stated == (0.0054, 0.847)
+    assert metric_info("copy_paste.miniature").anchors is None
+    with Store(old, write=True) as store:
+        store.register_metrics([MetricRow("identity.x", "x", "1", "X", True, anchors=stated)])
+        assert [row.anchors for row in store.metrics()] == [None, None, stated]
+    column = read_run(old).meanings["identity.x", "x"]
+    assert anchors_of(column) == stated
+    with sqlite3.connect(old / "store.sqlite") as db:
+        db.executescript("ALTER TABLE metrics DROP COLUMN anchors;")
+        db.execute("UPDATE meta SET value = '4' WHERE key = 'schema_version'")
+    db.close()
+    with RunFolder(old) as folder:
+        assert [row.anchors for row in folder.metrics()] == [None, None, None]
 
 
 def test_a_killed_upgrade_is_done_again(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:

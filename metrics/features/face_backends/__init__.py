@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from media.plugins import declared, load
 from metrics.errors import MetricsError, UnknownNameError
@@ -43,7 +42,7 @@ def _facts(embeds: bool, own_detector: bool) -> Iterator[Backend]:
         facts: FaceFacts = load(target).facts
         if facts.detects or not own_detector:
             weights = (*facts.detect, *(facts.embed if embeds else ()))
-            said: dict[str, Any] = {"quirks": facts.quirks, "by_default": facts.by_default}
+            said = {key: getattr(facts, key) for key in ("quirks", "by_default", "anchors")}
             yield Backend(name, weights, facts.modules, facts.cost, **said)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import cv2
@@ -99,6 +99,7 @@ class FaceFacts:
         detects: it has a detector of its own; where not, metrics of detection and of crops are
             those of the backend whose detector it takes.
         by_default: see :class:`metrics.facts.MetricInfo`.
+        anchors: see :class:`metrics.facts.Backend`.
     """
 
     detect: tuple[str, ...] = ()
@@ -108,6 +109,7 @@ class FaceFacts:
     quirks: str = ""
     detects: bool = True
     by_default: bool = True
+    anchors: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
 
 
 @runtime_checkable
@@ -119,7 +121,7 @@ class FaceBackend(Protocol):
     """
 
     name: str
-    """"dlib", "facenet", "insightface", "curricularface" or "miniature"; the score's column."""
+    """"dlib", "facenet", "insightface", "curricularface" or a plug-in's; the score's column."""
     version: str
     """Changes whenever numbers may change: package version and weight hash."""
     crop_size: int
