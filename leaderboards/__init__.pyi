@@ -1,6 +1,11 @@
 from .ablations import Ablation as Ablation
 from .ablations import ablation as ablation
+from .errors import IncompleteEntryError as IncompleteEntryError
 from .errors import LeaderboardError as LeaderboardError
+from .errors import ScoresMovedError as ScoresMovedError
+from .errors import UnknownNameError as UnknownNameError
+from .errors import UnrankableError as UnrankableError
+from .errors import UnreadableVideoError as UnreadableVideoError
 from .leaderboard import Cell as Cell
 from .leaderboard import Leaderboard as Leaderboard
 from .scores import Column as Column

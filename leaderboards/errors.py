@@ -14,3 +14,15 @@ class UnknownNameError(LeaderboardError, errors.UnknownNameError):
 
 class UnreadableVideoError(LeaderboardError, errors.UnreadableVideoError):
     """A submission's video that can't be played to its last frame."""
+
+
+class UnrankableError(LeaderboardError):
+    """A table that lacks what the wished order needs: a column, its direction or its range."""
+
+
+class IncompleteEntryError(LeaderboardError):
+    """An entry that lacks videos which a submission wants, or has other ones."""
+
+
+class ScoresMovedError(LeaderboardError):
+    """Re-encoding for a submission moved a score by more than the tolerance."""

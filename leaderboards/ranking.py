@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from leaderboards import families, statistics
-from leaderboards.errors import LeaderboardError
+from leaderboards.errors import LeaderboardError, UnknownNameError, UnrankableError
 from leaderboards.scores import Column
 
 Missing = Literal["worst", "drop"]
@@ -186,7 +186,8 @@ class Standing:
 def resolve(ranking: Ranking, columns: Sequence[Column], means: np.ndarray) -> Scheme:
     """Find the columns that count, of a leaderboard with these columns and means [E, C].
 
-    Raises LeaderboardError where the scheme lacks a column, or a name is unknown.
+    Raises UnrankableError where the table lacks what the scheme needs, UnknownNameError for a name
+    that is not a scheme's or a column's, and LeaderboardError for a weight that is not positive.
     """
     by = ranking.by
     if by is None:
@@ -211,13 +212,13 @@ def resolve(ranking: Ranking, columns: Sequence[Column], means: np.ndarray) -> S
     ]
     if not matches:
         known = ", ".join(column.key for column in columns)
-        raise LeaderboardError(
+        raise UnknownNameError(
             f"nothing to rank by is called {by!r}: choose one of {', '.join(SCHEMES)}, or "
             f"one column of {known}."
         )
     column = columns[matches[0]]
     if not column.sign:
-        raise LeaderboardError(
+        raise UnrankableError(
             f"{column.key} has no direction to rank by: choose a column that has one."
         )
     rule = f"Ordered by {column.title} alone."
@@ -287,7 +288,7 @@ def _published(columns: Sequence[Column], name: str, names: tuple[str, ...], sch
         for i, column in enumerate(columns):
             if wanted in (_plain(column.metric), _plain(column.key)) and column.sign:
                 return i
-    raise LeaderboardError(
+    raise UnrankableError(
         f"the scheme {scheme!r} needs a column {name}, and there is none: choose another scheme."
     )
 
@@ -297,7 +298,7 @@ def _weighted(ranking: Ranking, columns: Sequence[Column], means: np.ndarray) ->
     if ranking.weights is None:
         weights = {f: w for f, w in weights.items() if primary(f, columns, means) is not None}
         if not weights:
-            raise LeaderboardError(
+            raise UnrankableError(
                 "no column belongs to a family that 'score' weighs: give weights of columns."
             )
     chosen: dict[int, float] = {}
@@ -326,7 +327,7 @@ def _opens2v(columns: Sequence[Column], means: np.ndarray) -> Scheme:
     )
     beyond = [i for i in chosen if np.nanmax(means[:, i], initial=0.0) > 1]
     if beyond:
-        raise LeaderboardError(
+        raise UnrankableError(
             f"the scheme 'opens2v' takes fractions of 1, and {_titles(columns, beyond)} is above "
             "1: divide percentages by 100."
         )
@@ -342,13 +343,13 @@ def _named(name: str, columns: Sequence[Column]) -> int:
             if getattr(column, attribute) == name and column.sign:
                 return i
     known = ", ".join(column.key for column in columns if column.sign)
-    raise LeaderboardError(f"there is no column {name!r} to weigh: the columns are {known}.")
+    raise UnknownNameError(f"there is no column {name!r} to weigh: the columns are {known}.")
 
 
 def anchors_of(column: Column) -> tuple[float, float]:
     """(worst, best) that a score takes for 0 and 1: stated or published, else the metric's range.
 
-    Raises LeaderboardError for a column that has neither.
+    Raises UnrankableError for a column that has neither.
     """
     low, high = column.low, column.high
     if column.anchors is not None:
@@ -360,7 +361,7 @@ def anchors_of(column: Column) -> tuple[float, float]:
         if (low is None or low <= least) and (high is None or most <= high):
             return known[:2]
     if low is None or high is None or not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise LeaderboardError(
+        raise UnrankableError(
             f"column {column.key!r} has no finite range to scale by: give its anchors, or leave "
             "the column out of the weights."
         )

@@ -126,7 +126,7 @@ def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
                 opened = Image.open(file)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise UnreadableImageError(
-                f"{name} is too large, a decompression bomb perhaps ({error}); scale it down."
+                f"{name} is too large, perhaps a decompression bomb ({error}); scale it down."
             ) from error
         except UnidentifiedImageError as error:
             raise UnreadableImageError(

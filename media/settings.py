@@ -38,7 +38,7 @@ def read_yaml(
         raise raises(f"{path}: is {special}; name a YAML file.")
     if path.is_file() and path.stat().st_size > LARGEST:
         raise raises(
-            f"{path}: has {path.stat().st_size:,} bytes, and a file of settings at most "
+            f"{path}: has {path.stat().st_size:,} bytes, and a settings file has at most "
             f"{LARGEST:,}; is it the right file?"
         )
     try:

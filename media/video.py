@@ -11,7 +11,6 @@ frames at a time, so memory doesn't grow with a video's length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,7 +23,6 @@ from av.stream import Disposition
 from av.video.reformatter import ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from media.damage import second_decoder
 from media.errors import UnreadableVideoError, UserError
 from media.files import file_sha256, natural_order, special_file, tree_sha256
 from media.images import (
@@ -35,14 +33,12 @@ from media.images import (
     image_size,
     read_image,
 )
+from media.streams import Packets, check_size, decoded, display_matrix, open_stream, packets_of
 
 Frames: TypeAlias = NDArray[np.uint8]
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".gif")
 """Endings of the files that are taken for videos in a folder; by its name, any file is read."""
-
-MAX_PIXELS = 8192 * 4608
-"""Largest frame of a video that is read: 8K with room to spare; more is a decompression bomb."""
 
 CHUNK_BYTES = 32 << 20
 """Size of the chunks of frames in which a video is streamed."""
@@ -59,9 +55,6 @@ DECODER = " ".join(
 
 _STILL_MAGIC = (b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 _JPEG_MAGIC = b"\xff\xd8\xff"
-_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "sdp"})
-#: Containers that write their duration into the header, so that a file cut short is noticed.
-_TIMED = frozenset({"flv", "matroska,webm"})
 #: Where each packet shows one picture, so that packets may be counted instead of pictures.
 _COUNTED_CODECS = frozenset({"av1", "h264", "hevc", "vp9"})
 _COUNTED_CONTAINERS = frozenset({"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"})
@@ -165,16 +158,6 @@ def _folder_images(folder: Path) -> list[Path]:
     return images
 
 
-def _check_size(width: int, height: int, path: Path) -> None:
-    if width <= 0 or height <= 0:
-        raise UnreadableVideoError(f"{path} has frames of no size; encode it again.")
-    if width * height > MAX_PIXELS:
-        raise UnreadableVideoError(
-            f"{path} has frames of {width} x {height} pixels, over the limit of "
-            f"{MAX_PIXELS / 1e6:.0f} megapixels; scale it down."
-        )
-
-
 # Pictures -------------------------------------------------------------------------------------
 
 
@@ -184,7 +167,7 @@ class _Folder:
     def __init__(self, path: Path) -> None:
         self.images = _folder_images(path)
         width, height = image_size(self.images[0])
-        _check_size(width, height, self.images[0])
+        check_size(width, height, self.images[0])
         self.info = VideoInfo(len(self.images), 0.0, width, height, "folder")
 
     def frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Pixels]]:
@@ -200,7 +183,7 @@ class _Animation:
     def __init__(self, path: Path) -> None:
         self.path = path
         width, height = image_size(path)
-        _check_size(width, height, path)
+        check_size(width, height, path)
         shown = [milliseconds for _, milliseconds in animation_frames(path)]
         fps = 1000 * len(shown) / sum(shown) if all(shown) else 0.0
         self.info = VideoInfo(len(shown), fps, width, height, "image")
@@ -227,26 +210,6 @@ def _same_size(frame: Pixels, info: VideoInfo, path: Path) -> None:
 # Videos ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Packets:
-    """What the packets of a video stream say."""
-
-    total: int
-    hidden: int  # that an edit list leaves out
-    times: tuple[int | None, ...]  # of those shown, in the order of the file
-    end: float  # of the last packet of any stream, in seconds
-
-    @property
-    def regular(self) -> bool:
-        """Whether each packet has a time of its own and none comes before the first keyframe."""
-        known = [time for time in self.times if time is not None]
-        return (
-            not self.hidden
-            and len(set(known)) == self.total
-            and (not known or min(known) == known[0])
-        )
-
-
 class _Stream:
     """A video file's main stream, decoded in order.
 
@@ -258,7 +221,8 @@ class _Stream:
         self.path = path
         self._format = format
         self._reformatter = VideoReformatter()
-        packets = self._demux()
+        with self._open() as (container, stream):
+            packets = packets_of(container, stream, path)
         with self._open() as (container, stream):
             counted = (
                 packets.regular
@@ -267,10 +231,10 @@ class _Stream:
             )
             first: Any = None
             times: list[int | None] = []
-            for frame in self._decoded(container, stream):
+            for frame in decoded(container, stream, self.path):
                 if first is None:
                     first = frame
-                    _check_size(frame.width, frame.height, path)
+                    check_size(frame.width, frame.height, path)
                     if counted and not frame.interlaced_frame:  # fields may come in two packets
                         times = sorted(packets.times)  # type: ignore[type-var]
                         break
@@ -291,116 +255,16 @@ class _Stream:
                 _remarks(container, stream, first),
             )
 
-    def _demux(self) -> _Packets:
-        total = hidden = 0
-        times: list[int | None] = []
-        end = 0.0
-        with self._open() as (container, stream):
-            promised, name = stream.frames, container.format.name
-            seconds = (container.duration or 0) / av.time_base if name in _TIMED else 0.0
-            try:
-                for packet in container.demux():
-                    time = packet.pts if packet.pts is not None else packet.dts
-                    if time is not None and packet.time_base is not None:
-                        span = time + (packet.duration or 0)
-                        end = max(end, float(span * packet.time_base))
-                    if packet.stream.index != stream.index or not packet.size:
-                        continue
-                    total += 1
-                    if packet.is_discard:
-                        hidden += 1
-                    else:
-                        times.append(packet.pts)
-            except av.FFmpegError as error:
-                raise self._broken(total, error) from error
-            rate = float(stream.average_rate or 0)
-        if total < promised:
-            raise UnreadableVideoError(
-                f"{self.path} ends after {total} frames though its header says {promised}; it is "
-                "truncated."
-            )
-        if end < seconds - max(0.5, 2 / rate if rate else 0.0):
-            raise UnreadableVideoError(
-                f"{self.path} ends after {end:.2f} seconds though its header says {seconds:.2f}; "
-                "it is truncated."
-            )
-        return _Packets(total, hidden, tuple(times), end)
+    def _open(self) -> Any:
+        return open_stream(self.path, self.path, self._format)
 
-    def _rate(self, stream: Any, packets: _Packets) -> float:
+    def _rate(self, stream: Any, packets: Packets) -> float:
         known = [time for time in self.times if time is not None]
         if stream.average_rate and not packets.hidden:
             return float(stream.average_rate)
         if len(known) > 1 and known[-1] > known[0] and stream.time_base:
             return (len(known) - 1) / float((known[-1] - known[0]) * stream.time_base)
         return float(stream.average_rate or 0)
-
-    @contextmanager
-    def _open(self) -> Iterator[tuple[Any, Any]]:
-        """The container and the stream that a player would show."""
-        path = self.path
-        try:
-            # "file:" keeps a colon in a name from being taken for a protocol.
-            container = av.open(
-                f"file:{path}",
-                format=self._format,
-                options={"protocol_whitelist": "file"},
-                metadata_errors="replace",
-            )
-        except (av.FFmpegError, ValueError, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UnreadableVideoError(
-                f"{path} can't be opened as a video ({reason}): it is truncated or not a video."
-            ) from error
-        with container:
-            if container.format.name in _PLAYLISTS:
-                raise UnreadableVideoError(
-                    f"{path} is a playlist ({container.format.name}), which names other files; "
-                    "pass the video itself."
-                )
-            stream = container.streams.best("video")
-            if stream is None:
-                raise UnreadableVideoError(f"{path} has no video stream; it may be audio only.")
-            if stream.disposition & Disposition.attached_pic:
-                raise UnreadableVideoError(
-                    f"{path} has no video stream but a cover picture; it may be audio only."
-                )
-            if stream.codec_context is None:
-                raise UnreadableVideoError(
-                    f"{path} uses a codec that this FFmpeg doesn't know; use H.264."
-                )
-            context: Any = stream.codec_context
-            _check_size(context.width, context.height, path)
-            yield container, stream
-
-    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
-        stream.thread_type = "AUTO"
-        # A damaged picture is an error, not patched from its neighbours. Picture hashes are not
-        # asked for ("crccheck"): FFmpeg 8 finds x265's wrong in files that are whole.
-        stream.codec_context.options = {"err_detect": "explode"}
-        checker = second_decoder(stream.codec_context)
-        count = 0
-        try:
-            for packet in container.demux(stream):
-                if checker is not None:
-                    checker.decode(packet)
-                for frame in packet.decode():
-                    if frame.is_corrupt:
-                        raise UnreadableVideoError(
-                            f"{self.path}: frame {count} is damaged; encode the video again from "
-                            "its source."
-                        )
-                    yield frame
-                    count += 1
-        except av.FFmpegError as error:
-            raise self._broken(count, error) from error
-
-    def _broken(self, count: int, error: av.FFmpegError) -> UnreadableVideoError:
-        known = getattr(self, "times", None)
-        of = f" of {len(known)}" if known else ""
-        return UnreadableVideoError(
-            f"{self.path} breaks off after {count} frames{of} ({error.strerror or error}); it is "
-            "truncated or damaged."
-        )
 
     def frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Pixels]]:
         asked = iter(wanted.tolist())
@@ -409,7 +273,7 @@ class _Stream:
             return
         index = -1
         with self._open() as (container, stream):
-            for index, frame in enumerate(self._decoded(container, stream)):
+            for index, frame in enumerate(decoded(container, stream, self.path, len(self.times))):
                 if index >= len(self.times) or frame.pts != self.times[index]:
                     raise UnreadableVideoError(
                         f"{self.path}: frame {index} isn't at the time that the file's index "
@@ -452,29 +316,6 @@ class _Stream:
         return np.ascontiguousarray(pixels[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1])
 
 
-def display_matrix(frame: Any, path: Path) -> tuple[int, int, int, int]:
-    """Which way up a decoded frame (PyAV) is shown.
-
-    Returns:
-        Signs ``(a, b, c, d)`` of the matrix that takes stored to shown coordinates, x to the right
-        and y down: x' = ax + cy, y' = bx + dy. ``(1, 0, 0, 1)`` is as stored.
-
-    Raises:
-        UnreadableVideoError: it turns by something else than quarter turns.
-    """
-    data = frame.side_data.get(SideData.DISPLAYMATRIX)
-    if data is None:
-        return (1, 0, 0, 1)
-    whole = np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2].astype(float)
-    signs = np.sign(np.where(np.abs(whole) < 0.01 * np.abs(whole).max(), 0, whole)).astype(int)
-    a, b, c, d = signs.ravel().tolist()
-    if not ((a and d and not b and not c) or (b and c and not a and not d)):
-        raise UnreadableVideoError(
-            f"{path} is turned by its metadata, and not by quarter turns; encode it upright."
-        )
-    return a, b, c, d
-
-
 def _remarks(container: Any, stream: Any, first: Any) -> tuple[str, ...]:
     remarks = []
     ratio = stream.sample_aspect_ratio
@@ -514,7 +355,7 @@ def _source(path: Path) -> _Folder | _Animation | _Stream:
     still = head.startswith(_STILL_MAGIC) or head[8:12] == b"WEBP" or head[4:11] == b"ftypavi"
     if head.startswith(_JPEG_MAGIC):
         # One picture, or Motion JPEG; a bomb is refused before any decoder touches it.
-        _check_size(*image_size(path), path)
+        check_size(*image_size(path), path)
         stream = _Stream(path, "mjpeg")
         return stream if stream.info.count > 1 else _Animation(path)
     return _Animation(path) if still else _Stream(path)
@@ -529,7 +370,7 @@ class VideoReader:
 
     Raises:
         UnreadableFileError: the file is missing, empty, truncated, not a video, without a video
-            stream, over :data:`MAX_PIXELS` per frame, or can't be decoded.
+            stream, over :data:`media.streams.MAX_PIXELS` per frame, or can't be decoded.
     """
 
     def __init__(self, path: str | Path) -> None:

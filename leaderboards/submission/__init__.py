@@ -1,4 +1,4 @@
-"""Challenge archives: packed from a run, and checked whoever made them."""
+"""Challenge archives: packed from a run, and checked, whoever made them."""
 
 from leaderboards.submission.check import CheckReport, check_submission
 from leaderboards.submission.formats import FORMATS, Limits

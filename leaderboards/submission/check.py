@@ -189,8 +189,7 @@ def _too_large(info: zipfile.ZipInfo, limits: Limits) -> str | None:
         return f"unpacks to {info.file_size:,} bytes; at most {limits.video_bytes:,} is allowed"
     if ratio > limits.ratio and info.file_size > 2**16:
         return (
-            f"is compressed {ratio:.0f} times, which no video is; this looks like a compression "
-            "bomb"
+            f"is compressed {ratio:.0f} times, as no video is; this looks like a compression bomb"
         )
     return "is empty" if info.file_size == 0 else None
 
@@ -220,7 +219,7 @@ def _check_videos(
             with _unpacked(opened, members[name], limits) as (file, digest):
                 if name in digests and digests[name] != digest:
                     problems.append(
-                        f"{name}: is not the video that the manifest has there; the order is "
+                        f"{name}: is not the video that the manifest lists there; the order is "
                         "wrong or the file was replaced."
                     )
                 if digest in first_of:
@@ -254,7 +253,7 @@ def warnings_about(videos: Mapping[str, VideoFacts]) -> list[str]:
         (usual, _), *others = rates.most_common()
         told.append(
             f"most videos play at {usual:g} frames per second, {sum(n for _, n in others)} at "
-            f"{', '.join(f'{rate:g}' for rate, _ in others[:4])}; make them all alike."
+            f"{', '.join(f'{rate:g}' for rate, _ in others[:4])}; use one rate for all."
         )
     return told
 

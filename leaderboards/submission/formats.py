@@ -13,7 +13,7 @@ class SubmissionFormat:
     """How one track of the challenge wants its archive.
 
     Attributes:
-        name: how the command line calls it.
+        name: its name on the command line.
         archive: the archive's file name.
         numbered: videos are `submission/1.mp4` .. in the order of eval.json (2026); otherwise
             `submission/idNNN/promptK.mp4` (2025).

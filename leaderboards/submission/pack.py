@@ -21,17 +21,24 @@ from typing import Any
 import av
 import numpy as np
 
-from leaderboards.errors import LeaderboardError
+from leaderboards.errors import (
+    IncompleteEntryError,
+    LeaderboardError,
+    ScoresMovedError,
+    UnknownNameError,
+    UnreadableVideoError,
+)
 from leaderboards.runfolder import CellRow, RunFolder, SampleRow, VideoRow
 from leaderboards.submission.check import (
     check_submission,
     some_names,
 )
 from leaderboards.submission.formats import Limits, SubmissionFormat, submission_format
-from leaderboards.submission.video import Unplayable, decode, told
+from leaderboards.submission.video import Unplayable, decode
 from leaderboards.submission.wanted import Wanted, expected
+from media import errors
 from media.files import file_sha256, write_atomic
-from media.video import display_matrix
+from media.streams import decoded, display_matrix, open_stream, reason
 
 #: Scores of videos: takes paths, gives one mapping metric -> value for each path.
 Scorer = Callable[[Sequence[Path]], Sequence[Mapping[str, float]]]
@@ -87,9 +94,10 @@ def pack_submission(
 
     Videos that are H.264 yuv420p in MP4 go in as they are.
 
-    Raises LeaderboardError where videos are missing or failed, where the run was generated from
-    another eval.json, where some videos had to be re-encoded and nothing can score them, or where
-    scores moved by the tolerance or more; no archive is left then.
+    Raises IncompleteEntryError where videos are missing, failed, or generated from another
+    eval.json, UnreadableVideoError where one cannot be played, ScoresMovedError where re-encoding
+    moved a score by the tolerance or more, UnknownNameError for an entry that is not there, and
+    LeaderboardError where re-encoded videos cannot be scored; no archive is left then.
     """
     chosen, limits, run = submission_format(format), limits or Limits(), Path(run)
     wanted = expected(chosen, eval)
@@ -198,7 +206,7 @@ def _playable(
         try:
             facts = decode(item.path, limits)
         except Unplayable as error:
-            raise LeaderboardError(
+            raise UnreadableVideoError(
                 f"{item.path.name} (sample {item.sample}) {error}: generate it again."
             ) from error
         if facts.mp4 and facts.codec == "h264" and facts.pixel_format == "yuv420p":
@@ -281,7 +289,7 @@ def _plan(
         shown = "; ".join(problems[:8]) + (
             f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
         )
-        raise LeaderboardError(
+        raise IncompleteEntryError(
             f"{label} cannot be packed as {format.name}: {shown}. Finish the run on that "
             "evaluation set first."
         )
@@ -301,7 +309,7 @@ def _one_cell(cells: Sequence[CellRow], entry: str, run: Path) -> tuple[str, str
     if len(found) != 1:
         what = "names several entries" if found else "is not an entry"
         known = ", ".join(f"{c.label} ({c.cell[:8]})" for c in cells[:8])
-        raise LeaderboardError(f"{entry!r} {what} of {run}: choose one of {known}.")
+        raise UnknownNameError(f"{entry!r} {what} of {run}: choose one of {known}.")
     return found[0].cell, found[0].label
 
 
@@ -355,18 +363,17 @@ def reencode(source: Path, target: Path, crf: int = 10) -> None:
     """Write a video again as H.264 yuv420p in MP4; the same input gives the same bytes.
 
     Frame times are kept; an odd side loses its last row or column, as yuv420p needs even ones;
-    sound is dropped. crf 10 is visually lossless. Raises LeaderboardError where the source cannot
-    be read.
+    sound is dropped. crf 10 is visually lossless. Raises UnreadableVideoError where the source
+    cannot be read, LeaderboardError where it is turned by its metadata.
     """
     try:
         with (
-            av.open(str(source)) as read,
+            open_stream(source, source) as (read, stream),
             av.open(
                 str(target), "w", format="mp4",
                 options={"movflags": "+faststart", "fflags": "+bitexact"},
             ) as write,
         ):  # fmt: skip
-            stream = read.streams.video[0]
             rate = stream.average_rate or Fraction(24)
             out = write.add_stream("libx264", rate=rate)
             width, height = stream.codec_context.width, stream.codec_context.height
@@ -379,7 +386,7 @@ def reencode(source: Path, target: Path, crf: int = 10) -> None:
             # cpu-independent: x264's macroblock tree in AVX-512 differs from call to call.
             x264 = "threads=1:cpu-independent=1"
             out.options = {"crf": str(crf), "preset": "slow", "x264-params": x264}
-            for number, frame in enumerate(read.decode(stream)):
+            for number, frame in enumerate(decoded(read, stream, source)):
                 if display_matrix(frame, source) != (1, 0, 0, 1):
                     raise LeaderboardError(
                         f"{source} is turned or mirrored by its metadata, which re-encoding would "
@@ -392,9 +399,11 @@ def reencode(source: Path, target: Path, crf: int = 10) -> None:
                 copy.time_base = frame.time_base
                 write.mux(out.encode(copy))
             write.mux(out.encode())
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise LeaderboardError(
-            f"{source} cannot be re-encoded ({told(error)}): generate that video again."
+    except errors.UnreadableVideoError as error:
+        raise UnreadableVideoError(f"{error} Generate that video again.") from error
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableVideoError(
+            f"{source} cannot be re-encoded ({reason(error)}): generate that video again."
         ) from error
 
 
@@ -462,7 +471,7 @@ def _compare(
     if not out:
         raise LeaderboardError("the scorer gave no score for the re-encoded videos: check it.")
     if moved:
-        raise LeaderboardError(
+        raise ScoresMovedError(
             f"re-encoding moved {'; '.join(moved)}: generate as H.264 yuv420p, or state another "
             "tolerance."
         )

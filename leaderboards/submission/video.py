@@ -6,6 +6,7 @@ import re
 import statistics
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import av
+from av.stream import Disposition
 
 from leaderboards.errors import UnreadableVideoError
 from leaderboards.submission.formats import Limits
+from media import errors
+from media.streams import decoded, open_stream, packets_of
 
 #: Tags that every muxer writes and that say nothing about who made the video.
 _TECHNICAL = {
@@ -75,36 +79,28 @@ def decode(source: Path | IO[bytes], limits: Limits) -> VideoFacts:
         raise Unplayable(
             "is a device or a pipe, not a regular file" if source.exists() else "does not exist"
         )
-    try:
-        container = av.open(str(source) if isinstance(source, Path) else source, "r")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise Unplayable(f"is not a video that can be opened ({told(error)})") from error
-    with container:
-        streams = [s for s in container.streams.video if not s.disposition & 0x400]
-        if not streams:
-            raise Unplayable("has no video stream")
-        if len(streams) > 1:
-            raise Unplayable(f"has {len(streams)} video streams; leave one")
-        stream = streams[0]
-        context = stream.codec_context
-        width, height = context.width, context.height
-        if not width or not height or max(width, height) > limits.side:
+    with _opened(source) as (container, stream), _played():
+        videos = [
+            s for s in container.streams.video if not s.disposition & Disposition.attached_pic
+        ]
+        if len(videos) > 1:
+            raise Unplayable(f"has {len(videos)} video streams; leave one")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if max(width, height) > limits.side:
             raise Unplayable(f"is {width} x {height}; at most {limits.side} per side is allowed")
-        if width * height > 640 * 480:  # for less, starting threads costs more than they save
-            stream.thread_type = "AUTO"
-        # "explode" turns damage that FFmpeg would conceal into an error.
-        context.options = {"err_detect": "explode"}
-        times, rotation, hidden = _decode_frames(container, stream, limits)
+        hidden = packets_of(container, stream, "it").hidden
+    with _opened(source) as (container, stream), _played():
+        times, rotation = _times(decoded(container, stream, "it"), limits)
         if stream.frames and len(times) < stream.frames - hidden:
             raise Unplayable(
-                f"cannot be played to the last frame: {len(times)} of "
-                f"{stream.frames - hidden} frames are there"
+                f"cannot be played to the last frame: {len(times)} of {stream.frames - hidden} "
+                "frames are there"
             )
         steps = [b - a for a, b in pairwise(times)]
         rate = stream.average_rate
         return VideoFacts(
-            codec=context.codec.canonical_name,
-            pixel_format=context.pix_fmt or "",
+            codec=stream.codec_context.codec.canonical_name,
+            pixel_format=stream.codec_context.pix_fmt or "",
             width=width,
             height=height,
             frames=len(times),
@@ -117,28 +113,37 @@ def decode(source: Path | IO[bytes], limits: Limits) -> VideoFacts:
         )
 
 
-def _decode_frames(container: Any, stream: Any, limits: Limits) -> tuple[list[float], int, int]:
-    """Times of all frames in seconds, the rotation in degrees, and frames an edit list hides."""
-    times: list[float] = []
-    rotation = hidden = 0
-    begun = time.monotonic()
+@contextmanager
+def _opened(source: Path | IO[bytes]) -> Iterator[tuple[Any, Any]]:
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_stream(source, "it"))
+        except errors.UnreadableVideoError as error:
+            raise Unplayable(str(error).removeprefix("it ").removesuffix(".")) from error
+        yield opened
+
+
+@contextmanager
+def _played() -> Iterator[None]:
     try:
-        for packet in container.demux(stream):
-            hidden += packet.is_discard
-            for frame in packet.decode():
-                if frame.is_corrupt:
-                    raise Unplayable(f"is damaged at frame {len(times) + 1}")
-                times.append(frame.time if frame.time is not None else float(len(times)))
-                rotation = rotation or frame.rotation
-                _within(limits, len(times), frame, begun)
-    except av.FFmpegError as error:
-        raise Unplayable(
-            f"cannot be played to the last frame: it breaks off after frame {len(times)} "
-            f"({told(error)})"
-        ) from error
+        yield
+    except errors.UnreadableVideoError as error:
+        words = str(error).removesuffix(".")
+        raise Unplayable(f"cannot be played to the last frame: {words}") from error
+
+
+def _times(frames: Iterator[av.VideoFrame], limits: Limits) -> tuple[list[float], int]:
+    """When each frame is shown, in seconds, and by how many degrees the picture is turned."""
+    times: list[float] = []
+    rotation = 0
+    begun = time.monotonic()
+    for frame in frames:
+        times.append(frame.time if frame.time is not None else float(len(times)))
+        rotation = rotation or frame.rotation
+        _within(limits, len(times), frame, begun)
     if not times:
         raise Unplayable("has no frame that can be decoded")
-    return times, rotation, hidden
+    return times, rotation
 
 
 def _within(limits: Limits, frames: int, frame: av.VideoFrame, begun: float) -> None:
@@ -170,10 +175,6 @@ def _telling(metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if name in ("encoder", "handler_name") and _ANONYMOUS.match(value):
             continue
         yield name, value
-
-
-def told(error: Exception) -> str:
-    return getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
 
 
 def complaints(facts: VideoFacts, shortest: float, limits: Limits) -> Iterator[str]:
@@ -208,7 +209,7 @@ def remarks(facts: VideoFacts) -> Iterator[str]:
     if facts.rate and not any(abs(facts.rate - float(rate)) < 0.01 for rate in _COMMON_RATES):
         yield f"plays at {facts.rate:.4g} frames per second; 24, 25 or 30 is what players expect"
     if not facts.even:
-        yield "has frames of unequal length; scores and players that count frames are off in it"
+        yield "has frames of unequal length; scores and players that count frames will be wrong"
     if facts.rotation:
         yield (
             f"is turned by {facts.rotation} degrees when played; a reader that ignores that sees "

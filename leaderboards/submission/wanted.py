@@ -154,7 +154,7 @@ def _string(entry: Mapping[str, Any], key: str, where: str, problems: list[str])
     value = entry.get(key)
     if isinstance(value, str) and value.strip():
         return value
-    problems.append(f"{where}: {key} is {_told(value)}, not a text" if key in entry else
+    problems.append(f"{where}: {key} is {_told(value)}, not text" if key in entry else
                     f"{where} has no {key}")  # fmt: skip
     return ""
 
@@ -181,7 +181,7 @@ def _event(caption: Any) -> Event | str:
     if times[1] < times[0]:
         return f"ends at {times[1]:g} s, before its start at {times[0]:g} s"
     if not isinstance(caption["description"], str):
-        return f"description is {_told(caption['description'])}, not a text"
+        return f"description is {_told(caption['description'])}, not text"
     return times[0], times[1], caption["description"].strip()
 
 

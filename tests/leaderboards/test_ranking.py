@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from leaderboards import Column, LeaderboardError
+from leaderboards import Column, LeaderboardError, UnknownNameError, UnrankableError
 from leaderboards.ranking import (
     Ranking,
     Scheme,
@@ -143,15 +143,16 @@ def test_total_of_opens2v() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranking", "message"),
-    [(lambda: Ranking("best"), "nothing to rank by is called 'best'"),
-     (lambda: Ranking("families", {"identity": 1.0}), "belong to the scheme 'score'"),
-     (lambda: Ranking(missing="forget"), "choose one of worst, drop"),
-     (lambda: Ranking("ipvg2025"), "needs a column Face-Cur"),
-     (lambda: Ranking("score", {"fvd.i3d": 1.0}), "give its anchors")],
+    ("ranking", "kind", "message"),
+    [(lambda: Ranking("best"), UnknownNameError, "nothing to rank by is called 'best'"),
+     (lambda: Ranking("families", {"identity": 1.0}), LeaderboardError,
+      "belong to the scheme 'score'"),
+     (lambda: Ranking(missing="forget"), LeaderboardError, "choose one of worst, drop"),
+     (lambda: Ranking("ipvg2025"), UnrankableError, "needs a column Face-Cur"),
+     (lambda: Ranking("score", {"fvd.i3d": 1.0}), UnrankableError, "give its anchors")],
 )  # fmt: skip
-def test_bad_rankings(ranking: Callable[[], Ranking], message: str) -> None:
-    with pytest.raises(LeaderboardError, match=message):
+def test_bad_rankings(ranking: Callable[[], Ranking], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
         resolve(ranking(), COLUMNS, MEANS)
 
 

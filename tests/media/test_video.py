@@ -11,8 +11,8 @@ from PIL import Image
 
 from media.errors import UnreadableFileError, UnreadableImageError, UnreadableVideoError, UserError
 from media.images import read_image
+from media.streams import MAX_PIXELS
 from media.video import (
-    MAX_PIXELS,
     VideoReader,
     read_clip,
     sample_linspace,

@@ -11,7 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leaderboards import LeaderboardError, check_submission, pack_submission
+from leaderboards import (
+    IncompleteEntryError,
+    LeaderboardError,
+    ScoresMovedError,
+    UnknownNameError,
+    check_submission,
+    pack_submission,
+)
 from leaderboards.submission import inspect_video, pack_runs, reencode
 from tests.leaderboards.runs import encode, make_run, moving_square
 from tests.leaderboards.submission.conftest import FACIAL_SAMPLES, archive_of
@@ -108,7 +115,7 @@ def test_reencoding_needs_a_scorer_and_stays_within_tolerance(
     replace_video(run, "c0ffee", "2", clips / "444.mp4")
     with pytest.raises(LeaderboardError, match="nothing can score them"):
         pack_submission(run, "tass", FACIAL, eval=eval_json)
-    with pytest.raises(LeaderboardError, match=r"moved brightness from 0\.9"):
+    with pytest.raises(ScoresMovedError, match=r"moved brightness from 0\.9"):
         pack_submission(
             run, "tass", FACIAL, eval=eval_json, scorer=brightness,
             scores_before=[{"brightness": 0.9}],
@@ -121,9 +128,9 @@ def test_reencoding_needs_a_scorer_and_stays_within_tolerance(
 
 
 def test_nothing_is_packed_that_is_not_there(run: Path, eval_json: Path, tmp_path: Path) -> None:
-    with pytest.raises(LeaderboardError, match="is not an entry"):
+    with pytest.raises(UnknownNameError, match="is not an entry"):
         pack_submission(run, "nobody", FACIAL, eval=eval_json)
-    with pytest.raises(LeaderboardError, match="197 of 200 videos were never planned"):
+    with pytest.raises(IncompleteEntryError, match="197 of 200 videos were never planned"):
         pack_submission(run, "tass", FACIAL)
     with pytest.raises(LeaderboardError, match="not of the form idNNN/promptK"):
         pack_submission(run, "tass", "ipvg2025-facial")
@@ -131,7 +138,7 @@ def test_nothing_is_packed_that_is_not_there(run: Path, eval_json: Path, tmp_pat
         tmp_path / "failed", {"c": {}}, identities=1, prompts=3, videos=True,
         sample_ids=["1", "2", "3"], failed=[(0, 1)],
     )  # fmt: skip
-    with pytest.raises(LeaderboardError, match=r"submission/2\.mp4 failed \(the video has NaN"):
+    with pytest.raises(IncompleteEntryError, match=r"submission/2\.mp4 failed \(the video has NaN"):
         pack_submission(failed, "c", FACIAL, eval=eval_json)
 
 
@@ -238,7 +245,7 @@ def test_a_pipe_is_not_packed(run: Path, eval_json: Path) -> None:
         (path,) = db.execute("SELECT path FROM videos WHERE cell = 'c0ffee'").fetchone()
     (run / path).unlink()
     os.mkfifo(run / path)
-    with pytest.raises(LeaderboardError, match="is not a regular file"):
+    with pytest.raises(IncompleteEntryError, match="is not a regular file"):
         pack_submission(run, "tass", FACIAL, eval=eval_json)
 
 

@@ -79,7 +79,7 @@ def test_rates_that_differ_are_warned_about(eval_json: Path, tmp_path: Path) -> 
     assert report.ok
     assert report.warnings == [
         "submission/3.mp4: plays at 7 frames per second; 24, 25 or 30 is what players expect.",
-        "most videos play at 24 frames per second, 1 at 7; make them all alike.",
+        "most videos play at 24 frames per second, 1 at 7; use one rate for all.",
     ]
 
 
