@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from bench.commands.options import Json, Limit, Run
 from bench.errors import BenchError
 
 
@@ -27,15 +28,14 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Run a sweep: plan, generate, score, report. The same command again goes on where it "
-    "stopped.\n\n"
+    help="Run a sweep: plan, generate, score, report. The same command resumes a stopped run.\n\n"
     "Example: stdrc bench quick",
 )
 
 CONFIG_HELP = "The run's YAML file, or a name that 'stdrc configs' lists."
 Config = Annotated[str, typer.Argument(help=CONFIG_HELP, show_default=False)]
 RunFolder = Annotated[
-    Path | None, typer.Option("--run", help="The run folder; the config's if not given.")
+    Path | None, typer.Option("--run", help="The run folder; by default the config's.")
 ]
 
 
@@ -85,64 +85,71 @@ def _shard(text: str | None) -> tuple[int, int]:
     return int(index), int(count)
 
 
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key: --set sweep.seeds=[1]; may be repeated."),
+]
+Shard = Annotated[
+    str | None, typer.Option(help="I/N: do only this part, in a run folder of its own.")
+]
+Share = Annotated[
+    bool, typer.Option("--share", help="Divide the work among processes with --share; then merge.")
+]
+Engine = Annotated[str | None, typer.Option(help="local or ray.")]
+Address = Annotated[str | None, typer.Option(help="ray: a running cluster's address, or auto.")]
+Workers = Annotated[int | None, typer.Option(help="ray: how many workers.", min=1)]
+BatchSize = Annotated[int | None, typer.Option(help="Videos per batch.", min=1)]
+LowMemory = Annotated[
+    bool,
+    typer.Option(
+        "--low-memory", help="generator.memory: low, for a card of 24 GB; the same videos."
+    ),
+]
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Print the plan, with a time estimate, and stop.")
+]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait for another process that is using the run folder.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Retry videos and scores that failed before.")
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Fail videos of what the model can't read or was not taught."),
+]
+MaxFailures = Annotated[
+    float | None,
+    typer.Option(help="Stop after more failed videos: a number, or a share below 1.", min=0),
+]
+Report = Annotated[bool, typer.Option("--report", help="Write the report even if nothing changed.")]
+Schema = Annotated[
+    bool, typer.Option("--schema", help="Print the JSON schema of a config and stop.")
+]
+
+
 @app.command()
 def run(
     config: Annotated[str | None, typer.Argument(help=CONFIG_HELP, show_default=False)] = None,
     run_folder: RunFolder = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a key: --set sweep.seeds=[1]; may be repeated."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Use only the first so many samples.", min=1)
-    ] = None,
-    shard: Annotated[
-        str | None, typer.Option(help="I/N: do only this part, in a run folder of its own.")
-    ] = None,
-    share: Annotated[
-        bool,
-        typer.Option("--share", help="Do what no other process with --share does; then merge."),
-    ] = False,
-    engine: Annotated[str | None, typer.Option(help="local or ray.")] = None,
-    address: Annotated[
-        str | None, typer.Option(help="ray: a running cluster's address, or auto.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="ray: how many workers.", min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Videos a batch.", min=1)] = None,
-    low_memory: Annotated[
-        bool,
-        typer.Option(
-            "--low-memory", help="generator.memory: low, for a card of 24 GB; the same videos."
-        ),
-    ] = False,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print the plan, with a time estimate, and stop.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for another process that holds the run folder.")
-    ] = False,
-    retry_failed: Annotated[
-        bool,
-        typer.Option("--retry-failed", help="Try videos and scores again that failed before."),
-    ] = False,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict", help="Fail videos of what the model can't read or was not taught."
-        ),
-    ] = False,
-    max_failures: Annotated[
-        float | None,
-        typer.Option(help="Stop after more failed videos: a number, or a share below 1.", min=0),
-    ] = None,
-    report: Annotated[
-        bool, typer.Option("--report", help="Write the report even if nothing changed.")
-    ] = False,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of a config and stop.")
-    ] = False,
+    set_: Set = None,
+    limit: Limit = None,
+    shard: Shard = None,
+    share: Share = False,
+    engine: Engine = None,
+    address: Address = None,
+    workers: Workers = None,
+    batch_size: BatchSize = None,
+    low_memory: LowMemory = False,
+    plan: Plan = False,
+    wait: Wait = False,
+    retry_failed: RetryFailed = False,
+    strict: Strict = False,
+    max_failures: MaxFailures = None,
+    report: Report = False,
+    schema: Schema = False,
 ) -> None:
-    """Run a config, or go on where it stopped.
+    """Run a config, or resume it where it stopped.
 
     Example: stdrc bench quick --limit 2
     """
@@ -196,7 +203,7 @@ def _run(console: Any, runner: Any, **how: Any) -> None:
     try:
         summary = runner.run(**how)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The same command goes on; what is done is in {runner.folder}.")
+        console.print(f"Stopped. The same command resumes; finished work is in {runner.folder}.")
         raise typer.Exit(130) from None
     except TooManyFailuresError as error:
         console.print(str(error), markup=False, soft_wrap=True)
@@ -206,9 +213,9 @@ def _run(console: Any, runner: Any, **how: Any) -> None:
 
 @app.command()
 def retry(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Run,
 ) -> None:
-    """Try again what failed, videos and scores, with the config of the last start.
+    """Retry what failed, videos and scores, with the config of the last start.
 
     Example: stdrc bench retry runs/quick
     """
@@ -222,7 +229,7 @@ def retry(
 
 @app.command()
 def rescore(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Run,
     metrics: Annotated[
         list[str], typer.Argument(help="Metrics, or patterns such as 'temporal.*'.")
     ],
@@ -260,7 +267,7 @@ def _say_plan(console: Any, runner: Any, plan: bool, wait: bool) -> None:
         if each is not None:
             passes = runner.plan.passes * left // max(runner.plan.videos, 1)
             console.print(
-                f"{each * 1000:.0f} ms a model pass here: about {duration(each * passes)} to "
+                f"{each * 1000:.0f} ms per model pass here: about {duration(each * passes)} to "
                 "generate, on one worker"
             )
 
@@ -292,7 +299,7 @@ def _say(console: Any, summary: Any) -> None:
         console.print(
             f"{summary.failed} of {summary.videos} videos and {summary.unscorable} scores failed; "
             f"'stdrc bench status {summary.folder}' says why, 'stdrc bench retry "
-            f"{summary.folder}' tries them again",
+            f"{summary.folder}'retries them",
             markup=False,
             soft_wrap=True,
         )
@@ -301,14 +308,14 @@ def _say(console: Any, summary: Any) -> None:
 
 @app.command()
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Run,
     cells: Annotated[int, typer.Option(help="Cells to list; 0 for none.", min=0)] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on showing it until the run ends.")
+        bool, typer.Option("--watch", help="Keep showing it until the run ends.")
     ] = False,
 ) -> None:
-    """How far a run is; also while it goes on.
+    """Show a run's progress, also while it is running.
 
     Example: stdrc bench status runs/quick --watch
     """
@@ -329,9 +336,9 @@ def status(
 
 @app.command()
 def clean(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Run,
 ) -> None:
-    """Remove retired videos: what no plan has any more. 'status' lists them.
+    """Remove retired videos, which are in no plan any more; 'status' lists them.
 
     Example: stdrc bench clean runs/quick
     """
@@ -368,10 +375,10 @@ def merge(
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Run,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Remove damaged videos, so that the next start makes them."),
+        typer.Option("--repair", help="Remove damaged videos, so that the next run makes them."),
     ] = False,
 ) -> None:
     """Read everything in a run folder, and compare it with what was written.
@@ -383,7 +390,7 @@ def verify(
     found = check(folder, repair=repair)
     for text in (*found.damaged.values(), *found.problems):
         typer.echo(text)
-    end = "all as they were written" if not found.damaged else f"{len(found.damaged)} damaged"
+    end = "all intact" if not found.damaged else f"{len(found.damaged)} damaged"
     if found.damaged:
         end += (
             f"; 'stdrc bench retry {folder}' makes them again"
@@ -400,12 +407,10 @@ def tune(
     config: Config,
     run_folder: RunFolder = None,
     trials: Annotated[
-        int | None, typer.Option(help="Weights to try; the config's number if none.", min=1)
+        int | None, typer.Option(help="Weights to try; by default the config's number.", min=1)
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Use only the first so many samples.", min=1)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    limit: Limit = None,
+    as_json: Json = False,
 ) -> None:
     """Search guidance weights for the config's stated objective, on the same store.
 

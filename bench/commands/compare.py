@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.commands.options import SAMPLES, Device, Limit, Metrics, NumFrames, Plugins
+
 if TYPE_CHECKING:
     from bench.config import BenchConfig
     from bench.evalsets import EvalSet
@@ -22,13 +24,7 @@ def command(
     ],
     samples: Annotated[
         Path,
-        typer.Option(
-            "--samples",
-            "-s",
-            help="What the videos were made from: a CSV or JSONL table (columns prompt, reference "
-            "and, where there are, id, identity, target, video), an eval.json, or a folder of "
-            "idNNN/ folders.",
-        ),
+        typer.Option("--samples", "-s", help=SAMPLES),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The run folder; what is in it is not done again.")
@@ -40,23 +36,12 @@ def command(
             "'order' for the files in natural order. A table's column video goes before patterns."
         ),
     ] = "{sample}",
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics",
-            "-m",
-            help="Names, patterns or families, with commas between them, or 'all'; default: those "
-            "that can run here and fit what is given, each by one backend.",
-        ),
-    ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option(help="A metric of your own, module:Class (repeat it for several)."),
-    ] = None,
-    num_frames: Annotated[int, typer.Option(min=1, help="Frames sampled of each video.")] = 16,
+    metrics: Metrics = None,
+    plugin: Plugins = None,
+    num_frames: NumFrames = 16,
     fps: Annotated[float, typer.Option(help="Frames per second of folders of frames.")] = 24.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N samples.")] = None,
+    device: Device = "auto",
+    limit: Limit = None,
     vote: Annotated[
         bool, typer.Option("--vote", help="Then serve a page where people vote, blind.")
     ] = False,
@@ -64,11 +49,11 @@ def command(
         bool, typer.Option("--plan", help="Show what was matched to what, and stop.")
     ] = False,
 ) -> None:
-    """Score the videos of several models and say which is better, and how surely.
+    """Score the videos of several models and say which is better, and with what certainty.
 
     Shows first which video is taken for which sample. Then writes scores, paired tests, tables and
-    the page into the run folder, and a config per model, with which 'stdrc bench' goes on. A sample
-    without a video counts as the worst value. The same command again does what is new.
+    the page into the run folder, and a config per model, from which 'stdrc bench' continues. A
+    sample without a video counts as the worst value. Run again, it does only what is new.
 
     \b
     stdrc compare --samples people.csv ours=videos/ours theirs=videos/theirs

@@ -13,15 +13,16 @@ def command(
         typer.Option(
             "--checkpoint",
             "-c",
-            help="Say instead which memory settings this checkpoint needs: a folder, a hub id (of "
-            "which only configs are fetched), a plug-in's, or ltx-2.3.",
+            help="Report instead which memory settings this checkpoint needs: a folder, a hub id "
+            "(of which only configs are fetched), a plug-in's, or ltx-2.3.",
         ),
     ] = None,
     size: Annotated[
         str, typer.Option(help="HEIGHTxWIDTHxFRAMES of the videos, for --checkpoint.")
     ] = "512x768x121",
     card: Annotated[
-        float | None, typer.Option(help="GiB of the card, for --checkpoint; this machine's.")
+        float | None,
+        typer.Option(help="GiB of the card, for --checkpoint; by default this machine's."),
     ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print everything as JSON instead.")

@@ -15,6 +15,7 @@ import typer
 from pydantic import ValidationError
 
 from bench.axes import AXIS_NAMES, FILE_AXES, GUIDANCE, Settings
+from bench.commands.options import Device, Quiet
 
 #: Axes that a command line spells otherwise; `--reference` is the picture.
 _FLAGS = {
@@ -23,6 +24,63 @@ _FLAGS = {
     "frame_rate": ("--fps", "--frame-rate"),
 }
 _OWN = ("checkpoint", "augmentation", *FILE_AXES)  # here their options are others
+
+Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What happens in the video.")]
+References = Annotated[
+    list[Path] | None,
+    typer.Option("--reference", "-r", help="Picture of the person; repeat for several."),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="MP4 to write.")]
+Checkpoint = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint",
+        "-c",
+        help="Folder or hub id in diffusers format, or one that a plug-in declares: 'miniature', "
+        "the one that is shipped, or 'random', its untrained twin.",
+    ),
+]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="LoRA to load on the checkpoint, a file or hub id, with =STRENGTH behind it where "
+        "that isn't 1; repeat for several."
+    ),
+]
+Variant = Annotated[
+    str | None, typer.Option(help="Which of a shipped checkpoint's LoRAs, such as overlap-off.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="ltx23: Lightricks' guidance and negative prompt, in place of yours."),
+]
+Seed = Annotated[int, typer.Option(help="Same seed, same video.")]
+Dtype = Annotated[
+    str, typer.Option(help="auto (what the weights are saved in), bfloat16, float32, float16.")
+]
+LowMemory = Annotated[
+    bool,
+    typer.Option(
+        "--low-memory", help="For a card of 24 GB: blocks come to it in turn; the same video."
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse what the model can't read or was not taught.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it is there.")]
+Upscale = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or hub id of a spatial latent upsampler: --height and --width are made by a "
+        "second stage from half of them."
+    ),
+]
+UpscaleReference = Annotated[
+    str, typer.Option(help="keep or leave: whether the second stage is shown the picture.")
+]
+Audio = Annotated[
+    bool, typer.Option("--audio", help="Also generate sound, and write it into the MP4.")
+]
 
 
 def _options() -> list[inspect.Parameter]:
@@ -68,67 +126,23 @@ def _typed(annotation: Any) -> Any:
 
 
 def command(
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What happens in the video.")],
-    reference: Annotated[
-        list[Path] | None,
-        typer.Option("--reference", "-r", help="Picture of the person; repeat for several."),
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="MP4 to write.")] = Path("out.mp4"),
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            "--checkpoint",
-            "-c",
-            help="Folder or hub id in diffusers format, or one that a plug-in declares: "
-            "'miniature', the one that is shipped, or 'random', its untrained twin.",
-        ),
-    ] = "miniature",
-    lora: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="LoRA to load on the checkpoint, a file or hub id, with =STRENGTH behind it where "
-            "that isn't 1; repeat for several."
-        ),
-    ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option(help="Which of a shipped checkpoint's LoRAs, such as overlap-off."),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="ltx23: Lightricks' guidance and negative prompt, in place of yours."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cuda, cuda:1, cpu, ...")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="auto (what the weights are saved in), bfloat16, float32, float16.")
-    ] = "auto",
-    low_memory: Annotated[
-        bool,
-        typer.Option(
-            "--low-memory", help="For a card of 24 GB: blocks come to it in turn; the same video."
-        ),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse what the model can't read or was not taught.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the output if it is there.")
-    ] = False,
-    upscale: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or hub id of a spatial latent upsampler: --height and --width are made by "
-            "a second stage from half of them."
-        ),
-    ] = None,
-    upscale_reference: Annotated[
-        str, typer.Option(help="keep or leave: whether the second stage is shown the picture.")
-    ] = "keep",
-    audio: Annotated[
-        bool, typer.Option("--audio", help="Also generate sound, and write it into the MP4.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    prompt: Prompt,
+    reference: References = None,
+    output: Output = Path("out.mp4"),
+    checkpoint: Checkpoint = "miniature",
+    lora: Loras = None,
+    variant: Variant = None,
+    preset: Preset = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    low_memory: LowMemory = False,
+    strict: Strict = False,
+    force: Force = False,
+    upscale: Upscale = None,
+    upscale_reference: UpscaleReference = "keep",
+    audio: Audio = False,
+    quiet: Quiet = False,
     **axes: Any,
 ) -> None:
     """Generate one video.
@@ -147,7 +161,7 @@ def command(
     if output.suffix.lower() != ".mp4":
         raise STDRCError(f"The output is an MP4; name it {output.with_suffix('.mp4')}.")
     if output.exists() and not force:
-        raise STDRCError(f"{output} is there already; name another, or add --force.")
+        raise STDRCError(f"{output} already exists; choose another name, or add --force.")
     if not output.parent.is_dir():
         raise STDRCError(f"There is no folder {output.parent} to write {output.name} to.")
     loras = _loras(checkpoint, lora or [], variant)

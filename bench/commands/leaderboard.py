@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from bench.commands.options import Json, Run
 from leaderboards.errors import LeaderboardError
 
 
@@ -39,7 +40,6 @@ Sources = Annotated[
     list[Path],
     typer.Argument(help="Run folders, and CSV or Parquet tables of scores.", show_default=False),
 ]
-Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 By = Annotated[
     str | None,
     typer.Option(
@@ -152,7 +152,9 @@ Sort = Annotated[
     str | None, typer.Option(help="Sort by a column, name or place; -COLUMN for worst first.")
 ]
 Top = Annotated[int | None, typer.Option(min=1, help="Show only the first N entries.")]
-Width = Annotated[int | None, typer.Option(min=20, help="Characters in a line; the terminal's.")]
+Width = Annotated[
+    int | None, typer.Option(min=20, help="Characters per line; by default the terminal's.")
+]
 
 
 def _words(texts: list[str] | None) -> list[str] | None:
@@ -168,7 +170,7 @@ def table(
     sort: Sort = None,
     top: Top = None,
     width: Width = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Print the ranked table, one line per entry.
 
@@ -238,18 +240,18 @@ def ablations(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            "--column", help="Tell effects on this column; repeat. One per family if not."
+            "--column", help="Report effects on this column; repeat. By default one per family."
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder; RUN/leaderboard if not given."),
+        typer.Option("--output", "-o", help="Folder; by default RUN/leaderboard."),
     ] = None,
     pdf: Annotated[
         bool, typer.Option("--pdf", help="Compile effects.tex to a PDF and a PNG; needs LaTeX.")
     ] = False,
 ) -> None:
-    """Tell what each axis changes, person by person, and write its tables.
+    """Report what each axis changes, person by person, and write its tables.
 
     Prints paired differences against the baseline, averaged over the other axes, and interactions;
     writes them as effects.tex, a table for a paper, and effects.csv, which has those at the best
@@ -285,7 +287,7 @@ def report(
     sources: Sources,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder; RUN/leaderboard if it is one run."),
+        typer.Option("--output", "-o", help="Folder; by default RUN/leaderboard of a single run."),
     ] = None,
 ) -> None:
     """Write everything into RUN/leaderboard: tables, ablations, figures, the page.
@@ -310,9 +312,7 @@ def report(
 def page(
     sources: Sources,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    title: Annotated[
-        str | None, typer.Option(help="Heading; the runs' names if not given.")
-    ] = None,
+    title: Annotated[str | None, typer.Option(help="Heading; by default the runs' names.")] = None,
     link: Annotated[
         bool, typer.Option("--link", help="Point at the runs' videos instead of copying them.")
     ] = False,
@@ -334,7 +334,7 @@ def page(
 @app.command()
 def compare(
     sources: Sources,
-    column: Annotated[str | None, typer.Option(help="The column; identity if not given.")] = None,
+    column: Annotated[str | None, typer.Option(help="The column; by default identity.")] = None,
     entry: Annotated[
         list[str] | None, typer.Option("--entry", help="Only these entries; repeat.")
     ] = None,
@@ -375,9 +375,9 @@ def vote(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
     entry: Annotated[list[str], typer.Option("--entry", help="Entry to compare; at least two.")],
     votes: Annotated[
-        Path | None, typer.Option(help="CSV to append to; RUN/leaderboard/votes.csv if not given.")
+        Path | None, typer.Option(help="CSV to append to; by default RUN/leaderboard/votes.csv.")
     ] = None,
-    rater: Annotated[str | None, typer.Option(help="Who votes; your login if not given.")] = None,
+    rater: Annotated[str | None, typer.Option(help="Who votes; by default your login.")] = None,
     question: Annotated[
         list[str] | None,
         typer.Option(
@@ -387,7 +387,10 @@ def vote(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many pairs.")] = None,
     least: Annotated[
-        float, typer.Option("--least-seconds", min=0, help="A pair is seen at least so long.")
+        float,
+        typer.Option(
+            "--least-seconds", min=0, help="Shortest time in seconds that a pair is watched."
+        ),
     ] = 2.0,
     check_every: Annotated[
         int, typer.Option(min=0, help="One attention check per this many pairs; 0 for none.")
@@ -457,7 +460,9 @@ def _print_plan(width: float, entries: int, samples: int, questions: int, file: 
         shown.add_column(head, justify="right")
     for one in plans:
         if one.votes is None:
-            shown.add_row(str(one.raters), "–", "–", "–", "too few raters, however many votes")
+            shown.add_row(
+                str(one.raters), "–", "–", "–", "too few raters, however many votes they cast"
+            )
         else:
             shown.add_row(
                 str(one.raters), f"{one.votes:,}", f"{one.per_rater:,}", f"{one.hours:.1f}",
@@ -476,7 +481,7 @@ def _print_plan(width: float, entries: int, samples: int, questions: int, file: 
 def votes(
     files: Annotated[list[Path], typer.Argument(help="CSVs of votes.", show_default=False)],
     prior: Annotated[
-        float, typer.Option(min=0, help="Imaginary draws that every pair starts with.")
+        float, typer.Option(min=0, help="Virtual draws that every pair starts with.")
     ] = 0.0,
     least_checks: Annotated[
         float, typer.Option(min=0, max=1, help="Share of attention checks a rater has to pass.")

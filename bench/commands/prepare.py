@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.commands.options import Device, Quiet
+
 
 def command(
     source: Annotated[
@@ -19,9 +21,9 @@ def command(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The training folder to write.")],
     faces: Annotated[
-        str, typer.Option(help="Who finds faces: facenet, insightface, dlib, or a plug-in's.")
+        str, typer.Option(help="Face detector: facenet, insightface, dlib, or a plug-in's.")
     ] = "facenet",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: Device = "auto",
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,9 +36,9 @@ def command(
         str | None, typer.Option(help="I/N: look at this part only; the last one finishes.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Make a training folder of videos; the same command again goes on where it stopped.
+    """Make a training folder of videos; the same command resumes where it stopped.
 
     Example: stdrc prepare clips --out data/clips --faces facenet
     """

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.commands.options import SAMPLES, Device, Json, Metrics, NumFrames, Plugins, Quiet
+
 if TYPE_CHECKING:
     from metrics.scores import Score, SetScore, VideoItem
 
@@ -14,74 +16,64 @@ if TYPE_CHECKING:
 _SHOWN = 20  # videos and reasons that are listed
 
 
+Videos = Annotated[Path, typer.Argument(help="A video, or a folder of videos.")]
+Samples = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"{SAMPLES} A sample's video is named by its id, or as its row or --match says."
+    ),
+]
+Match = Annotated[
+    str, typer.Option(help="With --samples: a pattern of {sample}, {identity} and {index}.")
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reference",
+        "-r",
+        help="A face that every video should show (repeat it for several people), or a folder with "
+        "an image of each video's name.",
+    ),
+]
+Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt of every video.")]
+Real = Annotated[
+    Path | None, typer.Option(help="Folder of true videos, for FVD, FID and the like.")
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder for scores.csv, scores.json and scores.parquet.")
+]
+Name = Annotated[
+    str | None, typer.Option(help="Name of these videos in tables; by default their folder's.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace scores that are in --out.")]
+Engine = Annotated[
+    str, typer.Option(help="torch or openvino, which runs the protocols' networks on a CPU.")
+]
+Cache = Annotated[Path | None, typer.Option(help="Folder that keeps features between runs.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with 1 also if a metric can't run here.")
+]
+
+
 def command(
-    videos: Annotated[Path, typer.Argument(help="A video, or a folder of videos.")],
-    samples: Annotated[
-        Path | None,
-        typer.Option(
-            help="What the videos were made from: an eval.json, a CSV or JSONL table (columns "
-            "prompt, reference and, where there are, id, identity, target, video), or a folder of "
-            "idNNN/ folders. A sample's video bears its id, or as its row or --match says."
-        ),
-    ] = None,
-    match: Annotated[
-        str,
-        typer.Option(help="With --samples: a pattern of {sample}, {identity} and {index}."),
-    ] = "{sample}",
-    reference: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--reference",
-            "-r",
-            help="A face that every video should show (repeat it for several people), or a folder "
-            "with an image of each video's name.",
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="The prompt of every video.")
-    ] = None,
-    real: Annotated[
-        Path | None, typer.Option(help="Folder of true videos, for FVD, FID and the like.")
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics",
-            "-m",
-            help="Names, patterns such as 'temporal.*', families such as 'identity', or presets "
-            "such as 'opens2v', with commas between them, or 'all'; default: those that can run "
-            "here and fit what is given, each by one backend. 'stdrc doctor' lists them.",
-        ),
-    ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option(help="A metric of your own, module:Class (repeat it for several)."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for scores.csv, scores.json and scores.parquet.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What tables call these videos; their folder's name if none.")
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace scores that are in --out.")
-    ] = False,
-    num_frames: Annotated[int, typer.Option(min=1, help="Frames sampled of each video.")] = 16,
-    device: Annotated[str, typer.Option(help="auto, cuda, cuda:1, cpu, ...")] = "auto",
-    engine: Annotated[
-        str,
-        typer.Option(help="torch or openvino, which runs the protocols' networks on a CPU."),
-    ] = "torch",
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder that keeps features between runs.")
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 also if a metric can't run here.")
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    videos: Videos,
+    samples: Samples = None,
+    match: Match = "{sample}",
+    reference: References = None,
+    prompt: Prompt = None,
+    real: Real = None,
+    metrics: Metrics = None,
+    plugin: Plugins = None,
+    out: Out = None,
+    name: Name = None,
+    force: Force = False,
+    num_frames: NumFrames = 16,
+    device: Device = "auto",
+    engine: Engine = "torch",
+    cache: Cache = None,
+    strict: Strict = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score videos.
 

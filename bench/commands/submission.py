@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.commands.options import Json, Run
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -51,7 +53,7 @@ class _Scorer:
 
 @app.command()
 def pack(
-    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    run: Run,
     entry: Annotated[
         list[str],
         typer.Option("--entry", "-e", help="The entry's key or label; 2025: up to three, repeat."),
@@ -60,7 +62,7 @@ def pack(
     eval: Eval = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder; RUN/submissions/ENTRY if not given."),
+        typer.Option("--output", "-o", help="Folder; by default RUN/submissions/ENTRY."),
     ] = None,
     primary: Annotated[
         str | None, typer.Option(help="Which entry is the primary run, where there are several.")
@@ -113,7 +115,7 @@ def check(
     manifest: Annotated[
         Path | None, typer.Option(help="The manifest that `pack` wrote beside the archive.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Check any team's archive; every problem is listed, and the exit code is 1 if there is one.
 

@@ -1,4 +1,4 @@
-"""`stdrc weights`: the networks that metrics stand on, where they are, and fetching them."""
+"""`stdrc weights`: the networks that metrics use, where they are, and fetching them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def fetch(
         typer.Option("--for", help="All that a metric, a pattern or a family needs; repeat."),
     ] = None,
 ) -> None:
-    """Download weights, say their licence, and check them where a checksum is published.
+    """Download weights, print their licence, and check them where a checksum is published.
 
     \b
     stdrc weights fetch dino.vitb16

@@ -1,0 +1,34 @@
+"""Options that several commands have, said once; what a single one has stands in its own file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Device = Annotated[str, typer.Option(help="auto, cuda, cuda:1, cpu, mps, ...")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N samples.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
+
+SAMPLES = (
+    "What the videos were made from: an eval.json, a CSV or JSONL table (columns prompt, reference "
+    "and, where there are, id, identity, target, video), or a folder of idNNN/ folders."
+)
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        "-m",
+        help="Names, patterns such as 'temporal.*', families such as 'identity', or presets such "
+        "as 'opens2v', with commas between them, or 'all'; default: those that can run here and "
+        "fit what is given, each by one backend. 'stdrc doctor' lists them.",
+    ),
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="A metric of your own, module:Class (repeat it for several)."),
+]
+NumFrames = Annotated[int, typer.Option(min=1, help="Frames sampled of each video.")]
