@@ -1,4 +1,4 @@
-"""Names made of contents: equal things have equal keys, wherever they lie and whenever made."""
+"""Keys made from contents: equal things have equal keys, wherever they lie and whenever made."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _hub_hash(repo: str, part: str | None) -> str:
 
 
 def _parts(index: Path) -> set[str]:
-    """What of a repository belongs to the pipeline: its index, and a folder a component."""
+    """What of a repository belongs to the pipeline: its index, and one folder per component."""
     return {"model_index.json", *json.loads(index.read_text())}
 
 

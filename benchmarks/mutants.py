@@ -52,6 +52,7 @@ OURS = ("media", "stdrc", "metrics", "leaderboards", "bench", "miniature", "test
 VOTES = "tests/leaderboards/votes/test_"
 STORE = (
     "tests/bench/test_store.py",
+    "tests/bench/test_store_rows.py",
     "tests/bench/test_kept.py",
     "tests/leaderboards/test_runfolder.py",
 )
@@ -65,7 +66,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "leaderboards/ranking.py": ("tests/leaderboards/test_ranking.py",),
     "leaderboards/votes/agreement.py": (f"{VOTES}agreement.py",),
     "leaderboards/votes/ballots.py": (f"{VOTES}ballots.py",),
-    "leaderboards/votes/pairs.py": (f"{VOTES}plan.py", f"{VOTES}ballots.py"),
+    "leaderboards/votes/pairs.py": (f"{VOTES}pairs.py",),
     "leaderboards/votes/plan.py": (f"{VOTES}plan.py",),
     "leaderboards/votes/strengths.py": (f"{VOTES}strengths.py",),
     "bench/keys.py": ("tests/bench/test_keys.py", "tests/bench/test_generator.py"),

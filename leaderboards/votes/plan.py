@@ -66,7 +66,7 @@ def plan_votes(
     plans = []
     for count in sorted(set(raters)):
         if count < 2:
-            raise LeaderboardError("one rater speaks for nobody else: plan for at least two.")
+            raise LeaderboardError("one rater says nothing about others: plan for at least two.")
         half = width / 2 / 0.25  # the logistic curve rises by 1/4 at one half
         t = stats.t.ppf((1 + confidence) / 2, count - 1)
         left = (half / t) ** 2 / (1 - 1 / entries) - spread**2 / count

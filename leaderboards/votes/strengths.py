@@ -126,13 +126,23 @@ def _fit(
         gradient = (wins - games * chance).sum(axis=1)
         curvature = games * chance * (1 - chance)
         hessian = np.diag(curvature.sum(axis=1)) - curvature
-        step = np.linalg.pinv(hessian) @ gradient
+        step = _inverse(hessian) @ gradient
         strength += step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
         if np.abs(step).max() < 1e-10:
             return strength - strength.mean(), hessian
     raise LeaderboardError(
         "the strengths did not converge: pass a prior such as 0.5 draws per pair."
     )
+
+
+def _inverse(hessian: np.ndarray) -> np.ndarray:
+    """The inverse on differences of strengths, which is all that votes tell.
+
+    The eigenvalue of what they don't tell is 0 but for rounding, which at NumPy's own limit of
+    1e-15 may be taken for information.
+    """
+    inverse: np.ndarray = np.linalg.pinv(hessian, rcond=1e-12, hermitian=True)
+    return inverse
 
 
 def _scores(
@@ -156,7 +166,7 @@ def _two_way(
     hessian: np.ndarray,
 ) -> tuple[np.ndarray, int, list[str]]:
     """Covariance of the strengths [E, E], degrees of freedom, and notes; see `_scores`."""
-    bread = np.linalg.pinv(hessian)
+    bread = _inverse(hessian)
     named = "identity" if "identity" in votes and votes["identity"].ne("").all() else "sample"
     sample, samples = pd.factorize(votes[named])
     if len(samples) < 2:
@@ -222,7 +232,7 @@ def _jackknifed(
         ):
             alone.append(one)
             rest = hessian
-        moved[one] = np.linalg.pinv(rest, hermitian=True) @ scores[mine].sum(axis=0)
+        moved[one] = _inverse(rest) @ scores[mine].sum(axis=0)
     return moved.T @ moved * (g - 1) / g, alone
 
 
@@ -259,6 +269,6 @@ def rater_spread(votes: str | Path | pd.DataFrame) -> float:
     scores, information = _scores(strength, left, right, gained)
     rater, raters = pd.factorize(votes["rater"])
     by_rater, _ = _jackknifed(scores, information, left, right, rater, hessian)
-    noise = _clustered(scores, np.arange(len(votes)), np.linalg.pinv(hessian))
+    noise = _clustered(scores, np.arange(len(votes)), _inverse(hessian))
     beyond = float(np.diag(by_rater - noise).mean()) / (1 - 1 / len(names))
     return math.sqrt(max(beyond, 0.0) * len(raters))

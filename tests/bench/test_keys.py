@@ -147,7 +147,11 @@ def test_what_is_neither_here_nor_in_the_cache_is_refused(
     for name in ("model", "a/b/c", "maker/mo del"):
         with pytest.raises(BenchError, match=f"The checkpoint '{name}' is neither"):
             keys.checkpoint_hash(name)
-    monkeypatch.setattr(keys, "_hub_files", lambda repo: None)
+
+    def offline(repo: str, files_metadata: bool) -> Any:
+        raise OfflineModeIsEnabled("offline")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(model_info=offline))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
     with pytest.raises(BenchError, match=r"'maker/gone' is neither .*\(nothing of it\)"):
         keys.checkpoint_hash("maker/gone")

@@ -25,6 +25,7 @@ def test_by_hand() -> None:
 def test_more_raters_need_fewer_votes_and_too_few_cannot_do() -> None:
     plans = plan_votes(4, 0.12, raters=[3, 10, 20, 60], spread=0.3, samples=10)
     assert plans[0].votes is None
+    assert not plans[0].repeats
     counts = [plan.votes for plan in plans[1:]]
     assert counts == sorted(counts, reverse=True)
     assert plans[1].repeats

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from leaderboards import LeaderboardError, agreement, bradley_terry, read_votes, vote_points
+from leaderboards.votes import rater_spread
 
 
 def votes(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
@@ -179,3 +182,183 @@ def test_identities_are_the_clusters_where_they_are_named() -> None:
     frame = published_votes()
     people = frame.assign(identity=[str(int(s) // 5) for s in frame["sample"]])
     assert not np.allclose(bradley_terry(people)["se"], bradley_terry(frame)["se"])
+
+
+def _rated(seed: int, raters: int = 4, count: int = 120) -> pd.DataFrame:
+    """Votes on three entries by some raters, each with a leaning of its own."""
+    rng = np.random.default_rng(seed)
+    truth = {"a": 0.6, "b": 0.0, "c": -0.5}
+    leaning = rng.normal(0, 0.5, (raters, 3))
+    rows = []
+    for k in range(count):
+        left, right = rng.permutation(list(truth))[:2]
+        rater = k % raters
+        gap = truth[left] - truth[right] + leaning[rater, "abc".index(left)]
+        won = rng.random() < 1 / (1 + math.exp(-gap))
+        winner = "draw" if rng.random() < 0.1 else left if won else right
+        rows.append((f"s{k % 10}", left, right, winner, f"r{rater}", f"id{k % 5}"))
+    columns = ["sample", "left", "right", "winner", "rater", "identity"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _by_hand(frame: pd.DataFrame, prior: float = 0.0) -> dict[str, np.ndarray]:
+    """The strengths and each part of their covariance from the formulas, with a design matrix."""
+    names = sorted({*frame["left"], *frame["right"]})
+    x = np.zeros((len(frame), len(names)))
+    for v, (left, right) in enumerate(zip(frame["left"], frame["right"])):
+        x[v, names.index(left)], x[v, names.index(right)] = 1, -1
+    even = frame["winner"].isin(["draw", "both bad"])
+    y = np.where(even, 0.5, frame["winner"] == frame["left"])
+    one = np.eye(len(names))
+    contrasts = np.array([a - b for a, b in itertools.combinations(one, 2)])
+    ones = np.full((len(names), len(names)), 1 / len(names))
+
+    def inverse(matrix: np.ndarray) -> np.ndarray:
+        """On what sums to 0; where all are alike the matrix is 0."""
+        return np.linalg.inv(matrix + ones) - ones
+
+    s = np.zeros(len(names))
+    for _ in range(60):
+        p, q = (1 / (1 + np.exp(-d @ s)) for d in (x, contrasts))
+        hessian = x.T @ (x * (p * (1 - p))[:, None])
+        hessian += prior * contrasts.T @ (contrasts * (q * (1 - q))[:, None])
+        s = s + inverse(hessian) @ (x.T @ (y - p) + prior * contrasts.T @ (0.5 - q))
+    scores, weights, bread = x * (y - p)[:, None], p * (1 - p), inverse(hessian)
+
+    def clustered(labels: Sequence[object]) -> np.ndarray:
+        sums = [scores[[m == one for m in labels]].sum(axis=0) for one in sorted(set(labels))]
+        return bread @ sum(np.outer(g, g) for g in sums) @ bread * len(sums) / (len(sums) - 1)
+
+    moved = []
+    raters = frame["rater"].tolist() if "rater" in frame else []
+    for one in sorted(set(raters)):
+        mine = np.array([rater == one for rater in raters])
+        rest = hessian - x[mine].T @ (x[mine] * weights[mine, None])
+        moved.append(inverse(rest) @ scores[mine].sum(axis=0))
+    by_rater = sum(np.outer(m, m) for m in moved) * (len(moved) - 1) / max(len(moved), 1)
+    return {
+        "strength": s - s.mean(), "rater": by_rater, "votes": clustered(range(len(frame))),
+        "sample": clustered(frame["sample"].tolist()),
+        "identity": clustered(frame["identity"].tolist()) if "identity" in frame else bread,
+        "cell": clustered(list(zip(frame.get("identity", raters), raters))) if raters else bread,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("prior", [0.0, 2.0])
+def test_the_two_way_covariance_by_its_formula(seed: int, prior: float) -> None:
+    frame = _rated(seed)
+    hand = _by_hand(frame, prior)
+    both = hand["identity"] + hand["rater"] - hand["cell"]
+    values, vectors = np.linalg.eigh(both)
+    both = vectors @ np.diag(np.maximum(values, 0)) @ vectors.T
+    least = np.maximum(np.diag(hand["identity"]), np.diag(hand["rater"]))
+    variance = np.maximum(np.diag(both), least)
+    for confidence in (0.9, 0.95):
+        table = bradley_terry(frame, prior=prior, confidence=confidence).loc[["a", "b", "c"]]
+        assert table["strength"].to_numpy() == pytest.approx(hand["strength"], abs=1e-8)
+        assert table["se"].to_numpy() == pytest.approx(np.sqrt(variance), rel=1e-6)
+        # Student's t with one degree less than the fewer of 5 identities and 4 raters.
+        half = stats.t.ppf((1 + confidence) / 2, 3) * table["se"]
+        assert (table["strength"] - half).to_numpy() == pytest.approx(table["low"].to_numpy())
+        assert (table["strength"] + half).to_numpy() == pytest.approx(table["high"].to_numpy())
+    chance = 1 / (1 + np.exp(-table["strength"]))
+    assert table["win_rate"].to_numpy() == pytest.approx(chance.to_numpy())
+    shown = [int((frame["left"] == n).sum() + (frame["right"] == n).sum()) for n in "abc"]
+    assert table["votes"].tolist() == shown
+    assert bradley_terry(frame, prior=prior).attrs["notes"] == []
+
+
+def test_without_raters_the_samples_alone_are_the_clusters() -> None:
+    frame = _rated(1).drop(columns=["rater", "identity"])
+    hand = _by_hand(frame)
+    table = bradley_terry(frame).loc[["a", "b", "c"]]
+    assert table["se"].to_numpy() == pytest.approx(np.sqrt(np.diag(hand["sample"])), rel=1e-6)
+    half = stats.t.ppf(0.975, 9) * table["se"]  # ten samples
+    assert (table["high"] - table["strength"]).to_numpy() == pytest.approx(half.to_numpy())
+    one = bradley_terry(_rated(1).drop(columns="identity").assign(rater="ann"))
+    pd.testing.assert_frame_equal(one, bradley_terry(frame))
+    some = _rated(1).drop(columns="identity")
+    some.loc[3, "rater"] = ""  # one vote is nobody's
+    found = bradley_terry(some)
+    assert found.loc[["a", "b", "c"], "se"].to_numpy() == pytest.approx(table["se"].to_numpy())
+    assert "do not all name a rater" in found.attrs["notes"][0]
+    named = _rated(1).drop(columns="rater")
+    named.loc[0, "identity"] = ""  # not all are named: samples again
+    assert bradley_terry(named)["se"].sort_index().to_numpy() == pytest.approx(
+        table["se"].sort_index().to_numpy()
+    )
+
+
+def test_two_entries_vary_as_one_so_both_intervals_are_the_single_one() -> None:
+    frame = _rated(2)
+    frame = frame[~(frame[["left", "right"]] == "c").any(axis=1)].reset_index(drop=True)
+    one, both = (bradley_terry(frame, simultaneous=s) for s in (False, True))
+    widths = [(table["high"] - table["low"]).mean() for table in (one, both)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)
+    three = _rated(2)
+    factor = {}
+    for confidence in (0.8, 0.95):
+        table = bradley_terry(three, simultaneous=True, confidence=confidence)
+        ratio = (table["high"] - table["strength"]) / table["se"]
+        assert ratio.max() == pytest.approx(ratio.min())
+        factor[confidence] = ratio.max()
+        alone = stats.t.ppf((1 + confidence) / 2, 3)
+        bonferroni = stats.t.ppf(1 - (1 - confidence) / 6, 3)
+        assert alone < ratio.max() < bonferroni * 1.02
+    assert factor[0.8] < factor[0.95]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_raters_spread_by_its_moments(seed: int) -> None:
+    frame = _rated(seed, raters=5, count=200)
+    hand = _by_hand(frame, prior=0.5)
+    beyond = np.diag(hand["rater"] - hand["votes"]).mean() / (1 - 1 / 3)
+    assert rater_spread(frame) == pytest.approx(math.sqrt(max(beyond, 0) * 5), rel=1e-6, abs=1e-9)
+    for none in (frame.drop(columns="rater"), frame.assign(rater="ann")):
+        with pytest.raises(LeaderboardError, match="two raters or more"):
+            rater_spread(none)
+
+
+def test_points_wins_draws_and_losses_by_hand() -> None:
+    rows = votes(
+        ("1", "a", "b", "a"), ("2", "b", "a", "a"), ("3", "a", "c", "draw"),
+        ("4", "c", "b", "both bad"), ("5", "b", "c", "c"),
+    )  # fmt: skip
+    table = vote_points(rows)
+    assert table.index.tolist() == ["a", "c", "b"]
+    columns = ["points", "wins", "draws", "losses", "votes", "both_bad"]
+    assert table.loc["a", columns].tolist() == [2.5, 2, 1, 0, 3, 0]
+    assert table.loc["b", columns].tolist() == [0.5, 0, 1, 3, 4, 1]
+    assert table.loc["c", columns].tolist() == [2.0, 1, 2, 0, 3, 1]
+    even = vote_points(votes(("1", "b", "a", "a"), ("2", "b", "a", "b")))
+    assert even.index.tolist() == ["a", "b"]  # equal points stand by name
+    assert bradley_terry(votes(("1", "b", "a", "a"), ("2", "b", "a", "b"))).index.tolist() == [
+        "a",
+        "b",
+    ]
+
+
+def test_what_bradley_terry_refuses() -> None:
+    frame = published_votes()
+    for confidence in (0, 1, -0.5, 1.5):
+        with pytest.raises(LeaderboardError, match=f"confidence is {confidence}"):
+            bradley_terry(frame, confidence=confidence)
+    with pytest.raises(LeaderboardError, match="the prior is -1"):
+        bradley_terry(frame, prior=-1)
+    with pytest.raises(LeaderboardError, match="all votes are on one sample"):
+        bradley_terry(frame.assign(sample="1"))
+    with pytest.raises(LeaderboardError, match="all votes are on one identity"):
+        bradley_terry(frame.assign(identity="ann"))
+    apart = votes(
+        ("1", "a", "b", "a"), ("2", "a", "b", "b"), ("3", "c", "a", "c"), ("4", "d", "c", "d"),
+    )  # fmt: skip
+    with pytest.raises(LeaderboardError, match="c won or lost every comparison"):
+        bradley_terry(apart)
+
+
+def test_strengths_far_apart_converge() -> None:
+    """The first Newton steps from 0 would overshoot; each is held to 2."""
+    frame = votes(*((str(k), "a", "b", "b" if k == 0 else "a") for k in range(5000)))
+    table = bradley_terry(frame)
+    assert table.loc["a", "strength"] == pytest.approx(math.log(4999) / 2, rel=1e-6)
