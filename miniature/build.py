@@ -224,7 +224,7 @@ def build_text_encoder(config: MiniatureConfig, vocabulary: int) -> Gemma3ForCon
 
 
 def build_tokenizer(words: list[str], text_tokens: int) -> PreTrainedTokenizerFast:
-    """One token a word, punctuation apart, case folded; what is not in `words` becomes <unk>."""
+    """One token per word, punctuation apart, case folded; what is not in `words` becomes <unk>."""
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
     vocabulary = {w: i for i, w in enumerate(dict.fromkeys([*special, ",", ".", *words]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,25 @@ from bench.evalsets.reading import rows
 from bench.evalsets.samples import Event, Sample
 
 WORLD_VERSION = 1  # raised when the same settings would draw another world
+
+
+def _write_table(folder: Path, listed: list[dict[str, Any]]) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in listed)
+    (folder / "samples.jsonl").write_text(lines, encoding="utf-8")
+
+
+def _read_table(folder: Path, problems: list[str]) -> Iterator[Sample]:
+    """The samples of a folder that `_write_table` was given; paths stand in it."""
+    for where, row in rows(folder / "samples.jsonl", "jsonl", problems):
+        yield Sample(
+            id=row["id"],
+            prompt=row["prompt"],
+            references=(folder / row["reference"],),
+            target=folder / row["target"],
+            identity=row["id"].split("/")[0],
+            timeline=tuple(Event(*told) for told in row.get("timeline", ())),
+            source=where,
+        )
 
 
 class WorldSet(EvalSetBase):
@@ -56,19 +75,9 @@ class WorldSet(EvalSetBase):
                 write_video(part / target, clip.frames, world.fps, crf=0)
                 row = {"prompt": clip.caption, "reference": reference, "target": target}
                 listed.append({"id": f"id{person + 1:03d}/prompt{number + 1}", **row})
-            lines = "".join(json.dumps(row) + "\n" for row in listed)
-            (part / "samples.jsonl").write_text(lines, encoding="utf-8")
+            _write_table(part, listed)
 
-        table = write_once(folder, fill) / "samples.jsonl"
-        for where, row in rows(table, "jsonl", problems):
-            yield Sample(
-                id=row["id"],
-                prompt=row["prompt"],
-                references=(folder / row["reference"],),
-                target=folder / row["target"],
-                identity=row["id"].split("/")[0],
-                source=where,
-            )
+        yield from _read_table(write_once(folder, fill), problems)
 
 
 class WorldSequentialSet(EvalSetBase):
@@ -83,7 +92,8 @@ class WorldSequentialSet(EvalSetBase):
 
     def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
         values = self.model_dump(exclude={"kind", "prefix", "limit"})
-        folder = cache / f"world-sequential-{digest(values, WORLD_VERSION)}"
+        # 2: the table names its files
+        folder = cache / f"world-sequential-{digest(values, WORLD_VERSION, 2)}"
 
         def fill(part: Path) -> None:
             import numpy as np
@@ -107,19 +117,9 @@ class WorldSequentialSet(EvalSetBase):
                 name = f"id{index + 1:03d}"
                 Image.fromarray(clip.reference).save(part / f"{name}.png")
                 write_video(part / f"{name}.mp4", clip.frames, clip.fps, crf=0)
-                row = {"id": name, "prompt": clip.caption, "timeline": clip.timeline}
-                listed.append(row)
-            lines = "".join(json.dumps(row) + "\n" for row in listed)
-            (part / "samples.jsonl").write_text(lines, encoding="utf-8")
+                files = {"reference": f"{name}.png", "target": f"{name}.mp4"}
+                said = {"prompt": clip.caption, "timeline": clip.timeline}
+                listed.append({"id": name, **said, **files})
+            _write_table(part, listed)
 
-        table = write_once(folder, fill) / "samples.jsonl"
-        for where, row in rows(table, "jsonl", problems):
-            yield Sample(
-                id=row["id"],
-                prompt=row["prompt"],
-                references=(folder / f"{row['id']}.png",),
-                target=folder / f"{row['id']}.mp4",
-                identity=row["id"],
-                timeline=tuple(Event(*told) for told in row["timeline"]),
-                source=where,
-            )
+        yield from _read_table(write_once(folder, fill), problems)

@@ -25,7 +25,7 @@ import torch
 from diffusers import AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
 
 from media.files import whole_file, whole_folder, write_atomic
-from miniature import CHECKPOINTS, words
+from miniature import CHECKPOINTS
 from miniature.autoencoder import (
     DecoderTraining,
     fit_components,
@@ -35,6 +35,7 @@ from miniature.autoencoder import (
 )
 from miniature.build import MiniatureConfig, build_components, deepen
 from miniature.text import train_text
+from miniature.words import FIELDS
 from miniature.world import World, vocabulary, write_layout
 from miniature.world.attributes import ClipAttributes, write_caption
 from stdrc.pipeline import STDRCPipeline
@@ -52,16 +53,6 @@ EARLIER_TRAININGS = ("first_training.json", "second_training.json", "third_train
 LAST_SHARE = 0.75
 #: The four blocks of the base among the six of what is trained on: two new ones, to read and draw.
 DEEPER = (0, 1, None, 2, None, 3)
-FIELDS = ("color", "pattern", "motion", "expression", "lighting", "hat")
-ANSWERS = (
-    words.COLORS,
-    words.PATTERNS,
-    words.MOTIONS,
-    words.EXPRESSIONS,
-    words.LIGHTINGS,
-    words.HATS,
-)
-
 #: Clips whose own frames are the references of the ablation's points; 400 steps see no more.
 OWN_CLIPS = 3200
 #: name -> overrides of miniature-variant.yaml
@@ -181,7 +172,7 @@ def draw_captions(count: int, step: int) -> tuple[list[str], torch.Tensor]:
     rng = np.random.default_rng([11, step])
     scenes = [ClipAttributes.sample(rng) for _ in range(count)]
     truth = [
-        [answers.index(getattr(scene, field)) for field, answers in zip(FIELDS, ANSWERS)]
+        [values.index(getattr(scene, field)) for field, values in FIELDS.items()]
         for scene in scenes
     ]
     return [write_caption(scene, rng) for scene in scenes], torch.tensor(truth)
@@ -193,9 +184,8 @@ def make_start(plan: Plan) -> None:
     if (folder / "model_index.json").is_file():
         return
     components = build_components(plan.config, vocabulary())
-    accuracy = train_text(
-        components, draw_captions, [len(a) for a in ANSWERS], steps=plan.text_steps
-    )
+    sizes = [len(values) for values in FIELDS.values()]
+    accuracy = train_text(components, draw_captions, sizes, steps=plan.text_steps)
     numbers = dict(zip(FIELDS, accuracy))
     print("read from captions:", {k: round(v, 4) for k, v in numbers.items()}, flush=True)
     components["vae"] = AutoencoderKLLTX2Video.from_pretrained(plan.work / "encoder" / "vae")

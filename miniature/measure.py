@@ -157,7 +157,7 @@ class Judges:
         return out
 
     def score(self, videos: np.ndarray) -> dict[str, list[float]]:
-        """One value a person for each of `MEASURES`.
+        """One value per person for each of `MEASURES`.
 
         "identity" is the cosine to the reference over all frames, 0 for a frame without a face.
         """

@@ -66,6 +66,16 @@ HAT_PHRASES: dict[str, tuple[str, ...]] = {
     "some": ("wearing a {} hat", "in a {} hat", "with a {} hat on"),
 }
 
+#: What a caption says of a clip -> the values that it may have.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "color": COLORS,
+    "pattern": PATTERNS,
+    "motion": MOTIONS,
+    "expression": EXPRESSIONS,
+    "lighting": LIGHTINGS,
+    "hat": HATS,
+}
+
 PLACES = ("in front of", "before", "against")
 
 

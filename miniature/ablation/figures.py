@@ -42,7 +42,7 @@ def _finish(axis: Any, x: str, y: str, title: str) -> None:
 
 
 def draw_frontiers(found: Frontiers, path: Path) -> None:
-    """Leakage over identity and identity over text alignment, by budget; a mark a weight."""
+    """Leakage over identity and identity over text alignment, by budget; one mark per weight."""
     budgets = [budget for budget in BUDGETS if any(at == budget for _, at in found)]
     if not budgets:
         return
@@ -105,7 +105,7 @@ def draw_reading(work: Path, path: Path) -> None:
 
 
 def draw_attention(folder: Path, path: Path) -> None:
-    """For each point of seed 0, the mass on the reference by displacement; a panel a block."""
+    """For each point of seed 0, the mass on the reference by displacement; one panel per block."""
     files = {p: folder / p.name / "attention.json" for p in POINTS if p.seed == 0}
     there = {point: json.loads(f.read_text()) for point, f in files.items() if f.is_file()}
     if not there:

@@ -105,7 +105,7 @@ def generate(
 
 
 def score(videos: np.ndarray) -> dict[str, list[float | None]]:
-    """One value a person for each measure; "leak_*" is NaN where the question can't be asked."""
+    """One value per person for each measure; "leak_*" is NaN where the question can't be asked."""
     judge = judges()
     rows = judge.score(videos)
     seen = judge.attributes.predict(videos)

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from miniature import words
-from miniature.judges.networks import HEADS, VideoNet, fit_clips, load_weights, weights_version
+from miniature.judges.networks import VideoNet, fit_clips, load_weights, weights_version
+from miniature.words import FIELDS
 
 #: What a reference can leak besides who it shows, and the attributes that make it up.
 LEAKING: dict[str, tuple[str, ...]] = {
@@ -154,15 +155,15 @@ class MiniatureAttributes:
         """Label clips uint8 [B, T, H, W, 3].
 
         Returns:
-            For each attribute one label a clip, for example ``{"motion": ["left", "still"], ...}``.
+            For each attribute one label per clip, such as ``{"motion": ["left", "still"], ...}``.
 
         Raises:
             MetricsError: clips of another type or shape.
         """
         pixels = torch.from_numpy(np.ascontiguousarray(fit_clips(clips)))
-        labels: dict[str, list[str]] = {name: [] for name in HEADS}
+        labels: dict[str, list[str]] = {name: [] for name in FIELDS}
         for part in pixels.split(32):
             out = self._net(part.to(self.device))
-            for name, options in HEADS.items():
+            for name, options in FIELDS.items():
                 labels[name] += [options[k] for k in out[name].argmax(1).tolist()]
         return labels

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from metrics.errors import MetricsError
 from metrics.weights import Weights, calibration, declare_weights
-from miniature import words
+from miniature.words import FIELDS
 
 WEIGHTS = Path(__file__).parent / "weights"
 FRAME = 64  # side that detector and video nets work at
@@ -28,15 +28,6 @@ FRAMES = 9  # clips are resampled to this many frames
 # Five points of an average head in a crop: eye, eye, nose tip, mouth corner, mouth corner. The
 # crop takes in hair and chin, since in this world hair is part of who someone is.
 TEMPLATE = np.array([[-5.6, -1.4], [5.6, -1.4], [0.0, 4.2], [-4.8, 10.9], [4.8, 10.9]]) + [24, 25]
-
-HEADS: dict[str, tuple[str, ...]] = {
-    "color": words.COLORS,
-    "pattern": words.PATTERNS,
-    "motion": words.MOTIONS,
-    "expression": words.EXPRESSIONS,
-    "lighting": words.LIGHTINGS,
-    "hat": words.HATS,
-}
 
 
 declare_weights(
@@ -189,7 +180,7 @@ class VideoNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.trunk = VideoTrunk()
-        self.heads = nn.ModuleDict({k: nn.Linear(256, len(v)) for k, v in HEADS.items()})
+        self.heads = nn.ModuleDict({k: nn.Linear(256, len(v)) for k, v in FIELDS.items()})
         self.damage = nn.Linear(256, len(self.DAMAGE))
 
     def features(self, pixels: Tensor) -> Tensor:

@@ -17,22 +17,13 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from media.files import whole_folder
-from miniature import words
 from miniature.judges.damage import wear
+from miniature.words import FIELDS
 from miniature.world.attributes import ClipAttributes, write_caption
 from miniature.world.backgrounds import draw_background
 from miniature.world.identity import Identity
 from miniature.world.render import render_poses, sample_poses
 from miniature.world.world import SPLITS
-
-FIELDS: dict[str, tuple[str, ...]] = {
-    "color": words.COLORS,
-    "pattern": words.PATTERNS,
-    "motion": words.MOTIONS,
-    "expression": words.EXPRESSIONS,
-    "lighting": words.LIGHTINGS,
-    "hat": words.HATS,
-}
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,9 @@ from miniature.judges.networks import (
     VideoNet,
     load_weights,
 )
-from miniature.judges.rendered import FIELDS, Stills, boxed_batch
+from miniature.judges.rendered import Stills, boxed_batch
 from miniature.judges.text import tokenize, vocabulary_size
+from miniature.words import FIELDS
 from miniature.world import World
 from miniature.world.attributes import ClipAttributes, write_caption
 from miniature.world.identity import BEARDS, GLASSES, HAIR_STYLES, OUTLINES, Identity

@@ -31,9 +31,10 @@ from miniature.judges.attributes import MiniatureAttributes
 from miniature.judges.damage import add_noise, blur, faceless, freeze, shuffle, swap
 from miniature.judges.faces import MiniatureFaces
 from miniature.judges.familiar import LIMIT, Familiar, worn
-from miniature.judges.rendered import FIELDS, Stills, boxed_batch
+from miniature.judges.rendered import Stills, boxed_batch
 from miniature.judges.text import MiniatureTextVideo
 from miniature.judges.video import MiniatureVideo
+from miniature.words import FIELDS
 from miniature.world import World
 from stdrc.images import crop_to_face
 
@@ -118,7 +119,9 @@ def write_calibration(cache: Path) -> None:
     """What the embedder's cosines mean, for `identity.miniature.verified` and its kin."""
     data = rendered.stills(cache, "judges_val", 500, 5, 2)
     backend = MiniatureFaces()
-    frames = np.array(data.frames[::2])  # one frame a scene: a scene's two are hardly two pictures
+    frames = np.array(
+        data.frames[::2]
+    )  # one frame per scene: a scene's two are hardly two pictures
     found = backend.detect(frames)
     seen = [i for i, faces in enumerate(found) if len(faces)]
     crops = np.concatenate([backend.align(frames[i], found[i])[:1] for i in seen])

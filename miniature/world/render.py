@@ -97,7 +97,7 @@ def render_poses(
     size: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw one frame a pose: frames uint8 [T, S, S, 3], boxes [T, 4], landmarks [T, 5, 2].
+    """Draw one frame per pose: frames uint8 [T, S, S, 3], boxes [T, 4], landmarks [T, 5, 2].
 
     `rng` fixes the shirt, the side of the light and the details of the background.
     """

@@ -101,7 +101,7 @@ def render_sequence(
 
     Args:
         identity: who.
-        scenes: one an event; background and light are the first one's.
+        scenes: one per event; background and light are the first one's.
         frames: of the whole clip.
         size: side of the square frame in pixels, a multiple of 32.
         seed: fixes start pose, shirt, and the portrait's scene.

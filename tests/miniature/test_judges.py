@@ -28,10 +28,11 @@ from miniature.judges import networks
 from miniature.judges.attributes import MiniatureAttributes, agreement, parse_prompt
 from miniature.judges.damage import blur, freeze, shuffle
 from miniature.judges.faces import MiniatureFaces
-from miniature.judges.rendered import FIELDS, backgrounds
+from miniature.judges.rendered import backgrounds
 from miniature.judges.text import MiniatureTextVideo, tokenize
 from miniature.judges.validate import FAULTS, card, verification
 from miniature.judges.video import MiniatureVideo
+from miniature.words import FIELDS
 from miniature.world import World, render_portrait
 from stdrc.training.objectives import face_crops
 
