@@ -1,6 +1,6 @@
 """What a run is made of: one YAML file, in pydantic models that refuse what they do not know.
 
-A bad file is one sentence a problem, each naming the file, the line, the key and what is allowed.
+A bad file gives one sentence per problem, naming the file, the line, the key and what is allowed.
 Relative paths are taken from the folder of the file that names them.
 """
 
@@ -204,7 +204,7 @@ class BenchConfig(Model):
 
 
 def check_axes(sweep: Sweep) -> None:
-    """Every axis name and value of a sweep, checked once a value rather than once a cell.
+    """Every axis name and value of a sweep, checked once per value rather than once per cell.
 
     Raises:
         ValueError: naming the place, the value and what is allowed.
@@ -231,7 +231,7 @@ def check_axes(sweep: Sweep) -> None:
                     json.dumps(value, allow_nan=False)
                 except (TypeError, ValueError):
                     raise ValueError(
-                        f"{place}: {value!r} is not a finite number, a text, a truth value, null, "
+                        f"{place}: {value!r} is not a finite number, a string, a boolean, null, "
                         "or a list or mapping of them"
                     ) from None
             continue

@@ -13,4 +13,4 @@ class UnknownNameError(BenchError, errors.UnknownNameError):
 
 
 class TooManyFailuresError(BenchError):
-    """A run stopped itself because more of it failed than it may; what is done is kept."""
+    """A run that stopped because too much of it failed; finished work is kept."""

@@ -121,7 +121,7 @@ def copy_config(name: str, to: Path) -> Path:
         raise UnknownNameError.among("No config is called", name, known)
     target = to / f"{name}.yaml" if to.is_dir() else to
     if target.exists():
-        raise BenchError(f"{target} is there already; name another file.")
+        raise BenchError(f"{target} already exists; choose another name.")
     if not target.parent.is_dir():
         raise BenchError(f"There is no folder {target.parent} to copy {name} to.")
     shutil.copyfile(known[name].path, target)

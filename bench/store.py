@@ -261,7 +261,7 @@ class Store(RunFolder):
             if video != t.key:
                 raise BenchError(
                     f"{self.folder} has other videos of the cell {t.cell}, planned by {other!r}: "
-                    "two entries cannot bear one name; give each generator its own "
+                    "two entries cannot have the same name; give each generator its own "
                     "generator.name, or choose another run folder (--run)."
                 )
 

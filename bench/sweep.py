@@ -76,7 +76,7 @@ def expand(sweep: cfg.Sweep) -> Iterator[dict[str, Any]]:
     base |= {f"args.{name}": value for name, value in sweep.base.args.items()}
     parts: list[Iterable[dict[str, Any]]] = []
     if sweep.grid:
-        # Each value is read once, not once a cell: 100,000 cells have a few hundred values.
+        # Each value is read once, not once per cell: 100,000 cells have a few hundred values.
         axes = [[axis_value(a, v) for v in values] for a, values in sweep.grid.items()]
         names = tuple(sweep.grid)
         parts.append(dict(zip(names, combination)) for combination in itertools.product(*axes))

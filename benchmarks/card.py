@@ -1,4 +1,4 @@
-"""LTX-2.3's real transformer on a card: seconds a step, peak memory, share of the matrix rate.
+"""LTX-2.3's real transformer on a card: seconds per step, peak memory, share of the matrix rate.
 
     python benchmarks/card.py                          # resident, fp8, in groups
     python benchmarks/card.py --size 512x768x121 --steps 3 --out card.json

@@ -6,7 +6,7 @@
 
 The weights of each component, the peak of a pass and of decoding, each memory setting's stages,
 what to set on cards of 80, 48 and 24 GB, and a LoRA's training step with and without checkpointing
-and with each way of looking at the face. Peaks of sampling count two streams a pass.
+and with each way of looking at the face. Peaks of sampling count two streams per pass.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Our distances against scipy's matrix square root, torch-fidelity and cd-fvd, on equal features.
 
-Prints one line a shape, worst relative difference last, and exits with 1 if one is above 1e-6.
+Prints one line per shape, worst relative difference last, and exits with 1 if one is above 1e-6.
 
     python benchmarks/parity.py                    # minutes: scipy's root of 2048 x 2048
     python benchmarks/parity.py --quick            # without the shapes of 2048 dimensions

@@ -2,8 +2,8 @@
 
     python benchmarks/score_speed.py VIDEO --reference FACE [--videos 1] [--memory]
 
-The slow side restates how the scripts go about it: one script a metric, each opening the video
-again and seeking every frame with OpenCV, detecting again, one frame a forward pass, and for
+The slow side restates how the scripts go about it: one script per metric, each opening the video
+again and seeking every frame with OpenCV, detecting again, one frame per forward pass, and for
 ConsisID's "FID" two 2048 x 2048 covariances and an eigendecomposition a frame (with `--sqrtm`
 scipy's matrix root, which other scripts call there). Both sides run the same networks with the
 same weights: MTCNN detects, IR-101 and Inception-v3 are random (their published weights aren't
@@ -102,7 +102,7 @@ def linspace(path: Path, number: int) -> np.ndarray:
 
 
 class Published:
-    """One method a script; each does all of its work itself."""
+    """One method per script; each does all of its work itself."""
 
     def __init__(
         self, analyser: Analyser, ir101: torch.nn.Module, inception: Any, sqrtm: bool

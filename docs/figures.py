@@ -139,7 +139,7 @@ def _compass(axes: Axes) -> None:
 
 
 def _strip(axes: Axes, drawing: PlacementDrawing, last: int) -> None:
-    """The frame axis, a box a frame: the video's, the reference's, or both."""
+    """The frame axis, one box per frame: the video's, the reference's, or both."""
     t = drawing.video[0]
     mine, _ = drawing.span(0)
     for frame in range(last + 1):

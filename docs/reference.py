@@ -98,7 +98,7 @@ def _quirks(rows: list[MetricInfo]) -> str:
 
 
 def metric_costs() -> str:
-    """One row a metric: what it costs and what has to be on the machine."""
+    """One row per metric: what it costs and what has to be on the machine."""
     lines = ["| metric | backend | cost per video | weights | packages |", "|---|---|---|---|---|"]
     for info in metrics_by_name().values():
         weights = "<br>".join(f"`{w}`" for w in info.weights) or "none"
@@ -108,7 +108,7 @@ def metric_costs() -> str:
 
 
 def weight_table() -> str:
-    """One row a file of weights: what it is, its licence, how to get it."""
+    """One row per file of weights: what it is, its licence, how to get it."""
     used = {name for info in metrics_by_name().values() for name in info.weights}
     lines = ["| weights | what they are | licence | how to get them |", "|---|---|---|---|"]
     for row in WEIGHTS.values():

@@ -177,7 +177,7 @@ def _meaning(rows: Rows, metric: str, backend: str) -> Column:
     higher = known_direction(metric)
     if higher is None:
         raise LeaderboardError(
-            f"the store does not say whether a higher {metric!r} ({backend}) is better: score "
+            f"the store does not state whether a higher {metric!r} ({backend}) is better: score "
             "again with this version of stdrc."
         )
     return Column(metric, metric, backend, label=metric, higher_is_better=higher)
@@ -344,7 +344,7 @@ def _sample_sets(
 def _short_sets(
     rows: Rows, columns: Sequence[Column], summaries: Mapping[tuple[int, int], Summary]
 ) -> list[str]:
-    """What is to be said of set-level scores that failed videos are missing from."""
+    """Notes on set-level scores of sets that lack failed videos."""
     problems = []
     for c, column in enumerate(columns):
         short = [

@@ -1,4 +1,4 @@
-"""Who is told from whom on a column: against the best of many, and every pair."""
+"""Which entries can be told apart on a column: from the best of many, and in every pair."""
 
 from __future__ import annotations
 

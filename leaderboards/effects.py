@@ -1,6 +1,6 @@
 """What each axis of a sweep changes: paired differences against a named baseline.
 
-Both videos of a pair show the same sample, so a difference is told person by person. It is taken
+Both videos of a pair show the same sample, so differences are taken person by person. It is taken
 marginally, averaged over every point of the other axes at which both values were run, and at the
 best point, where the leaderboard's first entry stands; where the grid is full, interactions too.
 """
@@ -69,7 +69,7 @@ class Effect:
 
 
 def effect_columns(board: Leaderboard) -> list[int]:
-    """The columns that effects are told on: those with samples that stand for their families."""
+    """The columns to report effects on: those with samples that stand for their families."""
     found = [ranking.primary(family, board.columns, board.means) for family in families.FAMILIES]
     return [
         c

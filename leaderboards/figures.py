@@ -84,7 +84,7 @@ def colour_axis(board: Leaderboard) -> str | None:
 
 
 def identity_text_figure(board: Leaderboard, folder: Path) -> list[Path]:
-    """Identity against text alignment, an entry a point with both intervals; the front is joined.
+    """Identity against text alignment, one point per entry with intervals; the front is joined.
 
     Raises LeaderboardError where the table has no such pair of columns.
     """
@@ -206,7 +206,7 @@ def guidance_figure(board: Leaderboard, folder: Path) -> list[Path]:
 
 
 def ablation_figure(table: Ablation, folder: Path) -> list[Path]:
-    """An ablation's means with intervals, a panel a metric (identity and text where there are)."""
+    """An ablation's means with intervals, one panel per metric (identity and text if present)."""
     board = table.board
     pair = board.axis_columns()
     columns = list(pair) if pair else [c for c in board.columns if c.level == "sample"][:2]

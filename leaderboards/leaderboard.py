@@ -212,7 +212,7 @@ class Leaderboard:
         if len(scores.videos):
             pending = int((scores.videos["status"] == "pending").sum())
             if pending:
-                notes.append(f"{pending} videos are still to be made; the table is not final.")
+                notes.append(f"{pending} videos are still to be generated; the table is not final.")
         return notes
 
     # ----------------------------------------------------------------- building
@@ -269,7 +269,7 @@ class Leaderboard:
              **axes: Any) -> Leaderboard:  # fmt: skip
         """The leaderboard of some entries and columns, by key or label, and by axis values.
 
-        Ranks, ties and intervals are computed anew. Raises LeaderboardError where nothing is left
+        Ranks, ties and intervals are recomputed. Raises LeaderboardError where nothing is left
         or a name is unknown.
         """
         rows = self._rows

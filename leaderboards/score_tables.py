@@ -162,11 +162,11 @@ def read_table(
 ) -> Rows:
     """Read a table of scores made by anybody.
 
-    Four shapes are understood. Long, a score a row: columns entry, metric, value and, where the
+    Four shapes are understood. Long, one score per row: columns entry, metric, value and, where the
     samples are known, sample (with identity, seed, backend, version, status, reason); without
-    sample the row is a published mean (with low, high, n). Wide, a video or an entry a row: columns
-    entry, optionally sample, identity, seed, and one column a metric, whose header may end in an
-    arrow ("FID v", "Face-Cur ^", "FVD ↓"); `<metric>_low`, `_high`, `_n`, `_backend` and
+    sample the row is a published mean (with low, high, n). Wide, one video or entry per row:
+    columns entry, optionally sample, identity, seed, and one column per metric, whose header may
+    end in an arrow ("FID v", "Face-Cur ^", "FVD ↓"); `<metric>_low`, `_high`, `_n`, `_backend` and
     `_direction` (higher, lower or none is better) belong to it, and columns called `axis:<name>`
     are axes. `leaderboard.csv` reads back. Names are taken as they are written: 001, NaN, None.
 
@@ -320,7 +320,7 @@ def _samples(scores: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
 
 
 def _melt(frame: pd.DataFrame, name: str, found: dict[str, bool]) -> pd.DataFrame:
-    """One column a metric -> one row a score; directions seen in headers are added to `found`."""
+    """One column per metric -> one row per score; directions in headers are added to `found`."""
     headers = {column: split_direction(column) for column in frame.columns}
     names = {plain for plain, _ in headers.values()}
 

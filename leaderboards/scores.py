@@ -1,6 +1,6 @@
 """What is compared: entries, columns, and a dense array of values, one slot per entry and sample.
 
-Run folders (`leaderboards.runs`) and tables of anybody's (`leaderboards.score_tables`) are read
+Run folders (`leaderboards.runs`) and anybody's tables (`leaderboards.score_tables`) are read
 into `Rows`; `leaderboards.assembly` forms `Scores` of them and refuses what cannot be compared.
 """
 

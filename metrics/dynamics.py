@@ -1,4 +1,4 @@
-"""Whether a face lives: variety of head pose and of expression across a video.
+"""How lively a face is: variety of head pose and of expression across a video.
 
 A face that never moves is recognised best, so these stand beside identity. Both are made from the
 five landmarks that every face backend gives, of the face that `identity.*.consistency` follows:

@@ -56,7 +56,7 @@ def check_features(features: Tensor, name: str, least: int = 2) -> Tensor:
     if features.ndim != 2 or features.shape[1] == 0 or features.is_complex():
         raise MetricsError(
             f"{name} must be a real matrix [samples, dimensions], not of shape "
-            f"{tuple(features.shape)} and type {features.dtype}; pass one feature vector a row."
+            f"{tuple(features.shape)} and type {features.dtype}; pass one feature vector per row."
         )
     if len(features) < least:
         raise MetricsError(

@@ -31,7 +31,7 @@ def _check_vectors(features: Tensor) -> Tensor:
     if features.ndim != 2 or 0 in features.shape:
         raise MetricsError(
             f"features must be a matrix [frames, dimensions], not of shape "
-            f"{tuple(features.shape)}; pass one feature vector a frame."
+            f"{tuple(features.shape)}; pass one feature vector per frame."
         )
     features = features.to(torch.float32) if features.dtype.itemsize < 4 else features
     if not torch.isfinite(features).all():
@@ -121,7 +121,8 @@ def _check_present(present: Tensor | None, frames: int) -> Tensor:
     present = torch.as_tensor(present, dtype=torch.bool).cpu()
     if present.shape != (frames,):
         raise MetricsError(
-            f"present has shape {tuple(present.shape)} for {frames} frames; pass one bool a frame."
+            f"present has shape {tuple(present.shape)} for {frames} frames; pass one bool per "
+            "frame."
         )
     return present
 

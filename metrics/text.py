@@ -35,7 +35,7 @@ def _check(frame_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tenso
     if frame_features.ndim != 2 or 0 in frame_features.shape:
         raise MetricsError(
             f"frame features must be a matrix [frames, dimensions], not of shape "
-            f"{tuple(frame_features.shape)}; pass one feature vector a frame."
+            f"{tuple(frame_features.shape)}; pass one feature vector per frame."
         )
     if frame_features.shape[1] != len(text_features):
         raise MetricsError(

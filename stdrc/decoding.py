@@ -36,7 +36,7 @@ class LatentDecoders(ConditionEncoders):
         decode_noise_scale: float | None,
         output_type: str,
     ) -> Any:
-        """[B, N, C] normalised latents to frames, one sample a pass."""
+        """[B, N, C] normalised latents to frames, one sample per pass."""
         latents = self._unpack_latents(
             latents,
             size.frames,

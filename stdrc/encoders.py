@@ -100,7 +100,7 @@ class ConditionEncoders(TrainedAdapters):
         """Reference images to clean latent tokens.
 
         Args:
-            references: one entry a sample, an image or several of them; the same number everywhere.
+            references: one entry per sample, an image or several; the same number everywhere.
                 An image may be a `Reference`, which says when it is shown.
             height, width: the video's size in pixels.
             crop: "none", "face" or "head"; none: as the checkpoint was trained. One that doesn't
@@ -121,7 +121,7 @@ class ConditionEncoders(TrainedAdapters):
         if len(counts) != 1 or 0 in counts:
             raise STDRCError(
                 "Every sample of a batch takes the same number of references, at least one; "
-                f"given are {sorted(counts)}."
+                f"given: {sorted(counts)}."
             )
         if any(its != times[0] for its in times):
             raise STDRCError(
@@ -165,7 +165,7 @@ class ConditionEncoders(TrainedAdapters):
             )
         if resolved != "none" and boxes is None:
             raise STDRCError(
-                f"The reference is cut to the {resolved}{why}, and nothing says where that is; "
+                f"The reference is cut to the {resolved}{why}, and nothing says where it is; "
                 "give a detector or boxes."
             )
         return resolved  # type: ignore[return-value]  # one of them by now

@@ -240,7 +240,7 @@ class ThreeStreamGuidance:
         if missing := [s.name for s in weights if s not in predictions]:
             raise STDRCError(
                 f"Guidance needs the stream {missing[0]}, which was not evaluated; "
-                f"given are {', '.join(s.name for s in predictions)}."
+                f"given: {', '.join(s.name for s in predictions)}."
             )
         if len(weights) == 1:  # the sole coefficient is 1: keep the prediction bit for bit
             return predictions[next(iter(weights))]

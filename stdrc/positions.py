@@ -331,7 +331,7 @@ def rotate_by_phase(
 
 @contextmanager
 def source_phases(rope: nn.Module, phase: Tensor | None) -> Iterator[None]:
-    """Within the block, `rope` adds `phase` ([N] radians, one a token) to every token's angle."""
+    """Within the block, `rope` adds `phase` ([N] radians, one per token) to every token's angle."""
     if phase is None or not bool(phase.any()):
         yield
         return

@@ -73,5 +73,5 @@ def _prefixes(prefix: Mapping[str, str] | Path, problems: list[str]) -> tuple[di
     if isinstance(data, dict) and all(isinstance(v, str) for v in data.values()):
         return data, str(prefix)
     if data is not None:
-        problems.append(f"{prefix}: must be a JSON object identity -> words")
+        problems.append(f"{prefix}: must be a JSON object, identity -> words")
     return {}, str(prefix)

@@ -1,4 +1,4 @@
-"""Reading the files of evaluation sets: a problem is noted with its file and line, and gone past.
+"""Reading the files of evaluation sets: a problem is noted with file and line, and reading goes on.
 
 Data sets of other people may name no path that is absolute or leaves their folder (`inside`); one's
 own tables may name any (`own`).

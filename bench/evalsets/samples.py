@@ -55,7 +55,7 @@ class Sample:
         source: file (and line) it was read from, for messages.
         index: its place in the evaluation set, from 1; the set says it.
         video: the file of a finished video, in whichever folder, where the data set names one.
-        shown: one a reference, where they are several people or count at some time only.
+        shown: one per reference, where they are several people or count at some time only.
     """
 
     id: str
@@ -113,7 +113,7 @@ class EvalSet(Sequence[Sample]):
         return tuple(dict.fromkeys(s.identity for s in self._samples))
 
     def to_dataset(self) -> Dataset:
-        """The set as a Hugging Face `datasets.Dataset`, one row a sample, paths as strings."""
+        """The set as a Hugging Face `datasets.Dataset`, one row per sample, paths as strings."""
         from datasets import Dataset
 
         return Dataset.from_list(

@@ -1,4 +1,4 @@
-"""Any table of prompts and references: CSV, or one JSON object a line."""
+"""Any table of prompts and references: CSV, or one JSON object per line."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def _reference(frame: np.ndarray, box: torch.Tensor) -> tuple[np.ndarray, list[f
 
 
 def bucket(height: int, width: int, count: int, fps: float) -> str:
-    """The training shape that a video is nearest to: HEIGHTxWIDTHxFRAMES at 24 frames a second."""
+    """The training shape nearest to a video: HEIGHTxWIDTHxFRAMES at 24 frames per second."""
     shapes = ((512, 768), (768, 512), (640, 640), (480, 832), (832, 480))
     aspect = np.log(height / width)
     h, w = min(shapes, key=lambda s: abs(np.log(s[0] / s[1]) - aspect))

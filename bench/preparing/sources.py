@@ -92,7 +92,7 @@ def _folder(folder: Path) -> Iterator[Source]:
         return
     videos = natural_order(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS)
     for video in videos:
-        # A folder a person, as VIP-200K has them; at the top they are nobody's.
+        # One folder per person, as VIP-200K has them; at the top they are nobody's.
         person = video.parent.name if video.parent != folder else ""
         yield Source(video, _caption_beside(video), "" if person == "videos" else person)
 

@@ -40,9 +40,7 @@ def export(
     path = Path(path)
     ending = path.suffix.lstrip(".").lower()
     if ending not in FORMATS:
-        raise LeaderboardError(
-            f"{path.name} is in no format that is known: use .{', .'.join(FORMATS)}."
-        )
+        raise LeaderboardError(f"{path.name} has an unknown format: use .{', .'.join(FORMATS)}.")
     if ending in ("md", "tex"):
         write = to_markdown if ending == "md" else to_latex
         text = write(board, intervals, columns=columns, sort=sort, top=top, baseline=baseline)

@@ -65,7 +65,7 @@ def latex_escape(text: str) -> str:
     if dropped:
         warnings.warn(
             f"{text!r} is printed without {', '.join(f'U+{ord(c):04X}' for c in dropped)}, which "
-            "LaTeX has no letter for.",
+            "LaTeX has no glyph for.",
             stacklevel=2,
         )
     made = "".join([*out, _other(other)]).strip()

@@ -178,7 +178,7 @@ def swept_axes(board: Leaderboard) -> list[str]:
 
 
 def axis_cells(board: Leaderboard) -> tuple[list[str], list[list[str]]] | None:
-    """Names and values of the swept axes, an entry a row, where they tell all entries apart.
+    """Names and values of the swept axes, one entry per row, where they tell all entries apart.
 
     None where entries are told apart by their labels only.
     """

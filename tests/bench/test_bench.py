@@ -43,7 +43,7 @@ def test_a_path_is_run(typed: Any) -> None:
     assert "4 cells x 4 samples x 1 seeds = 16 videos, 64 model passes" in out
     assert "varied: placement, text" in out
     assert "2 cells run a placement on a checkpoint trained with another" in out
-    assert "ms a model pass here: about 0:0" in out
+    assert "ms per model pass here: about 0:0" in out
     assert "16 generated, 16 scored" in out
     again = typed("small.yaml")
     assert "nothing was left to do" in again

@@ -58,7 +58,7 @@ def test_same_bytes_every_time(run: Path, tmp_path: Path, format: str) -> None:
 
 
 def test_unknown_format(board: Leaderboard, tmp_path: Path) -> None:
-    with pytest.raises(LeaderboardError, match="in no format"):
+    with pytest.raises(LeaderboardError, match="has an unknown format"):
         export(board, tmp_path / "table.docx")
 
 
