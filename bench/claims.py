@@ -12,7 +12,6 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -122,8 +121,3 @@ def part(folder: Path) -> tuple[Path, str]:
         lock.release()
         return path, name
     raise OSError(f"{folder} has a thousand parts of {host} at work")
-
-
-def parts(folder: Path) -> Iterable[Path]:
-    """Run folders of the parts of a run."""
-    return sorted(folder.parent.glob(f"{folder.name}-part-*"))

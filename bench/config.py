@@ -105,6 +105,11 @@ class EngineConfig(Model):
         description="ray: seconds after which it is said that workers find no place; the run ends "
         "if no node could hold one.",
     )
+    placement: Literal["pack", "spread", "strict_pack", "strict_spread"] | None = Field(
+        default=None,
+        description="ray: reserve all workers' places at once (a placement group), on few nodes or "
+        "on many; the run ends if there is no room in place_s. Each finds its own place if none.",
+    )
     retries: int = Field(
         default=3, ge=0, description="How often a video whose worker was lost is tried again."
     )
@@ -183,6 +188,9 @@ class BenchConfig(Model):
     engine: EngineConfig = EngineConfig()
     video: Video = Video()
     rank: Rank | None = None
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(
+        default=[], description="What progress and scores are written to, in the run folder."
+    )
     tune: Tune | None = None
 
     @model_validator(mode="after")
@@ -191,6 +199,8 @@ class BenchConfig(Model):
         engine = self.engine
         if engine.score_workers and engine.kind != "ray":
             raise ValueError("engine.score_workers needs engine.kind: ray")
+        if engine.placement and (engine.kind != "ray" or not engine.workers):
+            raise ValueError("engine.placement needs engine.kind: ray, and engine.workers")
         if (engine.gpus_per_worker or 0) > 1 and not self.generator.several_gpus:
             raise ValueError(
                 f"engine.gpus_per_worker: the generator {self.generator.kind} uses one GPU, and "

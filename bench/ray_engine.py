@@ -19,7 +19,8 @@ from bench.sweep import Job
 from bench.workers import Event, Lost, Ready, Worker, WorkerEngine
 
 log = logging.getLogger("stdrc.bench")
-LOOK_EVERY = 10.0  # seconds between two looks at how large the cluster is
+LOOK_EVERY = 5.0  # seconds between two looks at the cluster: its head, and how large it is
+HEAD_GONE = 8.0  # seconds after which a head that does not answer is gone
 
 
 @dataclass
@@ -49,14 +50,16 @@ class GeneratorActor:
             for task, video, failure, seconds in self.batcher.videos(job.tasks)
         ]
 
-    def pid(self) -> int:
-        """The worker's process, for logs and tests."""
+    def place(self) -> tuple[int, str]:
+        """The worker's process and node, for logs and tests."""
         import os
 
-        return os.getpid()
+        import ray
+
+        return os.getpid(), ray.get_runtime_context().get_node_id()
 
 
-def _knock(address: str) -> None:
+def _knock(address: str, timeout: float = 10.0) -> None:
     """See whether somebody listens at host:port; Ray itself tries for five minutes.
 
     Raises:
@@ -64,7 +67,7 @@ def _knock(address: str) -> None:
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host, int(port)), timeout).close()
 
 
 def join(config: cfg.EngineConfig) -> bool:
@@ -99,6 +102,13 @@ def join(config: cfg.EngineConfig) -> bool:
     return True
 
 
+def _nodes() -> list[dict[str, float]]:
+    """What each node that is alive has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 class RayEngine(WorkerEngine):
     """Jobs on the workers of a Ray cluster.
 
@@ -115,27 +125,82 @@ class RayEngine(WorkerEngine):
         super().__init__(bench)
         self._ours: bool | None = None  # whether the cluster is ours to stop; None: not joined
         self._number = self._wanted = 0
-        self._looked = self._asked_at = 0.0
-        self._placed = 0  # workers that had answered when it was last said
+        self._looked = self._asked_at = self._head_seen = 0.0
+        self._head = ""  # host:port of the cluster's head
+        self._headless = self._head_lost = False  # it did not answer just now; it is gone
+        self._group: Any = None  # the placement group, where one is asked for
 
     # Workers that come and go --------------------------------------------------------------------
 
     def _grow(self) -> None:
-        if self._ours is None:
-            self._ours = join(self.config)
-            self._asked_at = time.monotonic()
         import ray
 
+        if self._ours is None:
+            self._ours = join(self.config)
+            self._asked_at = self._head_seen = time.monotonic()
+            address = self.config.address or ""
+            self._head = address if "://" in address else ray.get_runtime_context().gcs_address
+            self._reserve()
         if not self._looked or time.monotonic() - self._looked > LOOK_EVERY:
-            self._looked, self._wanted = time.monotonic(), self._count(ray.cluster_resources())
+            self._looked = time.monotonic()
+            self._headless = not self._head_answers()
+            if not self._headless:
+                self._wanted = self._count(ray.cluster_resources())
+        if self._headless:
+            return
         while len(self.workers) < self._wanted:
             self._number += 1
-            actor = ray.remote(**self._demand(), max_restarts=0)(GeneratorActor).remote(self.bench)
+            options = {**self._demand(), "max_restarts": 0}
+            if self._group is not None:
+                from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+                options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._group)
+            actor = ray.remote(**options)(GeneratorActor).remote(self.bench)
             worker = Worker(f"worker {self._number}", _Actor(actor))
             worker.handle.refs[actor.make.remote()] = None
             self.workers.append(worker)
         if time.monotonic() - self._asked_at > self.config.place_s:
-            self._say_who_fits(ray)
+            self._say_who_fits()
+
+    def _head_answers(self) -> bool:
+        """Whether the cluster's head does; without it, whatever asks it waits for a minute.
+
+        Raises:
+            BenchError: when it is gone; Ray would end this process without a word.
+        """
+        try:
+            _knock(self._head, timeout=LOOK_EVERY)
+            self._head_seen = time.monotonic()
+            return True
+        except OSError as error:
+            if time.monotonic() - self._head_seen < HEAD_GONE:
+                return False
+            self._head_lost = True
+            raise BenchError(
+                f"The Ray cluster has lost its head at {self._head} ({error.strerror or error}); "
+                "start one again and give the same command, what is done is kept."
+            ) from None
+
+    def _reserve(self) -> None:
+        """The placement group that `engine.placement` asks for: a place for every worker, or none.
+
+        Raises:
+            BenchError: if the cluster has no room for it in `engine.place_s` seconds.
+        """
+        if self.config.placement is None:
+            return
+        from ray.util import placement_group
+
+        demand = self._demand()
+        bundle = {"CPU": demand["num_cpus"], "GPU": demand["num_gpus"]}
+        bundles = [{k: v for k, v in bundle.items() if v}] * (self.config.workers or 1)
+        self._group = placement_group(bundles, strategy=self.config.placement.upper())
+        if not self._group.wait(self.config.place_s):
+            raise BenchError(
+                f"engine.placement: the cluster has no room for {len(bundles)} workers at once "
+                f"({self.config.placement}; {self._need_and_have(demand)}); ask for fewer workers, "
+                "leave placement out, or give it more time with engine.place_s."
+            )
 
     def _demand(self) -> dict[str, float]:
         gpus = self.config.gpus_per_worker
@@ -152,22 +217,19 @@ class RayEngine(WorkerEngine):
             return max(1, int(resources["GPU"] // (self.config.gpus_per_worker or 1)))
         return max(1, int(resources.get("CPU", 1) // self.config.cpus_per_worker))
 
-    def _say_who_fits(self, ray: Any) -> None:
+    def _say_who_fits(self) -> None:
         placed = sum(worker.ready for worker in self.workers)
         if placed == len(self.workers):
             return
         self._asked_at = float("inf")  # once; who comes later is simply given work
         demand = self._demand()
-        need = f"{demand['num_cpus']:g} CPU and {demand['num_gpus']:g} GPU"
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         fits = any(
             node.get("CPU", 0) >= demand["num_cpus"] and node.get("GPU", 0) >= demand["num_gpus"]
-            for node in nodes
+            for node in _nodes()
         )
-        have = "; ".join(f"{n.get('CPU', 0):g} CPU, {n.get('GPU', 0):g} GPU" for n in nodes)
         text = (
-            f"{placed} of {len(self.workers)} workers fit into the cluster so far (a worker needs "
-            f"{need}; its nodes have {have})"
+            f"{placed} of {len(self.workers)} workers fit into the cluster so far "
+            f"({self._need_and_have(demand)})"
         )
         if not placed and not fits:
             raise BenchError(
@@ -175,6 +237,11 @@ class RayEngine(WorkerEngine):
                 "node, or give it more time with engine.place_s."
             )
         self.say(f"{text}; the run goes on with them and takes in others as they come")
+
+    def _need_and_have(self, demand: dict[str, float]) -> str:
+        need = f"{demand['num_cpus']:g} CPU and {demand['num_gpus']:g} GPU"
+        have = "; ".join(f"{n.get('CPU', 0):g} CPU, {n.get('GPU', 0):g} GPU" for n in _nodes())
+        return f"a worker needs {need}; its nodes have {have}"
 
     # What the loop asks for ----------------------------------------------------------------------
 
@@ -216,7 +283,11 @@ class RayEngine(WorkerEngine):
             return
         import ray
 
+        if self._head_lost:
+            self.workers = []  # nobody is there who could be told to end them
         super().close()
-        if self._ours:
+        if self._group is not None and not self._head_lost:
+            ray.util.remove_placement_group(self._group)
+        if self._ours or self._head_lost:
             ray.shutdown()
-        self._ours = None
+        self._ours = self._group = None

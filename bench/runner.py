@@ -27,14 +27,15 @@ from bench.batching import Engine
 from bench.claims import Claims
 from bench.errors import BenchError
 from bench.evalsets import EvalSet
+from bench.forecast import Trial, card_line, disk_line, time_line
 from bench.generators import Generator
 from bench.provenance import git_commit, gpus, hardware, log_file, packages
 from bench.scoring import Judge, check_metrics, judge_fingerprint, make_judge
 from bench.store import Store, file_stamp
 from bench.sweep import Job, Plan, Task, plan
+from bench.trackers import Trackers
 from bench.work import Shown, Work
 from leaderboards.runfolder import MetricRow
-from media.wording import duration
 
 #: A full disk, a quota that is used up, a file larger than it may be.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -257,19 +258,22 @@ class Runner:
         most = self.config.engine.max_failures
         if most is not None and most < 1:
             most *= len(todo)
-        work = Work(store, shown, self.plan.cells, self.judge, self.console, most, self.claims)
-        if todo or unscored or adopted:
-            store.set_meta("reported", "")
-        if todo or unscored:
-            work.start(status, unscored)
-            if self.claims is not None:
-                self.engine.claim = self.claims.take
-            work.run(self.engine, self._pending(todo) if todo else None, unscored)
-        if self.claims is not None:  # whole cells, and the report, are the merged run's
-            return replace(
-                self._summary(store, started), generated=work.progress.made, scored=work.scored
+        with Trackers(self.config, store, self.plan.cells, self.judge.columns) as trackers:
+            work = Work(
+                store, shown, self.plan.cells, self.judge, self.console, most, self.claims, trackers
             )
-        self._score_sets(store, shown)
+            if todo or unscored or adopted:
+                store.set_meta("reported", "")
+            if todo or unscored:
+                work.start(status, unscored)
+                if self.claims is not None:
+                    self.engine.claim = self.claims.take
+                work.run(self.engine, self._pending(todo) if todo else None, unscored)
+            if self.claims is not None:  # whole cells, and the report, are the merged run's
+                return replace(
+                    self._summary(store, started), generated=work.progress.made, scored=work.scored
+                )
+            self._score_sets(store, shown)
         if work.progress.made:
             manifest = {**store.manifest(), "environments": store.environments()}
             store.write_manifest(manifest)
@@ -445,13 +449,32 @@ class Runner:
         left = sum(status.get(key, "pending") == "pending" for key in keys)
         if left < len(keys):
             lines.append(f"{len(keys) - left} of them are settled, {left} are left to make")
-            each = store.mean_seconds() if store is not None else None
-            if left and each:
-                lines.append(f"about {duration(left * each)} at {each:.2f} s a video so far")
+        if left and (line := time_line(left, 0, self._workers, _seconds(store), None)):
+            lines.append(line)
         return lines, left
 
-    def calibrate(self) -> float | None:
-        """Seconds that one model pass takes: two videos of two steps, the first unmeasured.
+    def forecast(self, left: int, store: Store | None = None, needs: bool = True) -> list[str]:
+        """What `left` videos take, by a trial where none was timed: time; `needs`: disk, card."""
+        seconds = _seconds(store)
+        trial = self.calibrate() if left and seconds is None else None
+        passes = self.plan.passes * left // max(self.plan.videos, 1)
+        time_ = time_line(left, passes, self._workers, None, trial)
+        lines = [] if time_ is None else [time_]
+        if needs:
+            from stdrc.footprint import card_memory
+
+            size = store.mean_bytes() if store is not None else None
+            crf, section = self.config.video.crf, self.config.generator
+            lines.append(disk_line(self.plan, left, self.folder, crf, size, trial))
+            lines.append(card_line(self.plan, section, card_memory()))
+        return lines
+
+    @property
+    def _workers(self) -> int:
+        return self.config.engine.workers or 1
+
+    def calibrate(self) -> Trial | None:
+        """What a model pass and a video take: two videos of two steps, the first unmeasured.
 
         None where a video takes no passes (finished videos), or fails.
         """
@@ -462,11 +485,13 @@ class Runner:
         task = self.plan.task(cell, self.plan.samples[0], self.plan.seeds[0])
         task = replace(task, settings=task.settings.replace(steps=2))
         passes = max(1, round(cell.passes * 2 / cell.settings.steps))
+        size = 0
         for _ in range(2):  # the first loads, encodes, warms up
             (made,) = filter(None, self.engine.run([Job((task,), cell.stage, passes)]))
             if made.data is None:
                 return None  # the run itself says what is wrong with it
-        return made.seconds / passes
+            size = len(made.data)
+        return Trial(made.seconds / passes, size)
 
     def manifest(self) -> dict[str, Any]:
         """What another person needs to run this again."""
@@ -488,6 +513,10 @@ class Runner:
             "command": sys.argv,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+
+def _seconds(store: Store | None) -> float | None:
+    return None if store is None else store.mean_seconds()
 
 
 def make_engine(config: cfg.BenchConfig, at_hand: Generator | None = None) -> Engine:

@@ -13,10 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bench.claims import parts
 from bench.store import Store
 from bench.working import noted
-from leaderboards.runfolder import STORE
+from leaderboards.runfolder import STORE, parts
 from media.wording import duration
 
 WATCH_EVERY = 2.0  # seconds between two looks of `watch_status`

@@ -20,6 +20,7 @@ from bench.progress import CellProgress, Progress
 from bench.scoring import Judge, Scorer, inputs, item_of
 from bench.store import Store
 from bench.sweep import Cell, Job, Task
+from bench.trackers import Trackers
 from leaderboards.runfolder import MetricRow
 from media import files
 from metrics.scores import VideoItem
@@ -63,6 +64,7 @@ class Work:
     Args:
         most_failures: how many videos may fail before the run stops; None: all of them.
         claims: what is settled there as it comes, where processes share the run.
+        trackers: what the progress is written to, beside the console.
 
     Attributes:
         scored: videos that were scored.
@@ -77,8 +79,9 @@ class Work:
         console: Console,
         most_failures: float | None = None,
         claims: Claims | None = None,
+        trackers: Trackers | None = None,
     ) -> None:
-        self.claims = claims
+        self.claims, self.trackers = claims, trackers
         self.store, self.shown, self.judge, self.console = store, shown, judge, console
         self.most_failures, self._failed = most_failures, 0
         self._interrupts = 0
@@ -238,3 +241,5 @@ class Work:
                     self.scored += 1
         self.store.add_scores(rows)
         self.progress.tick()
+        if self.trackers is not None:
+            self.trackers.tick(self.progress)

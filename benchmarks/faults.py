@@ -27,10 +27,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
 
+from bench.config import EngineConfig
 from bench.errors import BenchError
 from bench.merging import merge, merge_shards
 from bench.runner import Runner
@@ -39,7 +41,8 @@ from bench.store import Store
 from bench.verify import verify
 from tests.bench.fakes import RETURNED, DrawnGenerator, PixelJudge, make_config, no_report, table_of
 
-FORK = multiprocessing.get_context("fork")
+FORK, SPAWN = map(multiprocessing.get_context, ("fork", "spawn"))
+DELAY = 0.3  # seconds of a video that is drawn slowly
 PROMPTS = ["a red square", "a blue square"]
 Count = tuple[int, int]  # survived, tried
 
@@ -54,10 +57,21 @@ def here(config: Any, **changes: Any) -> Any:
     return runner(config, generator=config.generator.make()).run(**changes)
 
 
-def calm(folder: Path, prompts: list[str] = PROMPTS, **sections: Any) -> bytes:
+def calm(
+    folder: Path, prompts: list[str] = PROMPTS, args: Any = MappingProxyType({}), **sections: Any
+) -> bytes:
+    """The undisturbed run's table; `args` of a generator are part of its videos' keys."""
     config = make_config(folder / "calm", prompts=prompts, **sections)
-    here(config)
+    generator = DrawnGenerator()
+    generator.made_with = args
+    runner(config, generator=generator).run()
     return table_of(config.folder)
+
+
+def delayed(folder: Path, delay: float = DELAY, **sections: Any) -> Any:
+    """A config whose videos take their time, in workers of their own."""
+    generator = {"kind": "custom", "factory": "tests.bench.fakes:DrawnGenerator"}
+    return make_config(folder, generator={**generator, "args": {"delay": delay}}, **sections)
 
 
 def forked(work: Callable[[], Any], killed_after: float | None = None) -> int:
@@ -103,12 +117,9 @@ def kills(folder: Path) -> Count:
 def moody(folder: Path, word: str, **engine: Any) -> Count:
     """Half of the videos do something bad to their worker, once."""
     prompts = ["a red square", word]
-    expected = calm(folder, prompts, sweep={})
-    generator = {
-        "kind": "custom",
-        "factory": "tests.bench.fakes:MoodyGenerator",
-        "args": {"recovers": str(folder / "remembered")},
-    }
+    args = {"recovers": str(folder / "remembered")}
+    expected = calm(folder, prompts, args, sweep={})
+    generator = {"kind": "custom", "factory": "tests.bench.fakes:MoodyGenerator", "args": args}
     config = make_config(
         folder / "rough", prompts=prompts, generator=generator, engine=engine, sweep={}
     )
@@ -170,11 +181,9 @@ def fatal(folder: Path) -> Count:
 
 def lost_worker(folder: Path) -> Count:
     """SIGKILL of the generating process, as by a system whose memory is full."""
-    expected, good = calm(folder), 0
+    expected, good = calm(folder, args={"delay": DELAY}), 0
     for n in range(5):
-        generator = {"kind": "custom", "factory": "tests.bench.fakes:DrawnGenerator"}
-        generator["args"] = {"delay": 0.2}  # type: ignore[assignment]
-        config = make_config(folder / str(n), generator=generator)
+        config = delayed(folder / str(n))
         run = runner(config)
 
         def shoot(run: Runner = run) -> None:
@@ -412,25 +421,100 @@ def ray_lost_worker(folder: Path) -> Count:
     """SIGKILL of a cluster's worker."""
     import ray
 
-    expected = calm(folder)
+    expected = calm(folder, args={"delay": DELAY})
     with cluster(2):
-        generator = {"kind": "custom", "factory": "tests.bench.fakes:DrawnGenerator"}
-        generator["args"] = {"delay": 0.1}  # type: ignore[assignment]
-        engine = {"kind": "ray", "workers": 2}
-        config = make_config(folder / "rough", generator=generator, engine=engine)
+        config = delayed(folder / "rough", engine={"kind": "ray", "workers": 2})
         run = runner(config)
 
         def shoot() -> None:
             loop: Any = run.engine
             while not loop.working():
                 time.sleep(0.01)
-            os.kill(ray.get(loop.workers[0].handle.actor.pid.remote()), signal.SIGKILL)
+            pid, _ = ray.get(loop.workers[0].handle.actor.place.remote())
+            os.kill(pid, signal.SIGKILL)
 
         thread = threading.Thread(target=shoot)
         thread.start()
         run.run()
         thread.join()
     return int(table_of(config.folder) == expected), 1
+
+
+@contextmanager
+def nodes(count: int) -> Iterator[Any]:
+    """A cluster of a head without room and nodes with room for one worker each."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["PYTHONPATH"] = os.getcwd()  # for the workers
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        for _ in range(count):
+            made.add_node(num_cpus=1)
+        made.wait_for_nodes()
+        yield made
+    finally:
+        made.shutdown()
+
+
+def _on_nodes(config: Any, words: Path) -> None:
+    """A run on a cluster of several nodes; what it says at its end goes to a file."""
+    try:
+        runner(config).run()
+    except BenchError as error:
+        words.write_text(str(error))
+
+
+def _clustered(config: Any, made: Any, harm: Callable[[], None] | None = None) -> str:
+    """Run in a process of its own, harm the cluster after some videos; the error in words."""
+    words = config.folder.parent / "words"
+    words.unlink(missing_ok=True)
+    engine = {"kind": "ray", "address": made.address, "workers": 2}
+    config = config.model_copy(update={"engine": EngineConfig(**engine)})
+    process = SPAWN.Process(target=_on_nodes, args=(config, words))
+    process.start()
+    if harm is not None:
+        videos = config.folder / "videos"
+        while len(list(videos.glob("??/*.mp4"))) < 4 and process.is_alive():
+            time.sleep(0.05)
+        harm()
+    process.join()
+    return words.read_text() if words.is_file() else "" if not process.exitcode else "killed"
+
+
+def ray_lost_node(folder: Path) -> Count:
+    """A node of a cluster is lost, and another comes."""
+    expected, good = calm(folder, args={"delay": DELAY}), 0
+    for n in range(3):
+        config = delayed(folder / str(n))
+        with nodes(2) as made:
+
+            def harm(made: Any = made) -> None:
+                made.remove_node(sorted(made.worker_nodes, key=str)[0], allow_graceful=False)
+                made.add_node(num_cpus=1)
+
+            said = _clustered(config, made, harm)
+        good += not said and table_of(config.folder) == expected
+    return good, 3
+
+
+def ray_lost_head(folder: Path) -> Count:
+    """A cluster's head is lost: it is said, and the same command on another cluster goes on."""
+    slow = 10 * DELAY  # so that much is left to do when the loss is noticed
+    expected, good = calm(folder, args={"delay": slow}), 0
+    for n in range(3):
+        config = delayed(folder / str(n), slow)
+        with nodes(2) as made:
+            said = _clustered(config, made, made.head_node.kill_gcs_server)
+        done = read_status(config.folder)["videos"]["done"]
+        with nodes(2) as made:
+            again = _clustered(config, made)
+        good += (
+            "has lost its head" in said
+            and 4 <= done < 16
+            and not again
+            and table_of(config.folder) == expected
+        )
+    return good, 3
 
 
 def miniature_kills(folder: Path) -> Count:
@@ -468,7 +552,10 @@ FAULTS: tuple[Callable[[Path], Count], ...] = (
     old_schema,
     shared_run,
 )
-SLOW = {"ray": (ray_unplaced, ray_lost_worker), "miniature": (miniature_kills,)}
+SLOW = {
+    "ray": (ray_unplaced, ray_lost_worker, ray_lost_node, ray_lost_head),
+    "miniature": (miniature_kills,),
+}
 
 
 def main() -> None:

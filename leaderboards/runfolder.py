@@ -131,6 +131,11 @@ def runs_near(path: Path) -> list[str]:
     return sorted({str(found.parent) for place in near for found in place.glob(f"*/{STORE}")})
 
 
+def parts(folder: Path) -> list[Path]:
+    """Run folders of those who share a run (`stdrc bench --share`), one a process."""
+    return sorted(folder.parent.glob(f"{folder.name}-part-*"))
+
+
 @dataclass(frozen=True)
 class CellRow:
     """A cell that is planned: one setting of every axis."""
@@ -209,6 +214,11 @@ class RunFolder:
         self.folder = Path(folder)
         path = self.folder / STORE
         if not path.is_file():
+            if shared := parts(self.folder):
+                raise self.error(
+                    f"{self.folder} is shared by {len(shared)} processes and not merged yet; "
+                    f"'stdrc bench merge {self.folder} {self.folder}-part-*' puts it together."
+                )
             raise self.error(
                 f"{self.folder} is not a run folder (it has no {STORE}); name one that "
                 "'stdrc bench CONFIG' made."
@@ -439,6 +449,14 @@ class RunFolder:
         """Mean time that a video took to generate, if any was timed."""
         row = self.db.execute("SELECT AVG(seconds) FROM videos WHERE seconds > 0").fetchone()
         return row[0]
+
+    def mean_bytes(self, most: int = 200) -> float | None:
+        """Mean size of finished videos' files: the first by their keys, which are hashes."""
+        rows = self.db.execute(
+            "SELECT path FROM videos WHERE status = 'done' ORDER BY video LIMIT ?", (most,)
+        )
+        files = [path for (name,) in rows if (path := self.folder / name).is_file()]
+        return sum(path.stat().st_size for path in files) / len(files) if files else None
 
     def mean(self, cell: str, metric: str) -> float | None:
         """Mean of a metric over a cell's videos (or its set-level value); None without scores."""

@@ -106,7 +106,7 @@ LowMemory = Annotated[
     ),
 ]
 Plan = Annotated[
-    bool, typer.Option("--plan", help="Print the plan, with a time estimate, and stop.")
+    bool, typer.Option("--plan", help="Print the plan, with time, disk and card, and stop.")
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Wait for another process that is using the run folder.")
@@ -249,7 +249,6 @@ def rescore(
 def _say_plan(console: Any, runner: Any, plan: bool, wait: bool) -> None:
     """What will be done, and how long it will take where that is asked for or not known yet."""
     from bench.store import Store
-    from media.wording import duration
 
     runner.generator.may_train = not plan
     path = runner.folder / "store.sqlite"
@@ -257,19 +256,14 @@ def _say_plan(console: Any, runner: Any, plan: bool, wait: bool) -> None:
     store = Store(runner.folder) if known and not wait else None
     try:
         lines, left = runner.describe_plan(store)
+        for line in lines:
+            console.print(line, markup=False, soft_wrap=True)
+        if plan or (left and not known):
+            for line in runner.forecast(left, store, needs=plan):
+                console.print(line, markup=False, soft_wrap=True)
     finally:
         if store is not None:
             store.close()
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
-    if plan or (left and not known):
-        each = runner.calibrate() if left else None
-        if each is not None:
-            passes = runner.plan.passes * left // max(runner.plan.videos, 1)
-            console.print(
-                f"{each * 1000:.0f} ms per model pass here: about {duration(each * passes)} to "
-                "generate, on one worker"
-            )
 
 
 def _say(console: Any, summary: Any) -> None:
@@ -400,6 +394,33 @@ def verify(
     typer.echo(f"{folder}: {found.files} videos, {end}")
     if found.damaged or found.problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    url: Annotated[str, typer.Argument(help="s3://bucket/name, or what else fsspec knows.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Read the copy back, and compare its SHA-256.")
+    ] = False,
+) -> None:
+    """Copy a finished run to an object store. The same command again sends what is missing.
+
+    Example: stdrc bench push runs/quick s3://bucket/quick --check
+    """
+    from bench import push as pushing
+
+    done = pushing.push(folder, url)
+    typer.echo(
+        f"{url}: {done.sent} files sent, {done.bytes / 2**20:.1f} MiB; {done.there} were there"
+    )
+    if check:
+        wrong = pushing.check(url)
+        for text in wrong:
+            typer.echo(text)
+        typer.echo(f"{url}: {f'{len(wrong)} are damaged' if wrong else 'all as they were sent'}")
+        if wrong:
+            raise typer.Exit(1)
 
 
 @app.command()

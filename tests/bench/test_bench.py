@@ -107,3 +107,12 @@ def test_schema_and_help(typed: Any) -> None:
 def test_no_config_is_a_sentence(typed: Any) -> None:
     with pytest.raises(BenchError, match=r"Name a config: stdrc bench CONFIG"):
         typed("--limit", "1")
+
+
+@pytest.mark.parametrize(
+    "name", ["status", "retry", "rescore", "clean", "merge", "verify", "push", "tune"]
+)
+def test_each_command_has_help_with_an_example(typed: Any, name: str) -> None:
+    text = typed(name, "--help")
+    assert f"Example: stdrc bench {name} " in text
+    assert max(map(len, text.splitlines())) <= 80

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench import claims
 from bench.claims import Claims
 from bench.merging import merge_shards
 from bench.runner import Runner
 from bench.status import read_status
 from bench.sweep import Job
-from leaderboards.runfolder import on_network
+from leaderboards.errors import LeaderboardError
+from leaderboards.runfolder import RunFolder, on_network, parts
 
 from .fakes import DrawnGenerator, PixelJudge, make_config, no_report, table_of
 
@@ -52,10 +52,10 @@ def test_two_processes_share_a_run(tmp_path: Path) -> None:
     assert first.generated + second[0] == 16
     assert second[0] >= 7
     assert read_status(tmp_path / "run")["videos"] == {"done": 16, "failed": 0, "pending": 0}
+    with pytest.raises(LeaderboardError, match=r"by 2 processes .* merge \S+run \S+run-"):
+        RunFolder(tmp_path / "run")
     stand_ins = {"judge": PixelJudge(), "report": no_report, "generator": DrawnGenerator()}
-    summary, remarks = merge_shards(
-        tmp_path / "run", list(claims.parts(tmp_path / "run")), **stand_ins
-    )
+    summary, remarks = merge_shards(tmp_path / "run", parts(tmp_path / "run"), **stand_ins)
     assert (summary.videos, summary.generated, remarks) == (16, 0, [])
     assert table_of(tmp_path / "run") == table_of(tmp_path / "whole")
 

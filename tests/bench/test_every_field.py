@@ -58,6 +58,7 @@ RUN: dict[str, tuple[Any, Effect]] = {
     "engine.retries": (1, NOTHING),
     "engine.place_s": (900, NOTHING),
     "engine.max_failures": (7, NOTHING),
+    "trackers": (["tensorboard"], NOTHING),
     "video.crf": (20, ALL),
     "rank.by": ("score", NOTHING),
     "rank.weights": ({"pixel.alone": 1.0}, NOTHING),
@@ -67,8 +68,8 @@ RUN: dict[str, tuple[Any, Effect]] = {
 #: Fields of a search, which plans cells of its own; those that need processes of their own; and
 #: the metrics', which are in a column's version.
 ELSEWHERE = {f"tune.{field}" for field in cfg.Tune.model_fields} | {
-    "run", "engine.score_workers", "engine.timeout_s", "metrics.names", "metrics.plugins",
-    "metrics.num_frames", "metrics.engine",
+    "run", "engine.score_workers", "engine.placement", "engine.timeout_s", "metrics.names",
+    "metrics.plugins", "metrics.num_frames", "metrics.engine",
 }  # fmt: skip
 
 

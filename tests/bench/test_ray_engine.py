@@ -61,11 +61,11 @@ def test_two_workers_one_killed_midway(tmp_path: Path, cluster: Any) -> None:
         def run(self, jobs: Any) -> Any:
             for number, result in enumerate(r for r in super().run(jobs) if r is not None):
                 if number == 3:
-                    self.killed = ray.get(self.workers[0].actor.pid.remote())
+                    self.killed, _ = ray.get(self.workers[0].handle.actor.place.remote())
                     os.kill(self.killed, signal.SIGKILL)
                 yield result
 
-    runner(drawn(tmp_path / "local")).run()
+    runner(drawn(tmp_path / "local", delay=0.05)).run()  # the arguments are part of the keys
     config = drawn(tmp_path / "ray", delay=0.05)
     config = config.model_copy(
         update={"engine": config.engine.model_copy(update={"kind": "ray", "workers": 2})}

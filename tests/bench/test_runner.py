@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +279,29 @@ def test_a_live_table_in_a_terminal(tmp_path: Path) -> None:
 def test_calibration_times_a_pass(tmp_path: Path) -> None:
     config = make_config(tmp_path, sweep={"base": {"steps": 4}})
     generator = DrawnGenerator(delay=0.02)
-    each = runner(config, generator=generator).calibrate()
-    assert each is not None
-    assert 0.005 < each < 0.2
+    trial = runner(config, generator=generator).calibrate()
+    assert trial is not None
+    assert 0.005 < trial.seconds < 0.2
+    assert 500 < trial.bytes < 50_000
+
+
+@pytest.mark.parametrize("by", ["families", "score"])
+def test_a_metric_out_of_its_range_does_not_break_the_report(tmp_path: Path, by: str) -> None:
+    class Narrow(PixelJudge):
+        """Says 0..1 of what is 0..255."""
+
+        @property
+        def columns(self) -> list[Any]:
+            return [replace(column, low=0, high=1) for column in super().columns]
+
+    config = make_config(tmp_path, rank={"by": by})
+    summary = runner(config, judge=Narrow(), report=None).run()
+    assert summary.report is not None
+    assert summary.report.stat().st_size > 10_000
+    with open(config.folder / "leaderboard" / "leaderboard.csv") as file:
+        rows = list(csv.DictReader(file))
+    with Store(config.folder) as store:
+        means = {c.cell: store.mean(c.cell, "pixel.mean") for c in store.cells()}
+    (column,) = [name for name in rows[0] if name.startswith("pixel.mean ") and len(name) < 14]
+    assert {row["entry"]: float(row[column]) for row in rows} == pytest.approx(means, rel=1e-4)
+    assert min(float(row["rank"]) for row in rows) == 1
