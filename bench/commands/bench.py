@@ -398,7 +398,7 @@ def verify(
 
 @app.command()
 def push(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Run,
     url: Annotated[str, typer.Argument(help="s3://bucket/name, or what else fsspec knows.")],
     check: Annotated[
         bool, typer.Option("--check", help="Read the copy back, and compare its SHA-256.")
