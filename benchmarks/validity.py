@@ -5,15 +5,22 @@
 Every row is a promise: how often it was kept (or broken) in simulated studies, and the bound that
 it has to keep. Shapes of scores: normal, bounded (cosines that crowd near 1), skewed (errors with a
 long tail), yes-no and three grades (counted columns). People have three to seven samples each
-unless a row says "one sample". Exits with 1 if a bound is broken.
+unless a row says "one sample". Exits with 1 if a bound is broken. Rows are kept in a file as they
+are computed, and not computed again while neither code nor sizes change.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import inspect
+import itertools
+import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -44,13 +51,20 @@ class Row:
     def kept(self) -> bool:
         return self.least <= self.measured <= self.most
 
+    @property
+    def bound(self) -> str:
+        return f">= {self.least:.1%}" if self.least else f"<= {self.most:.1%}"
+
     def __str__(self) -> str:
-        bound = f">= {self.least:.1%}" if self.least else f"<= {self.most:.1%}"
         mark = "" if self.kept else "  BROKEN"
         return (
-            f"{self.what:44s} {self.shape:26s} {self.people!s:>6s} {self.measured:8.2%}  "
-            f"{bound:>8s}{mark}"
+            f"{self.what:44s} {self.shape:30s} {self.people!s:>6s} {self.measured:8.2%}  "
+            f"{self.bound:>8s}{mark}"
         )
+
+
+#: A name, and what measures its rows.
+Task = tuple[str, Callable[[], Iterable[Row]]]
 
 
 def sizes(rng: np.random.Generator, people: int) -> np.ndarray:
@@ -104,26 +118,30 @@ def coverage(draw: Draw, people: int, studies: int, *, single: bool, few: bool) 
     return held / (studies // parts * parts)
 
 
-def interval_rows(studies: int) -> Iterator[Row]:
-    what = "95 % interval of a mean holds it"
-    for name, draw in (("normal", normal), ("bounded", bounded), ("skewed", skewed)):
-        for people in (*PEOPLE, 200):
-            share = coverage(draw, people, studies, single=False, few=False)
-            yield Row(what, name, people, share, 0.93)
+def interval_tasks(studies: int) -> Iterator[Task]:
+    cases: list[tuple[str, Draw, tuple[int, ...], bool, bool]] = [
+        ("normal", normal, (*PEOPLE, 200), False, False),
+        ("bounded", bounded, (*PEOPLE, 200), False, False),
+        ("skewed", skewed, (*PEOPLE, 200), False, False),
+    ]
     for share in (0.9, 0.5):
-        for people in PEOPLE:
-            held = coverage(yes_no(share), people, studies, single=True, few=True)
-            yield Row(what, f"yes-no {share}, one sample", people, held, 0.93)
-        for likeness in (0.2, 0.7):
-            for people in PEOPLE:
-                held = coverage(yes_no(share, likeness), people, studies, single=False, few=True)
-                yield Row(what, f"yes-no {share}, alike {likeness}", people, held, 0.93)
-    for people in PEOPLE:
-        held = coverage(grades, people, studies, single=True, few=True)
-        yield Row(what, "three grades, one sample", people, held, 0.93)
+        cases.append((f"yes-no {share}, one sample", yes_no(share), PEOPLE, True, True))
+        cases += [
+            (f"yes-no {share}, alike {alike}", yes_no(share, alike), PEOPLE, False, True)
+            for alike in (0.2, 0.7)
+        ]
+    cases.append(("three grades, one sample", grades, PEOPLE, True, True))
+
+    def rows(name: str, draw: Draw, people: int, single: bool, few: bool) -> list[Row]:
+        held = coverage(draw, people, studies, single=single, few=few)
+        return [Row("95 % interval of a mean holds it", name, people, held, 0.93)]
+
+    for name, draw, sizes_, single, few in cases:
+        for people in sizes_:
+            yield f"mean {name} {people}", partial(rows, name, draw, people, single, few)
 
 
-def paired_rows(studies: int) -> Iterator[Row]:
+def paired_tasks(studies: int) -> Iterator[Task]:
     """Two methods on the same people: equal ones, and for coverage ones that differ."""
     shapes: list[tuple[str, Draw, Draw, bool, float | None]] = [
         ("normal", normal, normal, False, None),
@@ -135,20 +153,26 @@ def paired_rows(studies: int) -> Iterator[Row]:
         ("yes-no 0.9 and 0.5, one sample", yes_no(0.9), yes_no(0.5), True, 1.0),
         ("yes-no 0.9, alike 0.7", yes_no(0.9, 0.7), yes_no(0.9, 0.7), False, 1.0),
     ]
-    for name, first, second, single, span in shapes:
+
+    def rows(
+        name: str, first: Draw, second: Draw, single: bool, span: float | None, people: int
+    ) -> Iterator[Row]:
+        rng = np.random.default_rng([people, 7])
+        person = np.arange(people) if single else sizes(rng, people)
+        (a, mean_a), (b, mean_b) = (draw(rng, person, studies) for draw in (first, second))
+        truth = mean_a - mean_b
+        tests = paired_tests(a - b, person, span=span, draws=1999)
+        held = ((tests.low <= truth) & (truth <= tests.high)).mean()
+        yield Row("95 % interval of a paired difference holds it", name, people, held, 0.93)
+        if truth == 0:
+            found = (tests.p <= 0.05).mean()
+            yield Row("equal methods are called different", name, people, found, most=0.06)
+        contradicts = ((tests.p <= 0.05) == ((tests.low <= 0) & (tests.high >= 0))).mean()
+        yield Row("p value contradicts the interval", name, people, contradicts, most=0.0)
+
+    for shape in shapes:
         for people in PEOPLE:
-            rng = np.random.default_rng([people, 7])
-            person = np.arange(people) if single else sizes(rng, people)
-            (a, mean_a), (b, mean_b) = (draw(rng, person, studies) for draw in (first, second))
-            truth = mean_a - mean_b
-            tests = paired_tests(a - b, person, span=span, draws=1999)
-            held = ((tests.low <= truth) & (truth <= tests.high)).mean()
-            yield Row("95 % interval of a paired difference holds it", name, people, held, 0.93)
-            if truth == 0:
-                found = (tests.p <= 0.05).mean()
-                yield Row("equal methods are called different", name, people, found, most=0.06)
-            contradicts = ((tests.p <= 0.05) == ((tests.low <= 0) & (tests.high >= 0))).mean()
-            yield Row("p value contradicts the interval", name, people, contradicts, most=0.0)
+            yield f"paired {shape[0]} {people}", partial(rows, *shape, people)
 
 
 def equal_entries(rng: np.random.Generator, people: int, columns: int) -> np.ndarray:
@@ -157,9 +181,10 @@ def equal_entries(rng: np.random.Generator, people: int, columns: int) -> np.nda
     return 0.5 + shared + rng.normal(0, 0.1, (columns, 24, people))
 
 
-def curse_rows(studies: int) -> Iterator[Row]:
+def curse_tasks(studies: int) -> Iterator[Task]:
     """The best of 24 equal entries was lucky: how often is any other called worse?"""
-    for people in (20, 64, 200):
+
+    def rows(people: int) -> Iterator[Row]:
         rng = np.random.default_rng(people)
         columns = tuple(
             Column(metric, metric, family=family)
@@ -180,25 +205,31 @@ def curse_rows(studies: int) -> Iterator[Row]:
                 scheme, values, person, means, np.full_like(means, np.nan), draws=300, seed=study
             )
             ahead += bool(place(scheme, columns, means, drawn, told, 0.95)[1].any())
-        shape = "24 equal entries"
-        yield Row(
-            "an entry is called worse than the best", shape, people, worse / studies, most=0.07
-        )
-        yield Row("an order of places is called decided", shape, people, ahead / studies, most=0.07)
+        for what, found in (
+            ("an entry is called worse than the best", worse),
+            ("an order of places is called decided", ahead),
+        ):
+            yield Row(what, "24 equal entries", people, found / studies, most=0.07)
+
+    for people in (20, 64, 200):
+        yield f"curse {people}", partial(rows, people)
 
 
-def holm_rows(studies: int) -> Iterator[Row]:
+def holm_tasks(studies: int) -> Iterator[Task]:
     """An ablation of four levels that change nothing, against its baseline."""
-    for people in (8, 20, 64):
+
+    def rows(people: int) -> list[Row]:
         rng = np.random.default_rng([people, 11])
         values = rng.normal(0, 0.1, (people, studies, 1)) + rng.normal(0, 0.1, (people, studies, 4))
         differences = values[:, :, 1:] - values[:, :, :1]
         p = paired_tests(differences.reshape(people, -1), np.arange(people), draws=999).p
         adjusted = np.array([holm(row) for row in p.reshape(studies, 3)])
         found = (adjusted <= 0.05).any(axis=1).mean()
-        yield Row(
-            "a level without effect is called one", "ablation, Holm", people, found, most=0.06
-        )
+        what = "a level without effect is called one"
+        return [Row(what, "ablation, Holm", people, found, most=0.06)]
+
+    for people in (8, 20, 64):
+        yield f"holm {people}", partial(rows, people)
 
 
 def simulate_votes(
@@ -296,43 +327,96 @@ def rater_coverage(
     return both / (simulations * len(truth)), alone / (simulations * len(truth))
 
 
-def vote_rows(studies: int) -> Iterator[Row]:
+def vote_tasks(studies: int) -> Iterator[Task]:
     """Bradley-Terry of 4 entries with planted strengths and 60 samples: all pairs of each by nobody
     in particular, and votes by raters whose own strengths differ."""
-    strengths = np.array([0.0, 0.4, 0.8, 1.6])
-    for share in (0.0, 0.3):
+
+    def anonymous(share: float) -> Iterator[Row]:
+        strengths = np.array([0.0, 0.4, 0.8, 1.6])
         single, together = bradley_terry_coverage(studies, strengths, 60, share)
-        # 95 % less two standard errors of a share estimated from so many studies.
-        least = 0.95 - 2 * np.sqrt(0.95 * 0.05 / studies)
         shape = f"votes, {share:.0%} draws"
-        yield Row("95 % interval of a strength holds it", shape, "", single, least)
-        yield Row("all intervals of a study hold theirs", shape, "", together, least)
-    for raters, spread, count in (
+        yield Row("95 % interval of a strength holds it", shape, "", single, 0.93)
+        yield Row("all intervals of a study hold theirs", shape, "", together, 0.93)
+
+    def rated(raters: int, spread: float, votes: int) -> list[Row]:
+        both, _ = rater_coverage(studies, raters, spread, votes)
+        shape = f"{votes} votes, raters differ by {spread}"
+        return [Row("95 % interval of a strength holds it", shape, raters, both, 0.93)]
+
+    for share in (0.0, 0.3):
+        yield f"votes {share}", partial(anonymous, share)
+    for case in (
         (3, 0.5, 600), (5, 0.0, 600), (5, 0.5, 600), (5, 0.8, 600), (10, 0.5, 600), (20, 0.5, 2000)
     ):  # fmt: skip
-        both, _ = rater_coverage(studies, raters, spread, count)
-        shape = f"{raters} raters who differ {spread}"
-        yield Row("95 % interval of a strength holds it", shape, "", both, least)
+        yield f"raters {case}", partial(rated, *case)
+
+
+def measured_code() -> str:
+    """SHA-256 of the code whose promises are measured, and of this file."""
+    files = [Path(inspect.getfile(f)) for f in (main, cluster_means, resolve, bradley_terry)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def run(tasks: Iterable[Task], kept: Path, key: str) -> Iterator[Row]:
+    """Rows of all tasks, those that `kept` (JSON lines) has under `key` read from there.
+
+    Each task's rows are appended as soon as they are computed, so that a run that was killed goes
+    on where it stopped.
+    """
+    done: dict[str, list[Row]] = {}
+    for line in kept.read_text().splitlines() if kept.is_file() else ():
+        one = json.loads(line)
+        if one["key"] == key:
+            done[one["task"]] = [Row(**row) for row in one["rows"]]
+    for name, measure in tasks:
+        if name not in done:
+            done[name] = list(measure())
+            line = {"key": key, "task": name, "rows": [asdict(row) for row in done[name]]}
+            with kept.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        yield from done[name]
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """One table, a promise and a shape of scores per line, measured by number of people."""
+    lines = ["| promise | scores | bound | measured in %, by the number of people (or raters) |"]
+    lines.append("|---|---|---|---|")
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        number = f"{100 * row.measured:.2f}"
+        cell = f"{row.people}: {number}" if row.people else number
+        groups.setdefault((row.what, row.shape, row.bound), []).append(cell)
+    return "\n".join(
+        [*lines, *(f"| {' | '.join((*k, '; '.join(v)))} |" for k, v in groups.items())]
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=10_000, help="simulated columns per row")
     parser.add_argument("--tables", type=int, default=600, help="simulated tables of 24 entries")
-    parser.add_argument("--votes", type=int, default=200, help="simulated voting studies")
+    parser.add_argument("--votes", type=int, default=1000, help="simulated voting studies")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("validity.jsonl"), help="where rows are kept"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table for a document")
     options = parser.parse_args(arguments)
-    print(f"{'promise':44s} {'scores':26s} {'people':>6s} {'measured':>8s}  {'bound':>8s}")
-    broken = 0
-    for rows in (
-        interval_rows(options.studies),
-        paired_rows(options.studies),
-        holm_rows(options.studies),
-        curse_rows(options.tables),
-        vote_rows(options.votes),
-    ):
-        for row in rows:
-            print(row, flush=True)
-            broken += not row.kept
+    key = f"{options.studies} {options.tables} {options.votes} {measured_code()}"
+    tasks = itertools.chain(
+        interval_tasks(options.studies),
+        paired_tasks(options.studies),
+        holm_tasks(options.studies),
+        curse_tasks(options.tables),
+        vote_tasks(options.votes),
+    )
+    print(f"{'promise':44s} {'scores':30s} {'people':>6s} {'measured':>8s}  {'bound':>8s}")
+    rows = []
+    for row in run(tasks, options.keep, key):
+        print(row, flush=True)
+        rows.append(row)
+    if options.markdown:
+        print(markdown(rows))
+    broken = sum(not row.kept for row in rows)
     print("All promises kept." if not broken else f"{broken} promises broken.")
     return int(bool(broken))
 
