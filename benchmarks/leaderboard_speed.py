@@ -1,18 +1,21 @@
-"""How long score rows take to become a full leaderboard with 1,000 bootstrap draws.
+"""How long score rows take to become a full leaderboard with 1,000 bootstrap draws, and a report.
 
     python benchmarks/leaderboard_speed.py
+    python benchmarks/leaderboard_speed.py --report 10000
 
 A million rows, 100 entries x 10 columns x 1,000 samples of 200 identities, and 200 entries x 500
 samples, each in Parquet and in a run folder's store. "Full" is what the report writes without
 figures: means with intervals, places with theirs and P(first), the decided order, paired tests
 against the best of every column, the front, and the CSV. Exits with 1 if a million rows take 10 s
-or the others 5 s.
+or the others 5 s. `--report` writes everything that `stdrc leaderboard report` does, the page and
+the figures too, of a sweep of so many entries over eight people; exits with 1 if that takes 120 s.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import tempfile
 import time
@@ -22,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboards.leaderboard import Leaderboard
+from leaderboards.report import write_report
 from leaderboards.runfolder import create, insert
 from leaderboards.tables import board_frame, to_csv
 
@@ -36,7 +40,7 @@ def make_rows(entries: int, columns: int, samples: int, identities: int) -> pd.D
     person = k % identities
     value = (
         0.5
-        + 0.002 * e
+        + min(0.002, 0.4 / entries) * e
         + rng.normal(0, 0.05, (columns, identities))[c, person]
         + rng.normal(0, 0.1, len(e))
     )
@@ -58,8 +62,22 @@ def make_rows(entries: int, columns: int, samples: int, identities: int) -> pd.D
     )
 
 
-def write_store(rows: pd.DataFrame, run: Path) -> None:
-    """The same rows as a run folder's store."""
+def sweep_axes(number: int) -> dict[str, object]:
+    """Settings of entry `number` of a sweep over axes of 4, 10, 10 and any number of values."""
+    rest, placement = divmod(number, 4)
+    rest, text = divmod(rest, 10)
+    steps, reference = divmod(rest, 10)
+    placements = ("tass", "overlap", "spatial", "far")
+    return {
+        "placement": placements[placement],
+        "text": 1.0 + text / 2,
+        "reference": 1.0 + reference / 2,
+        "steps": 4 + steps,
+    }
+
+
+def write_store(rows: pd.DataFrame, run: Path, sweep: bool = False) -> None:
+    """The same rows as a run folder's store; sweep: the entries are settings of a grid."""
     run.mkdir()
     db = create(run)
     people = rows[["sample", "identity"]].drop_duplicates()
@@ -70,8 +88,16 @@ def write_store(rows: pd.DataFrame, run: Path) -> None:
             db,
             "cells",
             (
-                {"cell": e, "label": e, "axes": json.dumps({"entry": e}), "mismatch": 0}
-                for e in rows["entry"].unique()
+                {
+                    "cell": e,
+                    "label": " ".join(map(str, axes.values())),
+                    "axes": json.dumps(axes),
+                    "mismatch": 0,
+                }
+                for e, axes in (
+                    (e, sweep_axes(i) if sweep else {"entry": e})
+                    for i, e in enumerate(rows["entry"].unique())
+                )
             ),
         )
         insert(
@@ -155,10 +181,32 @@ def measure(
     return kept
 
 
+def measure_report(entries: int, most: float) -> bool:
+    """Print the time of a whole report; whether it took less than `most` seconds."""
+    rows = make_rows(entries, 5, 8, 8)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Path(scratch) / "run"
+        write_store(rows, run, sweep=True)
+        start, worked = time.perf_counter(), time.process_time()
+        paths = write_report(run)
+        spent, cpu = time.perf_counter() - start, time.process_time() - worked
+        size = sum(path.stat().st_size for path in (run / "leaderboard").rglob("*.*"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{entries:,} entries x 8 samples x 5 columns: {len(paths)} files, {size / 1e6:.0f} MB, "
+        f"in {spent:.1f} s (processor {cpu:.1f} s, {peak:.1f} GiB)"
+    )
+    return spent < most
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=1000)
-    draws = parser.parse_args().draws
+    parser.add_argument("--report", type=int, metavar="N", help="a report of N entries instead")
+    options = parser.parse_args()
+    draws = options.draws
+    if options.report:
+        return int(not measure_report(options.report, 120.0))
     kept = [
         measure(100, 10, 1000, 200, draws, 10.0),
         measure(200, 4, 500, 100, draws, 5.0),

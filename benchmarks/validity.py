@@ -27,7 +27,7 @@ import pandas as pd
 
 from leaderboards.ranking import Ranking, draw_means, place, resolve, told_apart
 from leaderboards.scores import Column
-from leaderboards.statistics import all_pairs, cluster_means, holm, paired_tests
+from leaderboards.statistics import FlippedPairs, cluster_means, holm, paired_tests
 from leaderboards.votes import bradley_terry
 
 PEOPLE = (8, 12, 20, 50)
@@ -195,12 +195,11 @@ def curse_tasks(studies: int) -> Iterator[Task]:
         for study in range(studies):
             values = equal_entries(rng, people, len(columns))
             person, means = np.arange(people), values.mean(axis=2).T
-            p = all_pairs(values[:1], person, draws=999, seed=study)[0]
-            worse += bool((p[means[:, 0].argmax()] <= 0.05).any())
+            alone = FlippedPairs(values[:1], person, draws=999, seed=study)
+            worse += bool((alone.p(0, means[:, 0].argmax()) <= 0.05).any())
             scheme = resolve(Ranking("families"), columns, means)
-            told = told_apart(
-                scheme, columns, values, person, confidence=0.95, draws=999, seed=study
-            )
+            flipped = FlippedPairs(values, person, draws=999, seed=study)
+            told = told_apart(scheme, columns, values, flipped, 0.95)
             drawn = draw_means(
                 scheme, values, person, means, np.full_like(means, np.nan), draws=300, seed=study
             )

@@ -7,6 +7,7 @@ blank with the reason noted.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -123,13 +124,10 @@ def _measured(
     dropped: set[tuple[str, str]],
 ) -> pd.DataFrame:
     """A metric's rows without published means, where others were measured sample by sample."""
-    levels = {
-        str(entry): tuple(sorted(set(part["level"])))
-        for entry, part in group.groupby("entry", sort=False)
-    }
+    levels = _kinds(group, "level")
     if len(set(levels.values())) < 2:
         return group
-    out = [e for e, level in levels.items() if level != ("sample",)]
+    out = [e for e, level in levels.items() if level != {("sample",)}]
     problems.append(
         f"column {metric!r} would put means published without their samples "
         f"({_some(out, labels)}) beside measured ones, so nobody can tell whether the sample "
@@ -139,21 +137,25 @@ def _measured(
     return group[~group["entry"].isin(out)]
 
 
+def _kinds(group: pd.DataFrame, *names: str) -> dict[str, frozenset[tuple[str, ...]]]:
+    """Entry -> the combinations of some of a group's columns that it has."""
+    found: dict[str, set[tuple[str, ...]]] = {}
+    for entry, kind in zip(group["entry"], zip(*(group[name] for name in names))):
+        found.setdefault(str(entry), set()).add(kind)
+    return {entry: frozenset(kinds) for entry, kinds in found.items()}
+
+
 def _one_kind(
     metric: str,
     group: pd.DataFrame,
     labels: Mapping[str, str],
     problems: list[str],
     dropped: set[tuple[str, str]],
-) -> tuple[pd.DataFrame, frozenset[tuple[str, str]]]:
+) -> tuple[pd.DataFrame, frozenset[tuple[str, ...]]]:
     """A metric's rows of the entries that agree with the most on backends and versions."""
-    versions = {
-        str(entry): frozenset(zip(part["backend"], part["version"]))
-        for entry, part in group.groupby("entry", sort=False)
-    }
-    kinds = list(dict.fromkeys(versions.values()))
-    counts = {kind: sum(v == kind for v in versions.values()) for kind in kinds}
-    chosen = max(kinds, key=lambda kind: counts[kind])
+    versions = _kinds(group, "backend", "version")
+    kinds = Counter(versions.values())  # in the order of first appearance, which breaks ties
+    chosen = max(kinds, key=lambda kind: kinds[kind])
     if len(kinds) < 2:
         return group, chosen
     out = [e for e, kind in versions.items() if kind != chosen]
@@ -304,10 +306,10 @@ def _sample_sets(
         if column.level == "sample":
             present = np.flatnonzero(planned[c].any(axis=1))
             sets = {int(e): planned[c, e].tobytes() for e in present}
-            kinds = list(dict.fromkeys(sets.values()))
+            kinds = Counter(sets.values())
             if len(kinds) < 2:
                 continue
-            chosen = max(kinds, key=lambda kind: sum(s == kind for s in sets.values()))
+            chosen = max(kinds, key=lambda kind: kinds[kind])
             out = [e for e, kind in sets.items() if kind != chosen]
             kept = next(e for e, kind in sets.items() if kind == chosen)
             differ = np.flatnonzero(planned[c, out[0]] != planned[c, kept])
@@ -360,7 +362,7 @@ def _short_sets(
     return problems
 
 
-def _backends(kind: frozenset[tuple[str, str]]) -> str:
+def _backends(kind: frozenset[tuple[str, ...]]) -> str:
     return ", ".join(
         (backend or "an unstated backend") + (f" {version}" if version else "")
         for backend, version in sorted(kind)

@@ -16,15 +16,14 @@ def tied_with_best(
     means: np.ndarray,
     lows: np.ndarray,
     highs: np.ndarray,
-    p: np.ndarray,
+    flipped: statistics.FlippedPairs,
     level: float,
 ) -> np.ndarray:
     """bool [E, C]: the paired comparison does not tell a mean from the best of its column.
 
-    means, lows, highs: float [E, C]. p: float [C, E, E] of `statistics.all_pairs`, which stands
-    against the largest difference of all pairs, so that the best pays for being picked. Columns
-    without samples are told apart by intervals that do not overlap, and where there are none, by
-    their means.
+    means, lows, highs: float [E, C]. flipped: of all columns; it stands against the largest
+    difference of all pairs, so that the best pays for being picked. Columns without samples are
+    told apart by intervals that do not overlap, and where there are none, by their means.
     """
     tied = np.zeros(means.shape, dtype=bool)
     settled = ranking.settle(means)
@@ -35,7 +34,7 @@ def tied_with_best(
         best = int(there[np.argmax(column.sign * settled[there, c])])
         tied[settled[:, c] == settled[best, c], c] = True
         if column.level == "sample":
-            tied[there, c] |= p[c, best, there] > level
+            tied[there, c] |= flipped.p(c, best)[there] > level
         else:
             low, high = lows[:, c], highs[:, c]
             apart = high < low[best] if column.sign > 0 else low > high[best]

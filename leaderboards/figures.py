@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 KINDS = ("svg", "pdf", "png")
 GUIDANCE = ("text", "reference")
+
+#: Above so many entries, bars are left out of the plot, which they would fill.
+CROWD = 1000
+
+#: So many guidance maps are drawn at most: those of the entries placed first.
+MOST_MAPS = 24
 
 #: Colours that stay apart for colour-blind readers (Okabe and Ito 2008), and one shape each.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
@@ -100,29 +107,28 @@ def identity_text_figure(board: Leaderboard, folder: Path) -> list[Path]:
         plot.plot(
             board.means[order, j], board.means[order, i], "-", color="#bbbbbb", lw=1, zorder=1
         )
-        for row, entry in enumerate(board.entries):
-            x, y = board.means[row, j], board.means[row, i]
-            if math.isnan(x) or math.isnan(y):
-                continue
-            kind = values.index(entry.axes[axis]) if axis and axis in entry.axes else 0
+        kinds = np.array(
+            [values.index(e.axes[axis]) if axis and axis in e.axes else 0 for e in board.entries]
+        )
+        there = np.isfinite(board.means[:, [i, j]]).all(axis=1)
+        bars = np.nan_to_num(
+            [[board.means[:, c] - board.lows[:, c], board.highs[:, c] - board.means[:, c]]
+             for c in (j, i)]
+        )  # fmt: skip
+        for kind in np.unique(kinds[there]):
             colour = COLOURS[kind % len(COLOURS)]
-            bars = []
-            for c in (j, i):
-                bars.append(
-                    np.nan_to_num(
-                        [
-                            [board.means[row, c] - board.lows[row, c]],
-                            [board.highs[row, c] - board.means[row, c]],
-                        ]
-                    )
-                )
-            plot.errorbar(
-                x, y, xerr=bars[0], yerr=bars[1], color=colour, alpha=0.28, lw=1, zorder=2
-            )
-            plot.plot(
-                x, y, SHAPES[kind % len(SHAPES)], color=colour, ms=5.5 if front[row] else 4.5,
-                mfc=colour if front[row] else "white", mew=1.2, zorder=3,
-            )  # fmt: skip
+            rows = there & (kinds == kind)
+            x, y = board.means[rows, j], board.means[rows, i]
+            if there.sum() <= CROWD:
+                plot.errorbar(
+                    x, y, xerr=bars[0][:, rows], yerr=bars[1][:, rows], fmt="none", ecolor=colour,
+                    alpha=0.28, lw=1, zorder=2,
+                )  # fmt: skip
+            for on, size, fill in ((False, 4.5, "white"), (True, 5.5, colour)):
+                plot.plot(
+                    x[front[rows] == on], y[front[rows] == on], SHAPES[kind % len(SHAPES)],
+                    color=colour, ms=size, mfc=fill, mew=1.2, zorder=3 + on,
+                )  # fmt: skip
         for kind, value in enumerate(values):
             plot.plot([], [], SHAPES[kind], color=COLOURS[kind], ms=5, label=axis_text(value))
         if values:
@@ -166,11 +172,23 @@ def guidance_panels(board: Leaderboard) -> list[tuple[dict[str, Any], dict[tuple
 
 
 def guidance_figure(board: Leaderboard, folder: Path) -> list[Path]:
-    """Heat maps over text and reference guidance, a file set for each point of the other axes."""
+    """Heat maps over text and reference guidance, a file set for each point of the other axes.
+
+    Of more than `MOST_MAPS` points those are drawn whose entries are placed first, with a warning.
+    """
     paths = []
     pair = board.axis_columns()
     columns = list(pair) if pair else [c for c in board.columns if c.level == "sample"][:2]
-    for number, (point, grid) in enumerate(guidance_panels(board)):
+    panels = guidance_panels(board)
+    if len(panels) > MOST_MAPS:
+        warnings.warn(
+            f"Of {len(panels)} guidance maps the {MOST_MAPS} with the entries placed first are "
+            "drawn as figures; the page has all.",
+            stacklevel=2,
+        )
+        best = sorted(range(len(panels)), key=lambda n: min(panels[n][1].values()))[:MOST_MAPS]
+        panels = [panels[n] for n in sorted(best)]
+    for number, (point, grid) in enumerate(panels):
         texts = sorted({t for t, _ in grid})
         references = sorted({r for _, r in grid})
         with _drawing(3.4 * len(columns), 3.1, len(columns)) as (figure, plots):

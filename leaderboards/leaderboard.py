@@ -400,13 +400,7 @@ class Leaderboard:
     def _placed(self) -> tuple[list[Standing], np.ndarray]:
         """Standings and the decided order, both from common samples."""
         told = ranking.told_apart(
-            self.scheme,
-            self.columns,
-            self._values,
-            self._scores.clusters,
-            confidence=self.confidence,
-            draws=2 * self.draws,
-            seed=self.seed,
+            self.scheme, self.columns, self._values, self._flipped, self.confidence
         )
         drawn = ranking.draw_means(
             self.scheme, self._values, self._scores.clusters, self._counted,
@@ -488,11 +482,17 @@ class Leaderboard:
     @cached_property
     def tied_with_best(self) -> np.ndarray:
         """bool [E, C]: the paired comparison does not tell a mean from the best of its column."""
-        p = statistics.all_pairs(
+        level = 1 - self.confidence + 1e-12
+        return comparisons.tied_with_best(
+            self.columns, self.means, self.lows, self.highs, self._flipped, level
+        )
+
+    @cached_property
+    def _flipped(self) -> statistics.FlippedPairs:
+        """Every pair of entries in every column, compared by flips that all columns share."""
+        return statistics.FlippedPairs(
             self._values, self._scores.clusters, draws=2 * self.draws, seed=self.seed
         )
-        level = 1 - self.confidence + 1e-12
-        return comparisons.tied_with_best(self.columns, self.means, self.lows, self.highs, p, level)
 
     def compare(
         self, column: str | None = None, *, entries: Sequence[str] | None = None

@@ -494,10 +494,10 @@ def place(
         ).astype(np.int64)
         p_first = (drawn_places == 1).mean(axis=0)
         sure = told[np.ix_(ranked, ranked)]
-        bad = bad[: statistics.affordable(len(bad), len(ranked))]
+        few = drawn_places[: statistics.affordable(len(bad), len(ranked))]
+        compared = np.ascontiguousarray(few.T.astype(np.float32))  # [R, draws]
         for row in np.flatnonzero(sure.any(axis=1)):
-            rest = np.flatnonzero(sure[row])
-            sure[row, rest] = (bad[:, row, None] < bad[:, rest]).mean(axis=0) >= 1 - tail
+            sure[row] &= (compared[row] < compared).mean(axis=1) >= 1 - tail
         ahead[np.ix_(ranked, ranked)] = sure
     for i, e in enumerate(ranked):
         standings[e] = Standing(
@@ -513,29 +513,33 @@ def place(
 
 
 def told_apart(
-    scheme: Scheme, columns: Sequence[Column], values: np.ndarray, clusters: np.ndarray,
-    *, confidence: float, draws: int, seed: int,
+    scheme: Scheme, columns: Sequence[Column], values: np.ndarray,
+    flipped: statistics.FlippedPairs, confidence: float,
 ) -> np.ndarray:  # fmt: skip
     """bool [E, E]: the paired comparisons find the row better on a counted column, on none worse.
 
-    values: float [C, E, K], common samples. Flips whole identities for all pairs of entries and all
-    counted columns at once, so that of entries that are all equal hardly ever (1 - confidence) any
-    is told from any. Columns without samples cannot be compared and do not take part.
+    values: float [C, E, K], common samples. flipped: of the same values. Whole identities are
+    flipped for all pairs of entries and all counted columns at once, so that of entries that are
+    all equal hardly ever (1 - confidence) any is told from any. Columns without samples cannot be
+    compared and do not take part.
     """
     counted = [c for c in scheme.columns if columns[c].level == "sample"]
     entries = values.shape[1]
     better = np.zeros((entries, entries), dtype=bool)
-    worse = better.copy()
-    p = statistics.all_pairs(values[counted], clusters, joint=True, draws=draws, seed=seed)
-    for part, c in zip(p, counted):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # an entry without a value has no mean
-            means = columns[c].sign * np.nanmean(values[c], axis=1)
-        told = part <= 1 - confidence + 1e-12
-        ahead = means[:, None] > means
-        better |= told & ahead
-        worse |= told & ahead.T
-    return better & ~worse
+    if not counted:
+        return better
+    largest = flipped.largest[counted].max(axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # an entry without a value has no mean
+        means = {c: columns[c].sign * np.nanmean(values[c], axis=1) for c in counted}
+    for e in range(entries):
+        worse = np.zeros(entries, dtype=bool)
+        for c in counted:
+            told = flipped.p(c, e, largest) <= 1 - confidence + 1e-12
+            better[e] |= told & (means[c][e] > means[c])
+            worse |= told & (means[c] > means[c][e])
+        better[e] &= ~worse
+    return better
 
 
 def pareto_front(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -543,8 +547,14 @@ def pareto_front(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     Higher is better on both axes (negate one that is not); a NaN is never on the front.
     """
-    better = (x[:, None] >= x) & (y[:, None] >= y) & ((x[:, None] > x) | (y[:, None] > y))
-    return np.isfinite(x) & np.isfinite(y) & ~better.any(axis=0)
+    there = np.isfinite(x) & np.isfinite(y)
+    on = np.zeros(len(x), dtype=bool)
+    levels, group = np.unique(-x[there], return_inverse=True)  # best first
+    best = np.full(len(levels), -np.inf)  # y of each level
+    np.maximum.at(best, group, y[there])
+    before = np.r_[-np.inf, np.maximum.accumulate(best)[:-1]]  # y of any better level
+    on[there] = (y[there] == best[group]) & (y[there] > before[group])
+    return on
 
 
 def redundant(

@@ -418,6 +418,111 @@ def affordable(draws: int, entries: int) -> int:
     return min(draws, max(199, MOST_COMPARISONS // max(1, entries) ** 2))
 
 
+#: Numbers of a block of pairs, so few that they stay in a core's own cache.
+_BLOCK = 2**15
+
+
+class FlippedPairs:
+    """|t| of every pair of entries in every column, against the largest when signs are flipped.
+
+    The signs of whole clusters are flipped for all pairs at once, and a pair's |t| stands against
+    the largest of all pairs (Westfall and Young 1993), so that the best of many equal entries pays
+    for its luck.
+
+    Args:
+        values: float [C, E, K]; an entry has a value in all samples of a column that any other has,
+            or in none, and then takes no part.
+        clusters: int [K].
+        draws: flips, fewer of them with thousands of entries (`affordable`); all where there are no
+            more than so many.
+
+    Attributes:
+        largest: float [C, B], the largest |t| of each flip; the first flips nothing.
+    """
+
+    def __init__(
+        self, values: np.ndarray, clusters: np.ndarray, *, draws: int = 1999, seed: int = 0
+    ) -> None:
+        c, e, k = values.shape
+        self._entries, self._parts = e, [np.zeros((0, 0))] * c
+        self._members = [np.flatnonzero(np.isfinite(one).any(axis=1)) for one in values]
+        self._seen: list[np.ndarray] = [np.zeros(0, np.float32)] * c
+        self.largest = np.zeros((c, 1))
+        if not (c and k):
+            return
+        sums, _ = cluster_sums(values.reshape(c * e, k).T, np.asarray(clusters))
+        signs = _signs(len(sums), affordable(draws, e), seed)
+        sums = sums.reshape(len(sums), c, e)
+        self.largest = np.zeros((c, len(signs)))
+        for j, members in enumerate(self._members):
+            part = sums[:, j, members]
+            if len(members):  # differences stay, rounding gets less
+                part = part - part.mean(axis=1, keepdims=True)
+            self._parts[j] = part
+            drawn = np.ascontiguousarray((signs @ part).T.astype(np.float32))  # [members, B]
+            self._seen[j] = drawn[:, 0].copy()
+            self.largest[j] = self._largest(j, drawn)
+
+    def _scale(self, j: int, i: int, others: slice) -> np.ndarray:
+        """1 over the norm of member i's difference from others; 0 where they are the same."""
+        part = self._parts[j]
+        some, one = part[:, others], part[:, i]
+        both = one @ one + (some**2).sum(axis=0)
+        norms = both - 2 * (one @ some)
+        with np.errstate(divide="ignore"):
+            scale = np.where(norms > 1e-12 * both, 1 / np.sqrt(np.maximum(norms, 1e-300)), 0.0)
+        return scale.astype(np.float32)
+
+    def _largest(self, j: int, drawn: np.ndarray) -> np.ndarray:
+        members, flips = drawn.shape
+        largest = np.zeros(flips, np.float32)
+        rows = max(16, _BLOCK // flips)
+        buffer = np.empty((rows, flips), np.float32)
+        for start in range(0, members, rows):
+            stop = min(start + rows, members)
+            for i in range(stop - 1):
+                begin = max(start, i + 1)
+                t = np.subtract(drawn[begin:stop], drawn[i], out=buffer[: stop - begin])
+                np.abs(t, out=t)
+                t *= self._scale(j, i, slice(begin, stop))[:, None]
+                np.maximum(largest, t.max(axis=0), out=largest)
+        return largest
+
+    def p(self, column: int, entry: int, largest: np.ndarray | None = None) -> np.ndarray:
+        """Adjusted p values [E] of an entry against each; 1 against itself, NaN without values.
+
+        largest: float [B], what |t| stands against; the column's own where not given.
+        """
+        out = np.full(self._entries, np.nan)
+        members = self._members[column]
+        at = np.flatnonzero(members == entry)
+        if len(at):
+            i = int(at[0])
+            seen = np.abs(self._seen[column] - self._seen[column][i])
+            seen = (seen * self._scale(column, i, slice(None))).astype(np.float64)
+            ordered = np.sort(self.largest[column] if largest is None else largest)
+            beyond = len(ordered) - np.searchsorted(ordered, seen * (1 - 1e-5), side="left")
+            out[members] = beyond / len(ordered)
+        return out
+
+
+def _signs(clusters: int, draws: int, seed: int) -> np.ndarray:
+    """Signs of clusters, [B, clusters]: all that tell |t| apart, or so many drawn by lot.
+
+    The whole set of signs and its negative give the same |t|, so the first cluster is never
+    flipped, and the first row is what was seen.
+    """
+    exact = clusters < 63 and 2 ** (clusters - 1) <= draws
+    chosen = np.zeros((2 ** (clusters - 1) if exact else draws + 1, clusters))
+    if exact:
+        chosen[:, 1:] = (np.arange(len(chosen))[:, None] >> np.arange(clusters - 1)) & 1
+    else:
+        chosen[1:, 1:] = np.random.default_rng([seed, clusters, draws, 2]).integers(
+            0, 2, (draws, clusters - 1), dtype=np.int8
+        )
+    return 1 - 2 * chosen
+
+
 def all_pairs(
     values: np.ndarray,
     clusters: np.ndarray,
@@ -428,60 +533,10 @@ def all_pairs(
 ) -> np.ndarray:
     """Adjusted p values of every pair of entries in every column, [C, E, E], 1 on the diagonal.
 
-    values: float [C, E, K]; an entry has a value in all samples of a column that any other has, or
-    in none (its p values are NaN). The signs of whole clusters are flipped for all pairs at once,
-    and a pair's |t| stands against the largest of all pairs (Westfall and Young 1993), so that the
-    best of many equal entries pays for its luck. joint: against the largest over all columns too.
-    draws: flips, fewer of them with thousands of entries (`affordable`).
+    As `FlippedPairs`. joint: against the largest over all columns too.
     """
-    c, e, k = values.shape
-    out = np.full((c, e, e), np.nan)
-    if not (c and k):
-        return out
-    draws = affordable(draws, e)
-    sums, _ = cluster_sums(values.reshape(c * e, k).T, np.asarray(clusters))
-    g = len(sums)
-    sums = sums.reshape(g, c, e)
-    exact = g < 63 and 2 ** (g - 1) <= draws
-    # The whole set of signs and its negative give the same |t|, so the first cluster is never
-    # flipped, and the first row is what was seen.
-    chosen = np.zeros((2 ** (g - 1) if exact else draws + 1, g))
-    if exact:
-        chosen[:, 1:] = (np.arange(2 ** (g - 1))[:, None] >> np.arange(g - 1)) & 1
-    else:
-        chosen[1:, 1:] = np.random.default_rng([seed, g, draws, 2]).integers(
-            0, 2, (draws, g - 1), dtype=np.int8
-        )
-    signs = 1 - 2 * chosen
-    there = np.isfinite(values).any(axis=2)
-    largest = np.zeros((c, len(signs)))
-    seen = np.zeros((c, e, e))
-    for j in range(c):
-        members = np.flatnonzero(there[j])
-        if not len(members):
-            continue
-        part = sums[:, j, members]
-        part = part - part.mean(axis=1, keepdims=True)  # differences stay, rounding gets less
-        squares = part.T @ part
-        norms = np.diag(squares)[:, None] + np.diag(squares) - 2 * squares
-        noise = 1e-12 * (np.diag(squares)[:, None] + np.diag(squares))
-        with np.errstate(divide="ignore"):
-            scale = np.where(norms > noise, 1 / np.sqrt(np.maximum(norms, 1e-300)), 0.0)
-        drawn = np.ascontiguousarray((signs @ part).T.astype(np.float32))  # [members, B]
-        scale = scale.astype(np.float32)
-        buffer = np.empty_like(drawn)
-        for i in range(len(members) - 1):
-            t = np.subtract(drawn[i + 1 :], drawn[i], out=buffer[i + 1 :])
-            np.abs(t, out=t)
-            t *= scale[i, i + 1 :, None]
-            np.maximum(largest[j], t.max(axis=0), out=largest[j])
-            seen[j, members[i], members[i + 1 :]] = t[:, 0]
-        seen[j] += seen[j].T
-    if joint:
-        largest[:] = largest.max(axis=0)
-    for j in range(c):
-        members = np.flatnonzero(there[j])
-        ordered = np.sort(largest[j])
-        beyond = len(ordered) - np.searchsorted(ordered, seen[j] * (1 - 1e-5), side="left")
-        out[j][np.ix_(members, members)] = (beyond / len(ordered))[np.ix_(members, members)]
-    return out
+    flipped = FlippedPairs(values, clusters, draws=draws, seed=seed)
+    largest = flipped.largest.max(axis=0) if joint and len(values) else None
+    return np.array(
+        [[flipped.p(c, e, largest) for e in range(values.shape[1])] for c in range(values.shape[0])]
+    ).reshape(values.shape[0], values.shape[1], values.shape[1])

@@ -308,7 +308,7 @@ def _metric(
         elif cell.best or cell.second:
             mean = rf"\underline{{{mean}}}"
         if baseline is not None and i != baseline:
-            change = t.change_text(board, i, baseline, c)
+            change = t.change_text(board, i, baseline, c, places)
             mean += rf" {{\scriptsize ({signed(change)})}}" if change else ""
             wide += width_of(f" ({change})", _SMALL)
         metric.add(mean, wide, t.interval_text(cell, places) if intervals else "")

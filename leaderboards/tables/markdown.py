@@ -35,17 +35,18 @@ def to_markdown(
     align = ["--:", *[":--"] * len(names), *["--:"] * (len(head) - 1 - len(names))]
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join(align)} |"]
     told = {c: t.told_apart(board, c) for c in chosen.columns}
+    decimals = {c: t.decimals(board, c) for c in chosen.columns}
     for k, i in enumerate(chosen.entries):
         counts = board.counts[i]
         row = [board.standings[i].text, *(_escape(texts[k]) for _, texts in names)]
         for c in chosen.columns:
-            cell, places = board.cell(i, c), t.decimals(board, c)
+            cell, places = board.cell(i, c), decimals[c]
             mean = t.mean_text(cell, places)
             if cell.best and told[c]:
                 mean = f"**{mean}**"
             elif cell.second or cell.best:
                 mean = f"*{mean}*"
-            change = "" if base in (None, i) else t.change_text(board, i, base, c)
+            change = "" if base in (None, i) else t.change_text(board, i, base, c, places)
             ends = t.interval_text(cell, places) if intervals else ""
             row.append(" ".join(part for part in (mean, f"({change})" if change else "", ends)
                                 if part))  # fmt: skip

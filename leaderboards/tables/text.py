@@ -231,17 +231,17 @@ def decimals(board: Leaderboard, column: int) -> int:
     means = means[np.isfinite(means)]
     half = (board.highs[:, column] - board.lows[:, column]) / 2
     half = half[np.isfinite(half) & (half > 0)]
-    own = max((_own_decimals(float(value)) for value in means), default=0)
+    own = _own_decimals(means)
     spread = float(np.median(half)) if len(half) else float(means.std()) if len(means) else 0.0
     if not spread > 1e-12 * float(np.abs(means).max(initial=1e-300)):
         return min(own, 3)
     return min(own, max(0, 1 - math.floor(math.log10(spread))))
 
 
-def _own_decimals(value: float, most: int = 8) -> int:
-    return next(
-        (k for k in range(most) if abs(round(value, k) - value) <= 1e-12 * abs(value)), most
-    )
+def _own_decimals(values: np.ndarray, most: int = 8) -> int:
+    """How many decimals write every one of the values, at most `most`."""
+    near = 1e-12 * np.abs(values)
+    return next((k for k in range(most) if (np.abs(values.round(k) - values) <= near).all()), most)
 
 
 def mean_text(cell: Cell, places: int) -> str:
@@ -289,10 +289,10 @@ def interval_note(board: Leaderboard, columns: Sequence[int], short: Sequence[st
     return f"[low, high]: {100 * board.confidence:g} % interval over identities, {'; '.join(how)}."
 
 
-def change_text(board: Leaderboard, entry: int, baseline: int, column: int) -> str:
+def change_text(board: Leaderboard, entry: int, baseline: int, column: int, places: int) -> str:
     """An entry's mean less the baseline's, with its sign; nothing where one is missing."""
     change = float(board.means[entry, column] - board.means[baseline, column])
-    return "" if math.isnan(change) else f"{change:+.{decimals(board, column)}f}"
+    return "" if math.isnan(change) else f"{change:+.{places}f}"
 
 
 def caption_notes(

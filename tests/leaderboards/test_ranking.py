@@ -24,6 +24,7 @@ from leaderboards.ranking import (
     told_apart,
     totals,
 )
+from leaderboards.statistics import FlippedPairs
 
 UP = Column("up", "up", higher_is_better=True, low=0, high=1)
 DOWN = Column("down", "down", higher_is_better=False, low=0, high=200)
@@ -192,7 +193,7 @@ def test_places_say_how_sure_they_are() -> None:
     columns = [column("identity.a", "identity"), column("text.a", "text")]
     means, clusters = values.mean(axis=2).T, np.arange(30)
     scheme = resolve(Ranking(), columns, means)
-    told = told_apart(scheme, columns, values, clusters, confidence=0.95, draws=999, seed=0)
+    told = told_apart(scheme, columns, values, FlippedPairs(values, clusters, draws=999), 0.95)
     none = np.full_like(means, np.nan)
     drawn = draw_means(scheme, values, clusters, means, none, draws=400, seed=0)
     standings, ahead = place(scheme, columns, means, drawn, told, 0.95)
@@ -379,8 +380,8 @@ def test_entries_are_told_apart_where_one_column_finds_it_and_none_the_other_way
         used = columns[: len(parts)]
         scheme = Scheme("x", tuple(range(len(parts))), "")
         values = np.stack([np.concatenate([base, base + part]) for part in parts])
-        options = {"confidence": confidence, "draws": 4096, "seed": 0}
-        return told_apart(scheme, used, values, np.arange(12), **options).tolist()
+        flipped = FlippedPairs(values, np.arange(12), draws=4096)
+        return told_apart(scheme, used, values, flipped, confidence).tolist()
 
     nobody, second = [[False, False]] * 2, [[False, False], [True, False]]
     assert found(wide) == second
