@@ -36,6 +36,7 @@ from bench.sweep import Job, Plan, Task, plan
 from bench.trackers import Trackers
 from bench.work import Shown, Work
 from leaderboards.runfolder import MetricRow
+from media.wording import warnings_said
 
 #: A full disk, a quota that is used up, a file larger than it may be.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -543,9 +544,10 @@ def make_engine(config: cfg.BenchConfig, at_hand: Generator | None = None) -> En
     return LocalEngine(at_hand or config.generator.make(), crf=config.video.crf)
 
 
-def write_report(folder: Path) -> Path | None:
-    """The leaderboard of a run folder; its page."""
+def write_report(folder: Path) -> Path:
+    """Write the leaderboard of a run folder; returns its page."""
     from leaderboards.report import write_report as write
 
-    result = write(folder)
-    return Path(result) if isinstance(result, str | Path) else folder / "leaderboard" / "index.html"
+    with warnings_said():
+        write(folder)
+    return folder / "leaderboard" / "index.html"

@@ -27,6 +27,7 @@ from leaderboards.runs import read_run
 from leaderboards.score_tables import read_table
 from leaderboards.scores import (
     Column,
+    Earlier,
     Entry,
     OnMixed,
     Rows,
@@ -34,6 +35,7 @@ from leaderboards.scores import (
     axis_text,
     video_counts,
 )
+from leaderboards.sources import read_source
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,12 @@ class Leaderboard:
                 "Entries marked * place the reference where their checkpoint was not trained to "
                 "have it, so they do not show what the placement can do."
             )
+        if self.earlier:
+            videos = sum(one.videos for one in self.earlier)
+            notes.append(
+                f"{videos} videos that earlier plans made ({len(self.earlier)} settings) are not "
+                "in the table; earlier.csv and the page have them under their own heading."
+            )
         notes += [f"No {metric}: {why}" for metric, why in sorted(scores.absent.items())]
         if len(scores.videos):
             pending = int((scores.videos["status"] == "pending").sum())
@@ -253,13 +261,7 @@ class Leaderboard:
     @classmethod
     def from_sources(cls, sources: Iterable[str | Path | Rows], **settings: Any) -> Leaderboard:
         """The leaderboard of run folders, score tables and rows already read, in any mixture."""
-        parts = []
-        for source in sources:
-            if isinstance(source, Rows):
-                parts.append(source)
-            else:
-                parts.append(read_run(source) if Path(source).is_dir() else read_table(source))
-        return cls(combine(parts), **settings)
+        return cls(combine([read_source(source) for source in sources]), **settings)
 
     def by(self, axis: str) -> Leaderboard:
         """The same scores with all entries of one value of `axis` pooled into one."""
@@ -364,6 +366,11 @@ class Leaderboard:
     def face_rates(self) -> list[float]:
         """For each entry the share of frames with a face, in 0..1; NaN where nobody measured it."""
         return [self._scores.face_rate.get(entry.key, math.nan) for entry in self.entries]
+
+    @property
+    def earlier(self) -> tuple[Earlier, ...]:
+        """What earlier plans of the runs made: not in the table, and not ranked."""
+        return self._rows.earlier
 
     @property
     def planned_entries(self) -> tuple[Entry, ...]:

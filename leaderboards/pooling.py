@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -70,7 +71,7 @@ def combine(parts: Sequence[Rows]) -> Rows:
         summaries=stack("summaries"),
         videos=stack("videos"),
         failures=stack("failures"),
-        samples=samples.drop_duplicates("sample").reset_index(drop=True),
+        samples=_one_each(samples),
         meanings=meanings,
         absent={m: r for part in renamed for m, r in part.absent.items()},
         face_rate={k: v for part in renamed for k, v in part.face_rate.items()},
@@ -78,7 +79,15 @@ def combine(parts: Sequence[Rows]) -> Rows:
         root=next((part.root for part in renamed if part.root), None),
         ranks=tuple(rank for part in renamed for rank in part.ranks),
         unfit=frozenset().union(*(part.unfit for part in renamed)),
+        earlier=tuple(one for part in renamed for one in part.earlier),
     )
+
+
+def _one_each(samples: pd.DataFrame) -> pd.DataFrame:
+    """What is said of each sample, by the first source whose reference images are there."""
+    gone = [not refs or not all(Path(ref).is_file() for ref in refs) for refs in samples["refs"]]
+    first = samples.assign(gone=gone).sort_values("gone", kind="stable").drop_duplicates("sample")
+    return first.drop(columns="gone").sort_index().reset_index(drop=True)
 
 
 def group_by(rows: Rows, axis: str) -> Rows:

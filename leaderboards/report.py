@@ -22,13 +22,19 @@ from leaderboards.page import write_page
 from leaderboards.tables import (
     ablation_frame,
     ablation_latex,
+    board_frame,
+    earlier_frame,
     effects_latex,
     export,
     to_csv,
     to_json,
+    to_parquet,
 )
 from leaderboards.tables.picture import write_picture
 from media.files import write_atomic
+
+#: Entries in the printed tables, leaderboard.md and .tex; `export` prints more.
+PRINTED = 200
 
 
 def load(*sources: str | Path, **settings: Any) -> Leaderboard:
@@ -67,13 +73,15 @@ def write_ablations(
     return paths
 
 
-def write_figures(board: Leaderboard, tables: list[Ablation], folder: Path) -> list[Path]:
+def write_figures(
+    board: Leaderboard, tables: list[Ablation], folder: Path, shows: bytes
+) -> list[Path]:
     """Write the figures that the table has columns and axes for; returns the paths.
 
     Drawing takes longer than everything else together, so figures of unchanged numbers are kept:
-    `figures/drawn.json` names the files and the hash of what they show.
+    `figures/drawn.json` names the files and the hash of what they show. shows: the board as JSON.
     """
-    shown = hashlib.sha256(to_json(board))
+    shown = hashlib.sha256(shows)
     for table in tables:
         shown.update(table.caption.encode() + to_json(table.board))
     record = folder / "drawn.json"
@@ -110,13 +118,18 @@ def write_report(
     sources = [Path(run), *map(Path, more)]
     board = load(*sources) if board is None else board
     folder = sources[0] / "leaderboard" if folder is None else Path(folder)
-    runs = [source for source in sources if source.is_dir()] if len(sources) > 1 else ()
+    runs = sources if len(sources) > 1 else ()
     tables = ablations(board)
-    paths = [
-        export(board, folder / f"leaderboard.{e}") for e in ("csv", "parquet", "json", "md", "tex")
-    ]
+    frame, shows = board_frame(board), to_json(board)
+    written = {"csv": to_csv(frame), "parquet": to_parquet(frame), "json": shows}
+    paths = [write_atomic(folder / f"leaderboard.{kind}", b) for kind, b in written.items()]
+    paths += [export(board, folder / f"leaderboard.{e}", top=PRINTED) for e in ("md", "tex")]
+    earlier = folder / "earlier.csv"
+    earlier.unlink(missing_ok=True)
+    if board.earlier:
+        paths.append(write_atomic(earlier, to_csv(earlier_frame(board))))
     paths += write_ablations(board, tables, every_effect(board), folder)
-    paths += write_figures(board, tables, folder / "figures")
+    paths += write_figures(board, tables, folder / "figures", shows)
     paths.append(write_page(board, folder, tables=tables, runs=runs))
     return paths
 

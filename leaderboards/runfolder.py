@@ -394,6 +394,22 @@ class RunFolder:
                 entry[1] += path.stat().st_size
         return [(labels.get(cell) or cell[:8], n, size) for cell, (n, size) in found.items()]
 
+    def retired_means(self) -> list[tuple[str, int, dict[tuple[str, str], float]]]:
+        """(cell label, videos made, (metric, backend) -> mean over them) of what is retired."""
+        gone = "v.video NOT IN (SELECT video FROM planned) AND v.status = 'done'"
+        means: dict[str, dict[tuple[str, str], float]] = {}
+        for cell, metric, backend, mean in self.db.execute(
+            "SELECT v.cell, s.metric, s.backend, AVG(s.value) FROM videos v JOIN scores s "
+            f"ON s.video = v.video WHERE {gone} AND s.status = 'ok' GROUP BY v.cell, 2, 3"
+        ):
+            means.setdefault(cell, {})[metric, backend] = mean
+        counts = self.db.execute(
+            "SELECT c.cell, c.label, COUNT(*) FROM videos v JOIN cells c ON c.cell = v.cell "
+            f"WHERE {gone} GROUP BY c.cell ORDER BY c.rowid"
+        ).fetchall()
+        labels = unique_labels({cell: label or cell[:8] for cell, label, _ in counts})
+        return [(labels[cell], n, means.get(cell, {})) for cell, _, n in counts]
+
     def cell_counts(self, limit: int | None = None) -> list[tuple[CellRow, dict[str, int]]]:
         """(cell, videos by status) of each planned cell, in the order of planning."""
         cells = self.cells()[:limit]

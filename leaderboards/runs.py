@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from leaderboards.errors import LeaderboardError
 from leaderboards.runfolder import MetricRow, RunFolder
-from leaderboards.scores import FAILURES, SCORES, SUMMARIES, Column, Entry, Rows
+from leaderboards.scores import FAILURES, SCORES, SUMMARIES, Column, Earlier, Entry, Rows
 
 
 def read_run(run: str | Path) -> Rows:
@@ -43,22 +45,26 @@ def read_run(run: str | Path) -> Rows:
         }
         videos, samples = folder.frame("videos"), folder.frame("samples")
         scores, sets = folder.frame("scores"), folder.frame("set_scores")
-        rates = folder.face_rates()
+        rates, earlier = folder.face_rates(), folder.retired_means()
         declared = folder.manifest()["config"].get("rank") if folder.has_manifest else None
+    videos["path"] = [
+        _inside(run, video, path) for video, path in zip(videos["video"], videos["path"])
+    ]
     row = pd.Index(videos.pop("place")).get_indexer(scores.pop("place"))
     for name in ("entry", "sample", "seed"):
         scores[name] = videos[name].take(row).array
     for name in ("refs", "timeline"):
         samples[name] = [json.loads(x) if isinstance(x, str) and x else [] for x in samples[name]]
+    samples["refs"] = [[str(run.absolute() / ref) for ref in refs] for refs in samples["refs"]]
     blank = (samples["identity"].fillna("") == "").to_numpy()
     samples["identity"] = samples["identity"].where(~blank, samples["sample"])
-    scores, absent, unfit = _without_absent(scores)
+    scores, absent, unfit = without_absent(scores)
     unfit |= _lacking(metrics, samples)
     scores = _without(scores, unfit)
     bad = scores["status"].ne("ok") | scores["value"].isna()
     failures = scores.loc[bad, FAILURES].copy()
     scores = scores.assign(value=scores["value"].astype(float).mask(bad))
-    sets, absent_sets, _ = _without_absent(sets.assign(sample=""))
+    sets, absent_sets, _ = without_absent(sets.assign(sample=""))
     sets = sets[sets["status"].eq("ok") & sets["value"].notna()].assign(level="set")
     # A video that an entry failed on is part of its set; one that no entry's set holds is not.
     made = videos[videos["status"] != "pending"].groupby("entry").size()
@@ -84,10 +90,27 @@ def read_run(run: str | Path) -> Rows:
         root=run,
         ranks=(declared,) if declared else (),
         unfit=frozenset(unfit),
+        earlier=tuple(Earlier(label, run.name, n, means) for label, n, means in earlier),
     )
 
 
-def _without_absent(
+#: A store's path that is absolute, climbs, or is Windows'.
+_LEAVES = re.compile(r"/|.*\\|(.*/)?\.\.(/|$)")
+
+
+def _inside(run: Path, video: str, path: Any) -> str:
+    """Where a video's file is, "" where it has none; a store may not lead out of its folder."""
+    if not isinstance(path, str) or not path:
+        return ""
+    if _LEAVES.match(path):
+        raise LeaderboardError(
+            f"the store's video {video} has the path {path!r}, which leaves the run folder: fix "
+            "the store."
+        )
+    return f"{run.absolute()}/{path}"
+
+
+def without_absent(
     scores: pd.DataFrame,
 ) -> tuple[pd.DataFrame, dict[str, str], set[tuple[str, str]]]:
     """Scores that are there or failed; metric -> why it could not run at all; and (metric, sample)

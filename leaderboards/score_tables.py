@@ -13,6 +13,7 @@ import pandas as pd
 
 from leaderboards.errors import LeaderboardError
 from leaderboards.runfolder import runs_near
+from leaderboards.runs import without_absent
 from leaderboards.scores import SCORES, SUMMARIES, VIDEOS, Column, Entry, Rows
 
 #: Directions of metric names in wide use, for tables that do not state one. Compared without case
@@ -100,7 +101,7 @@ def read_frame(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
 #: Columns whose cells are names: 001 is not 1, and an entry may be called NaN.
 _NAMES = {
     "entry", "team", "model", "method", "name", "label", "sample", "identity", "prompt", "metric",
-    "backend", "version", "status", "reason", "source",
+    "backend", "version", "status", "reason", "source", "video", "reference",
 }  # fmt: skip
 _MISSING = ["", "NaN", "nan", "NA", "N/A", "n/a", "None", "none", "null", "NULL", "<NA>", "#N/A"]
 #: An apostrophe that keeps a spreadsheet from taking what follows for a formula.
@@ -142,7 +143,7 @@ _LONG = {"metric", "value"}
 _ABOUT = {
     "entry", "label", "sample", "seed", "identity", "prompt", "n", "failed", "pending", "face_rate",
     "rank", "rank_sum", "weighted_score", "pareto", "place_low", "place_high", "place_first",
-    "place_last", "p_first", "status", "reason", "mismatch", "source",
+    "place_last", "p_first", "status", "reason", "mismatch", "source", "video", "reference",
 }  # fmt: skip
 _SUFFIXES = (
     "low", "high", "n", "failed", "backend", "version", "rank", "tied_with_best", "direction",
@@ -168,7 +169,9 @@ def read_table(
     columns entry, optionally sample, identity, seed, and one column per metric, whose header may
     end in an arrow ("FID v", "Face-Cur ^", "FVD ↓"); `<metric>_low`, `_high`, `_n`, `_backend` and
     `_direction` (higher, lower or none is better) belong to it, and columns called `axis:<name>`
-    are axes. `leaderboard.csv` reads back. Names are taken as they are written: 001, NaN, None.
+    are axes. With samples, the columns video and reference hold paths, absolute or from the table's
+    folder, of what the page shows and people vote on. `leaderboard.csv` reads back. Names are taken
+    as they are written: 001, NaN, None.
 
     entry: name of the only entry, where the table has no such column. backend: what measured the
     columns that do not say. directions: metric to True/"higher", False/"lower" or "none". ranges:
@@ -179,7 +182,11 @@ def read_table(
     frame, name = _with_entries(*read_frame(source), entry)
     found: dict[str, bool] = {}
     wide = not _LONG.issubset(frame.columns)
-    long = _tidy(_melt(frame, name, found) if wide else frame, name, backend)
+    long = _melt(frame, name, found) if wide else frame
+    absent, unfit = {}, set()
+    if {"sample", "status", "reason"} <= set(long.columns):
+        long, absent, unfit = without_absent(long)
+    long = _tidy(long, name, backend)
     stated = _stated(directions or {})
     first = frame.drop_duplicates("entry")
     if wide:  # our own export ranks every column but those without a direction
@@ -205,10 +212,11 @@ def read_table(
             f"{name} has rows with and without a sample: split scores and means into two tables."
         )
     scores = scores.assign(sample=scores["sample"].astype(str))
+    folder = Path() if isinstance(source, pd.DataFrame) else Path(source).parent
     bad = scores["value"].isna()
     reasons = scores["reason"] if "reason" in scores else pd.Series("", index=scores.index)
     failures = scores.loc[bad, ["entry", "sample", "seed", "metric"]].assign(reason=reasons[bad])
-    samples, has_identities = _samples(scores)
+    samples, has_identities = _samples(scores, folder)
     # A blank mean with failures in it counts as the worst; without, the entry has none.
     means = means[means["value"].notna() | (means["failed"].fillna(0) > 0)]
     none = pd.Series([()] * len(means), index=means.index, dtype=object)
@@ -216,10 +224,12 @@ def read_table(
         entries=_entries(first, name),
         scores=scores[SCORES].reset_index(drop=True),
         summaries=means.assign(influences=none)[SUMMARIES].reset_index(drop=True),
-        videos=pd.DataFrame(columns=VIDEOS),
+        videos=_videos(scores, name, folder),
         failures=failures.reset_index(drop=True),
         samples=samples,
         meanings=meanings,
+        absent=absent,
+        unfit=frozenset((metric, str(sample)) for metric, sample in unfit),
         face_rate={row["entry"]: float(row["face_rate"]) for row in rates.to_dict("records")},
         has_identities=has_identities or not len(scores),
     )
@@ -300,7 +310,33 @@ def _entries(first: pd.DataFrame, name: str) -> list[Entry]:
     ]
 
 
-def _samples(scores: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
+def _path(folder: Path, text: str) -> str:
+    return str((folder / Path(text.strip()).expanduser()).absolute())
+
+
+def _given(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows that have something in a column; none where the table lacks the column."""
+    if column not in frame:
+        return frame[:0].assign(**{column: ""})
+    return frame[frame[column].notna() & (frame[column].astype(str).str.strip() != "")]
+
+
+def _videos(scores: pd.DataFrame, name: str, folder: Path) -> pd.DataFrame:
+    """The video of each entry and sample, as the column `video` has it."""
+    named = _given(scores, "video").drop_duplicates(["entry", "sample", "seed", "video"])
+    twice = named[named.duplicated(["entry", "sample", "seed"])]
+    if len(twice):
+        raise LeaderboardError(
+            f"{name} names two videos of sample {twice['sample'].iloc[0]!r} of "
+            f"{twice['entry'].iloc[0]!r}: keep one, or tell them apart by a column seed."
+        )
+    paths = [_path(folder, str(video)) for video in named["video"]]
+    return named.assign(video=paths, path=paths, status="done", reason="")[VIDEOS].reset_index(
+        drop=True
+    )
+
+
+def _samples(scores: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, bool]:
     """What a table says of its samples, and whether it names the identity of each of them.
 
     A sample without an identity is one of its own; the others keep theirs.
@@ -315,7 +351,10 @@ def _samples(scores: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
             "prompt": about["prompt"].fillna("") if "prompt" in about else "",
         }
     ).reset_index(drop=True)
-    samples["refs"] = [[] for _ in range(len(samples))]
+    shown = _given(scores, "reference").drop_duplicates("sample")
+    refs = {s: [_path(folder, str(ref))] for s, ref in zip(shown["sample"], shown["reference"])}
+    samples["refs"] = [refs.get(sample, []) for sample in samples["sample"]]
+    samples["timeline"] = [[] for _ in range(len(samples))]
     return samples, not blank.any()
 
 
@@ -337,7 +376,11 @@ def _melt(frame: pd.DataFrame, name: str, found: dict[str, bool]) -> pd.DataFram
     ]
     if not metrics:
         raise LeaderboardError(f"{name} has no column of scores: add at least one metric.")
-    about = [c for c in ("entry", "sample", "seed", "identity", "prompt") if c in frame.columns]
+    about = [
+        c
+        for c in ("entry", "sample", "seed", "identity", "prompt", "video", "reference")
+        if c in frame.columns
+    ]
     parts = []
     for column in metrics:
         plain, higher = headers[column]

@@ -98,17 +98,32 @@ class Summary:
         return self.n is not None and self.planned is not None and self.n < self.planned
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What a cell made under an earlier plan of its run and no plan has any more: kept, not ranked.
+
+    means: (metric, backend) to the mean over the `videos` that were made, whichever samples these
+    are of.
+    """
+
+    label: str
+    source: str
+    videos: int
+    means: Mapping[tuple[str, str], float]
+
+
 @dataclass
 class Rows:
     """Scores as they were read, before columns are formed and checked.
 
     `scores` has the columns entry, sample, seed, metric, backend, version, value (NaN where a video
     has no score); `summaries` has entry, metric, backend, version, value, low, high, n, planned,
-    level, influences (as in `Summary`); `videos` has entry, sample, seed, video, status, path,
-    reason; `failures` has entry, sample, seed, metric, reason; `samples` has sample, identity,
-    prompt, refs (a list of paths); `ranks` are the orders that the sources declare, as arguments of
-    `ranking.Ranking`; `unfit` are the (metric, sample) that a metric does not apply to, such as
-    samples without a prompt.
+    level, influences (as in `Summary`); `videos` has entry, sample, seed, video, status, path
+    (absolute, "" where there is none), reason; `failures` has entry, sample, seed, metric, reason;
+    `samples` has sample, identity, prompt, refs (a list of absolute paths); `ranks` are the orders
+    that the sources declare, as arguments of `ranking.Ranking`; `unfit` are the (metric, sample)
+    that a metric does not apply to, such as samples without a prompt; `earlier` is what earlier
+    plans of the runs made.
     """
 
     entries: list[Entry]
@@ -124,6 +139,7 @@ class Rows:
     root: Path | None = None
     ranks: tuple[Mapping[str, Any], ...] = ()
     unfit: frozenset[tuple[str, str]] = frozenset()
+    earlier: tuple[Earlier, ...] = ()
 
 
 @dataclass

@@ -410,12 +410,12 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def affordable(draws: int, entries: int) -> int:
-    """How many draws of all pairs of entries to take: 199 at least, enough for a level of 1 %.
+    """How many draws of all pairs of entries to take: 99 at least, enough for a level of 1 %.
 
     >>> affordable(2000, 200), affordable(2000, 2000), affordable(2000, 10_000)
-    (2000, 500, 199)
+    (2000, 500, 99)
     """
-    return min(draws, max(199, MOST_COMPARISONS // max(1, entries) ** 2))
+    return min(draws, max(99, MOST_COMPARISONS // max(1, entries) ** 2))
 
 
 #: Numbers of a block of pairs, so few that they stay in a core's own cache.
@@ -463,12 +463,12 @@ class FlippedPairs:
             self._seen[j] = drawn[:, 0].copy()
             self.largest[j] = self._largest(j, drawn)
 
-    def _scale(self, j: int, i: int, others: slice) -> np.ndarray:
-        """1 over the norm of member i's difference from others; 0 where they are the same."""
+    def _scale(self, j: int, first: slice, second: slice) -> np.ndarray:
+        """1 over the norms of some members' differences from others; 0 where they are the same."""
         part = self._parts[j]
-        some, one = part[:, others], part[:, i]
-        both = one @ one + (some**2).sum(axis=0)
-        norms = both - 2 * (one @ some)
+        one, other = part[:, first], part[:, second]
+        both = (one**2).sum(axis=0)[:, None] + (other**2).sum(axis=0)
+        norms = both - 2 * (one.T @ other)
         with np.errstate(divide="ignore"):
             scale = np.where(norms > 1e-12 * both, 1 / np.sqrt(np.maximum(norms, 1e-300)), 0.0)
         return scale.astype(np.float32)
@@ -480,11 +480,12 @@ class FlippedPairs:
         buffer = np.empty((rows, flips), np.float32)
         for start in range(0, members, rows):
             stop = min(start + rows, members)
+            scale = self._scale(j, slice(0, stop), slice(start, stop))
             for i in range(stop - 1):
                 begin = max(start, i + 1)
                 t = np.subtract(drawn[begin:stop], drawn[i], out=buffer[: stop - begin])
                 np.abs(t, out=t)
-                t *= self._scale(j, i, slice(begin, stop))[:, None]
+                t *= scale[i, begin - start :, None]
                 np.maximum(largest, t.max(axis=0), out=largest)
         return largest
 
@@ -499,7 +500,8 @@ class FlippedPairs:
         if len(at):
             i = int(at[0])
             seen = np.abs(self._seen[column] - self._seen[column][i])
-            seen = (seen * self._scale(column, i, slice(None))).astype(np.float64)
+            scale = self._scale(column, slice(i, i + 1), slice(None))[0]
+            seen = (seen * scale).astype(np.float64)
             ordered = np.sort(self.largest[column] if largest is None else largest)
             beyond = len(ordered) - np.searchsorted(ordered, seen * (1 - 1e-5), side="left")
             out[members] = beyond / len(ordered)

@@ -6,7 +6,6 @@ import getpass
 import inspect
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from typer.core import TyperGroup
 
 from bench.commands.options import Json, Run
 from leaderboards.errors import LeaderboardError
+from media.wording import warnings_said
 
 
 class TableByDefault(TyperGroup):
@@ -211,8 +211,7 @@ def export(
     """
     from leaderboards.tables import export as write
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with warnings_said():
         for path in output:
             typer.echo(
                 write(
@@ -220,8 +219,6 @@ def export(
                     baseline=baseline,
                 )
             )  # fmt: skip
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        typer.echo(f"warning: {message}", err=True)
 
 
 @app.command()
@@ -304,8 +301,9 @@ def report(
     board = load(*sources)
     console = _console()
     _print_table(console, terminal_table(board, width=console.width))
-    for path in write_report(sources[0], board, output, sources[1:]):
-        typer.echo(path)
+    with warnings_said():
+        for path in write_report(sources[0], board, output, sources[1:]):
+            typer.echo(path)
 
 
 @app.command()
@@ -326,9 +324,38 @@ def page(
     from leaderboards.report import load
 
     board = load(*sources)
-    runs = [source for source in sources if source.is_dir()]
     media = "link" if link else "copy"
-    typer.echo(write_page(board, output, title=title, media=media, runs=runs))  # type: ignore[arg-type]
+    with warnings_said():
+        typer.echo(write_page(board, output, title=title, media=media, runs=sources))  # type: ignore[arg-type]
+
+
+@app.command()
+@_of_board
+def card(
+    board: Any,
+    entry: Annotated[
+        str | None, typer.Option("--entry", help="Whose results; the first entry's if not given.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="What the samples are called; the run's evaluation set.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File; RUN/leaderboard/card.md.")
+    ] = None,
+) -> None:
+    """Write an entry's results as a card that the model hub reads: Markdown with a model-index.
+
+    \b
+    stdrc leaderboard card runs/mine --entry ours -o ours/README.md
+    """
+    from leaderboards.card import results_card
+    from media.files import write_atomic
+
+    root = board.scores.root
+    if output is None and root is None:
+        raise LeaderboardError("Name a file for the card of a table: -o.")
+    text = results_card(board, entry, dataset)
+    typer.echo(write_atomic(output or root / "leaderboard" / "card.md", text.encode()))
 
 
 @app.command()
@@ -372,10 +399,18 @@ def compare(
 
 @app.command()
 def vote(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders, and tables of scores with a column video.", show_default=False
+        ),
+    ],
     entry: Annotated[list[str], typer.Option("--entry", help="Entry to compare; at least two.")],
     votes: Annotated[
-        Path | None, typer.Option(help="CSV to append to; by default RUN/leaderboard/votes.csv.")
+        Path | None,
+        typer.Option(
+            help="CSV to append to; by default RUN/leaderboard/votes.csv, or beside the table."
+        ),
     ] = None,
     rater: Annotated[str | None, typer.Option(help="Who votes; by default your login.")] = None,
     question: Annotated[
@@ -417,8 +452,10 @@ def vote(
     from leaderboards.votes.server import VoteServer
 
     name = rater or getpass.getuser()
-    file = VoteFile(votes or runs[0] / "leaderboard" / "votes.csv")
-    pairs = pairs_of_run(runs, entry, name, limit)
+    first = sources[0]
+    beside = first / "leaderboard" if first.is_dir() else first.parent
+    file = VoteFile(votes or beside / "votes.csv")
+    pairs = pairs_of_run(sources, entry, name, limit)
     asked = question or ["overall"]
     if plan is not None:
         _print_plan(plan, len(entry), len({p.sample for p in pairs}), len(asked), file.path)

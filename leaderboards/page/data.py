@@ -66,6 +66,18 @@ def page_data(board: Leaderboard, tables: Sequence[Ablation]) -> dict[str, Any]:
         .astype(str)
         .to_numpy()
         .tolist(),
+        "earlier": [
+            {
+                "label": one.label,
+                "source": one.source,
+                "videos": one.videos,
+                "means": [
+                    number(one.means.get((c.metric, c.backend), float("nan")))
+                    for c in board.columns
+                ],
+            }
+            for one in board.earlier
+        ],
         "chosen": _first_entries(board),
     }
 

@@ -1,8 +1,8 @@
 """The sample browser's data: an index of samples, and pieces with videos and scores of entries.
 
 A piece holds so many entries that it stays small; the page loads those of the entries that are on
-the screen. Videos are referenced where the run folders have them, or copied in; reference images
-are always copied, made small, since they may lie anywhere.
+the screen. Videos are referenced where they lie, or copied in; reference images are always copied,
+made small. What is not there is said in its place, and in a warning.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import io
 import os
 import shutil
 import urllib.parse
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from leaderboards.errors import LeaderboardError
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.page.data import inline_json
 from leaderboards.scores import records
@@ -34,24 +34,22 @@ REFERENCE_SIZE = 480
 PIECE = 20_000
 
 
-def write_samples(
-    board: Leaderboard, folder: Path, media: Media, roots: Mapping[str, Path]
-) -> None:
-    """Write `samples.js` and `samples/<n>.js`; nothing but an empty index without run folders.
+def write_samples(board: Leaderboard, folder: Path, media: Media) -> None:
+    """Write `samples.js` and `samples/<n>.js`; nothing but an empty index without videos.
 
-    roots: the run folder of each source of entries.
+    Warns of videos and reference images that are not where the run or table says.
     """
     scores = board.scores
     pieces = folder / "samples"
     for old in pieces.glob("*.js") if pieces.is_dir() else ():
         old.unlink()
-    if not roots or not len(scores.videos) or "rest" in scores.keys.columns:
+    if not len(scores.videos) or "rest" in scores.keys.columns:
         index: dict[str, Any] = {"slots": [], "spread": [], "per": 1}
     else:
         place = {
             (str(key["sample"]), int(key["seed"])): k for k, key in enumerate(records(scores.keys))
         }
-        shown = _media(board, folder, media, roots, place)
+        shown = _media(board, folder, media, place)
         per = max(1, PIECE // max(1, len(place)))
         values = np.moveaxis(scores.values, 0, 2)  # [E, K, C]
         for n, start in enumerate(range(0, len(board.entries), per)):
@@ -69,7 +67,7 @@ def write_samples(
             text = f"STDRC_PIECE({n},{inline_json(piece)});\n"
             write_atomic(pieces / f"{n}.js", text.encode())
         index = {
-            "slots": _slots(board, folder, roots),
+            "slots": _slots(board, folder),
             "spread": _spread(scores.values),
             "per": per,
         }
@@ -93,34 +91,41 @@ def _url(path: str) -> str:
     return urllib.parse.quote(path)
 
 
-def _slots(board: Leaderboard, folder: Path, roots: Mapping[str, Path]) -> list[dict[str, Any]]:
+def _warn(what: str, missing: Sequence[str]) -> None:
+    if missing:
+        some = f"1 {what}" if len(missing) == 1 else f"{len(missing)} {what}s, the first"
+        warnings.warn(f"The page cannot show {some}: {missing[0]}", stacklevel=4)
+
+
+def _slots(board: Leaderboard, folder: Path) -> list[dict[str, Any]]:
     scores = board.scores
     about = {str(row["sample"]): row for row in records(scores.samples)}
     several = scores.keys["seed"].nunique() > 1
-    made: dict[Path, str | None] = {}
+    made: dict[Path, str | list[str]] = {}
     slots = []
     for key in records(scores.keys):
         sample, seed = str(key["sample"]), int(key["seed"])
         row = about.get(sample, {})
-        copies = []
-        for ref in row.get("refs") or []:
-            found = [root / ref for root in roots.values() if (root / ref).is_file()]
-            copies.append(_reference(found[0], folder, made) if found else None)
+        copies = [_reference(Path(ref), folder, made) for ref in row.get("refs") or []]
         slots.append(
             {
                 "title": f"{sample}, seed {seed}" if several else sample,
                 "identity": str(key["identity"]),
                 "prompt": str(row.get("prompt") or ""),
-                "refs": [_url(name) if name else "" for name in copies],
+                "refs": [_url(one) if isinstance(one, str) else one for one in copies],
             }
         )
+    gone = [f"{path}: {why[0]}" for path, why in made.items() if isinstance(why, list)]
+    _warn("reference image", gone)
     return slots
 
 
-def _reference(source: Path, folder: Path, made: dict[Path, str | None]) -> str | None:
-    """Copy a reference image into the page's folder, made small; None where it is unreadable."""
+def _reference(source: Path, folder: Path, made: dict[Path, str | list[str]]) -> str | list[str]:
+    """Copy a reference image into the page's folder, made small; ["why not"] where it cannot be."""
     if source not in made:
         try:
+            if not source.is_file():
+                raise UnreadableFileError(f"{source} was not found.")
             name = f"references/{file_sha256(source)[:16]}.png"
             if not (folder / name).is_file():
                 image = Image.fromarray(read_image(source))
@@ -130,55 +135,46 @@ def _reference(source: Path, folder: Path, made: dict[Path, str | None]) -> str 
                 write_atomic(folder / name, buffer.getvalue())
             made[source] = name
         except UnreadableFileError:
-            made[source] = None  # the page says that there is no picture to show
+            why = "is not readable as an image" if source.is_file() else "was not found"
+            made[source] = [f"The reference image {why}."]
     return made[source]
 
 
-def _safe(path: str) -> PurePosixPath | None:
-    """A store's relative path, or None where it is absolute or leaves the run folder."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in path:
-        return None
-    return pure
-
-
 def _media(
-    board: Leaderboard,
-    folder: Path,
-    media: Media,
-    roots: Mapping[str, Path],
-    place: Mapping[tuple[str, int], int],
+    board: Leaderboard, folder: Path, media: Media, place: Mapping[tuple[str, int], int]
 ) -> list[list[Any]]:
     """For each entry and sample the video's address, ["why there is none"], or 0 for nothing."""
     rows = {entry.key: i for i, entry in enumerate(board.entries)}
     shown: list[list[Any]] = [[0] * len(place) for _ in rows]
-    up = {
-        source: os.path.relpath(root.absolute(), folder.absolute()).replace(os.sep, "/")
-        for source, root in roots.items()
-    }
+    gone = []
     for video in records(board.scores.videos):
         i = rows.get(video["entry"])
-        if i is None or board.entries[i].source not in roots:
+        if i is None:
             continue
         k = place[str(video["sample"]), int(video["seed"])]
-        source, status, stored = board.entries[i].source, video["status"], video["path"]
-        if status == "done" and isinstance(stored, str) and stored:
-            pure = _safe(stored)
-            if pure is None:
-                raise LeaderboardError(
-                    f"the store's video {video['video']} has the path {stored!r}, which leaves the "
-                    "run folder: fix the store."
-                )
-            path = f"{up[source]}/{pure}"
-            if media == "copy":
-                path = f"videos/{pure.name}"
-                target = folder / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if not target.is_file():
-                    shutil.copyfile(roots[source] / pure, target)
-            shown[i][k] = _url(path)
-        elif status == "failed":
+        if video["status"] == "failed":
             shown[i][k] = [f"failed: {video['reason'] or 'no reason was recorded'}"]
-        else:
+        elif video["status"] != "done" or not video["path"]:
             shown[i][k] = ["not made yet"]
+        elif not (path := Path(video["path"])).is_file():
+            why = "is a folder of frames, which a page cannot play"
+            shown[i][k] = [f"The video {why if path.is_dir() else 'was not found'}."]
+            gone.append(f"{path}: {shown[i][k][0]}")
+        else:
+            shown[i][k] = _url(_copy(path, folder) if media == "copy" else _beside(path, folder))
+    _warn("video", gone)
     return shown
+
+
+def _beside(path: Path, folder: Path) -> str:
+    return os.path.relpath(path, folder.absolute()).replace(os.sep, "/")
+
+
+def _copy(path: Path, folder: Path) -> str:
+    """Copy a video into the page's folder under a name that no other video has."""
+    name = f"videos/{file_sha256(path)[:32]}{path.suffix}"
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.is_file():
+        shutil.copyfile(path, target)
+    return name

@@ -21,7 +21,8 @@ from media.files import write_atomic
 
 #: In the order in which they are put together; each is a part of one function.
 SCRIPTS = (
-    "basics", "table", "weights", "plot", "guidance", "ablations", "samples", "failures", "start"
+    "basics", "table", "weights", "plot", "guidance", "ablations", "samples", "failures", "earlier",
+    "start",
 )  # fmt: skip
 
 
@@ -42,31 +43,30 @@ def write_page(
 
     title: the run folder's name if not given. media: "link" points at the run folders' videos, so
     the page has to stay beside them; "copy" puts them into `folder`, which can then be sent around.
-    tables: ablations to show, all of them if not given. runs: the run folders that the board's
-    entries are from, where there are several.
+    tables: ablations to show, all of them if not given. runs: the run folders and tables that the
+    board's entries are from, where there are several.
 
-    Raises LeaderboardError where two runs have the same name, or a video's path leaves its run.
+    Raises LeaderboardError where two runs have the same name.
     """
     folder = Path(folder)
     if media not in ("link", "copy"):
         raise LeaderboardError(f"media is {media!r}: choose one of 'link', 'copy'.")
-    roots = {Path(run).absolute().name: Path(run) for run in runs}
-    if len(roots) < len(runs):
-        names = sorted(Path(run).absolute().name for run in runs)
-        twice = next(name for name in names if names.count(name) > 1)
+    names = [Path(run).stem if Path(run).is_file() else Path(run).absolute().name for run in runs]
+    if twice := [
+        name for run, name in zip(runs, names) if names.count(name) > 1 and not Path(run).is_file()
+    ]:
         raise LeaderboardError(
-            f"two of the runs are called {twice!r}, so their entries would look alike: rename one."
+            f"two of the runs are called {twice[0]!r}, so their entries would look alike: rename "
+            "one."
         )
-    root = board.scores.root if not runs else None
-    if root is not None:
-        roots = {root.absolute().name: root}
-    title = title or " and ".join(roots) or "Leaderboard"
+    root = board.scores.root
+    if not names and root is not None:
+        names = [root.absolute().name]
+    title = title or " and ".join(dict.fromkeys(names)) or "Leaderboard"
     data = page_data(board, ablations(board) if tables is None else tables)
     beside = ("leaderboard.csv", "leaderboard.parquet", "leaderboard.json", "leaderboard.tex")
     data["files"] = [name for name in beside if (folder / name).is_file()]
-    # An entry's source is its run's name, as the folder was given; "." has none.
-    by_source = {e.source: root for e in board.entries} if root is not None else roots
-    write_samples(board, folder, media, by_source)
+    write_samples(board, folder, media)
     parts = {
         "title": html.escape(title),
         "css": _asset("page.css"),

@@ -18,8 +18,22 @@ def significant(value: float) -> float:
 
 
 def to_json(board: Leaderboard) -> bytes:
-    """Everything that the table knows, as JSON: columns with meaning, entries with cells, notes."""
-    return (json.dumps(board_data(board), indent=1, ensure_ascii=False) + "\n").encode()
+    """Everything that the table knows, as JSON: columns with meaning, entries with cells, notes.
+
+    One line per column, entry and note.
+    """
+    parts = []
+    for name, value in board_data(board).items():
+        if isinstance(value, list) and value:
+            text = "[\n  " + ",\n  ".join(map(_line, value)) + "\n ]"
+        else:
+            text = _line(value)
+        parts.append(f" {_line(name)}: {text}")
+    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def number(value: float) -> float | None:

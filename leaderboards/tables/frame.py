@@ -81,6 +81,21 @@ def _column(board: Leaderboard, c: int) -> dict[str, list[Any]]:
     return data
 
 
+def earlier_frame(board: Leaderboard) -> pd.DataFrame:
+    """What earlier plans made: run, label, videos, and the means of the table's columns."""
+    return pd.DataFrame(
+        [
+            {"run": one.source, "label": one.label, "videos": one.videos}
+            | {
+                _ascii(column.key): one.means.get((column.metric, column.backend), math.nan)
+                for column in board.columns
+                if column.level == "sample"
+            }
+            for one in board.earlier
+        ]
+    )
+
+
 def _ascii(name: str) -> str:
     return name if name.isascii() else anyascii(name)
 

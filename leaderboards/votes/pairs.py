@@ -6,15 +6,15 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from leaderboards.errors import LeaderboardError
 from leaderboards.pooling import combine
-from leaderboards.runs import read_run
 from leaderboards.scores import Rows, records
+from leaderboards.sources import read_source
 from leaderboards.votes.ballots import BOTH_BAD, DRAW
 from media.video import VideoReader
 from media.writing import encode_video
@@ -51,15 +51,13 @@ def pairs_of_run(
     Of the pairs of two entries, each is on the left in half (or one more), so that a rater who
     favours a side favours no entry.
 
-    run: a run folder, or several of which each has some of the entries. entries: labels or keys of
-    at least two of them. rater: seeds the lot, so that a rater who comes
-    back goes on in the same order. limit: keep at most this many.
+    run: a run folder, or a table of scores with a column `video`, or several of which each has some
+    of the entries. entries: labels or keys of at least two of them. rater: seeds the lot, so that a
+    rater who comes back goes on in the same order. limit: keep at most this many.
     Raises LeaderboardError where an entry is unknown or no sample has two videos.
     """
     runs = [Path(run)] if isinstance(run, str | Path) else list(run)
-    parts = [read_run(one) for one in runs]
-    rows = combine(parts)
-    roots = {entry.key: runs[n] for entry, n in zip(rows.entries, _numbers(parts))}
+    rows = combine([read_source(one) for one in runs])
     chosen = [_entry(rows, name) for name in entries]
     if len(set(chosen)) < 2:
         raise LeaderboardError("a comparison needs two entries: name at least two.")
@@ -74,10 +72,7 @@ def pairs_of_run(
     for row in records(rows.videos):
         if row["entry"] not in chosen or row["status"] != "done" or not row["path"]:
             continue
-        pure = PurePosixPath(row["path"])
-        if pure.is_absolute() or ".." in pure.parts:
-            raise LeaderboardError(f"the store's path {row['path']!r} leaves the run folder.")
-        if (file := roots[row["entry"]] / pure).is_file():
+        if (file := Path(row["path"])).is_file():
             files[row["entry"], str(row["sample"]), int(row["seed"])] = file
     lot = random.Random(f"votes/{rater}")
     slots = sorted({key[1:] for key in files})
@@ -91,9 +86,7 @@ def pairs_of_run(
         for (sample, seed), turn in zip(both, turned):
             left, right = (b, a) if turn else (a, b)
             row = about[sample]
-            refs = row["refs"]
-            shown = [root / refs[0] for root in runs] if refs else []
-            reference = next((path for path in shown if path.is_file()), None)
+            reference = next((path for path in map(Path, row["refs"]) if path.is_file()), None)
             out.append(
                 Pair(
                     sample, labels[left], labels[right],
@@ -109,11 +102,6 @@ def pairs_of_run(
         )
     lot.shuffle(out)
     return out[:limit]
-
-
-def _numbers(parts: Sequence[Rows]) -> list[int]:
-    """Which part each entry is from, in the order of entries of all parts together."""
-    return [n for n, part in enumerate(parts) for _ in part.entries]
 
 
 def _entry(rows: Rows, name: str) -> str:

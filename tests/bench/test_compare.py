@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
+import json
 import re
+import threading
+import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -164,3 +169,63 @@ def test_runs_and_scores_side_by_side(study, run):
     pairs = pairs_of_run([study / "runs/ours", study / "runs/theirs"], ["ours", "theirs"], "ann")
     assert len(pairs) == 6
     assert {pair.left_video.parts[-4] for pair in pairs} == {"ours", "theirs"}
+    # The table's videos and references are shown and voted on like the run's.
+    for page, videos in (("both", 18), ("page", 18)):
+        text = (study / page / "samples/0.js").read_text()
+        assert len(re.findall(r"[^\"]+\.mp4", text)) == videos
+    assert len(list((study / "page/videos").iterdir())) == 12  # ours and same are the same bytes
+    assert len(list((study / "page/references").iterdir())) == 6
+    code, out, _ = run("leaderboard", "vote", *sources, "--entry", "ours", "--entry", "theirs",
+                       "--plan", "0.2")  # fmt: skip
+    assert code == 0
+    assert "2 entries, 6 samples" in out
+    mixed = pairs_of_run([study / source for source in sources], ["ours", "theirs"], "ann")
+    assert {pair.right_video.parent.name for pair in mixed} > {"theirs"}
+    assert all(pair.reference == study / f"face{pair.sample[1]}.png" for pair in mixed)
+
+
+def test_people_vote_right_after_the_comparison(study, run, monkeypatch):
+    """`--vote` serves a page; one vote is posted as the page does it, then Ctrl-C ends it."""
+    from leaderboards import read_votes
+
+    def judge(url):
+        def one_vote():
+            with urllib.request.urlopen(url) as answer:
+                token = re.search(r'token = "([^"]+)"', answer.read().decode())[1]
+
+            def post(path, body):
+                data = json.dumps(body).encode()
+                request = urllib.request.Request(url + path, data, {"X-Token": token})
+                return json.load(urllib.request.urlopen(request))
+
+            pair = post("next", {})["pair"]
+            for side in ("left", "right"):
+                assert urllib.request.urlopen(url + pair[side]).read(12)[4:8] == b"ftyp"
+            time.sleep(pair["wait"])
+            assert post("vote", {"pair": pair["id"], "winner": "left"})["done"] == 1
+            _thread.interrupt_main()
+
+        threading.Thread(target=one_vote, daemon=True).start()
+
+    monkeypatch.setattr("webbrowser.open", judge)
+    code, out, _ = run(*compare("-o", "runs/x", "--vote"))
+    assert code == 0
+    assert "votes go to runs/x/leaderboard/votes.csv" in out
+    votes = read_votes(study / "runs/x/leaderboard/votes.csv")
+    assert len(votes) == 1
+    assert set(votes[["left", "right"]].iloc[0]) <= {
+        "ours",
+        "theirs",
+        "ours (spoilt)",
+        "theirs (spoilt)",
+    }
+    assert votes["winner"].iloc[0] == votes["left"].iloc[0]
+
+
+def test_references_that_are_gone_are_said(study, run):
+    assert run(*compare("-o", "runs/x"))[0] == 0
+    (study / "face2.png").rename(study / "elsewhere.png")
+    code, _, err = run("leaderboard", "report", "runs/x")
+    assert code == 0
+    assert "warning: The page cannot show 1 reference image: " in err
+    assert "face2.png: The reference image was not found." in err

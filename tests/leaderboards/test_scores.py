@@ -189,3 +189,33 @@ def test_a_source_that_is_not_there_is_met_with_the_runs_that_are(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LeaderboardError, match=r"Runs that are there: runs/quick\."):
         read_table("nothere")
+
+
+def test_a_table_names_videos_and_references(tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"
+    table.write_text(
+        "entry,sample,metric,value,status,reason,video,reference\n"
+        "a,001,text.clip,0.3,ok,,clips/001.mp4,faces/x.png\n"
+        "a,001,fvd.clip,,absent,no weights,clips/001.mp4,faces/x.png\n"
+        f"a,002,text.clip,0.4,ok,,{tmp_path}/far/2.mp4,\n"
+        "a,001,timeline.clip,,absent,no timeline,clips/001.mp4,faces/x.png\n"
+        f"a,002,timeline.clip,0.5,ok,,{tmp_path}/far/2.mp4,\n"
+        "b,001,text.clip,0.2,ok,,,\n"
+    )
+    rows = read_table(table, directions={"timeline.clip": "higher", "fvd.clip": "lower"})
+    assert rows.videos[["entry", "sample", "path"]].to_numpy().tolist() == [
+        ["a", "001", f"{tmp_path}/clips/001.mp4"],
+        ["a", "002", f"{tmp_path}/far/2.mp4"],
+    ]
+    assert rows.samples["refs"].tolist() == [[f"{tmp_path}/faces/x.png"], []]
+    # What a metric does not apply to is not a failure, though the video is there.
+    assert rows.unfit == {("timeline.clip", "001")}
+    assert rows.absent == {"fvd.clip": "no weights"}
+    table.write_text("entry,sample,text.clip,video\na,1,0.3,x.mp4\na,2,0.4,y.mp4\n")
+    wide = read_table(table)
+    assert [Path(path).name for path in wide.videos["path"]] == ["x.mp4", "y.mp4"]
+    table.write_text(
+        "entry,sample,metric,value,video\na,1,text.clip,1,x.mp4\na,1,text.xclip,1,y.mp4\n"
+    )
+    with pytest.raises(LeaderboardError, match="names two videos of sample '1' of 'a'"):
+        read_table(table)

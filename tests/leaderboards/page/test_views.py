@@ -17,7 +17,7 @@ from leaderboards.ranking import anchors_of
 from leaderboards.report import load, write_report
 from tests.leaderboards.browser import open_browser
 from tests.leaderboards.page.test_page import CELLS, pick_sample, rows
-from tests.leaderboards.runs import make_run
+from tests.leaderboards.runs import encode, make_run, moving_square
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +229,78 @@ def test_several_runs_in_one_page(browser: Any, run: Path, tmp_path: Path) -> No
                ".every(v => v.videoWidth === 64)")  # fmt: skip
     with pytest.raises(LeaderboardError, match="two of the runs are called 'quick'"):
         write_page(board, tmp_path / "x", runs=[run, tmp_path / "quick"])
+
+
+def test_what_is_not_there_is_said_in_its_place(browser: Any, tmp_path: Path) -> None:
+    """A run whose reference is lost beside a table of which a video is lost and one is frames."""
+    cells = {"a": {"model": "ours"}}
+    run = make_run(tmp_path / "run", cells, identities=3, prompts=1, videos=True)
+    (run / "references" / "id001.png").unlink()
+    (run / "references" / "id002.png").write_text("no picture")
+    (tmp_path / "frames").mkdir()
+    encode(tmp_path / "there.mp4", moving_square(3))
+    table = tmp_path / "theirs.csv"
+    table.write_text(
+        "entry,sample,identity,metric,backend,version,value,video\n"
+        "theirs,s000,id000,identity.dlib,dlib,1,0.5,there.mp4\n"
+        "theirs,s001,id001,identity.dlib,dlib,1,0.5,lost.mp4\n"
+        "theirs,s002,id002,identity.dlib,dlib,1,0.5,frames\n"
+    )
+    with pytest.warns(UserWarning, match="The page cannot show") as warned:
+        write_report(run, folder=tmp_path / "page", more=[table])
+    told = [str(one.message) for one in warned]
+    assert len(told) == 2
+    assert told[0] == (
+        f"The page cannot show 2 videos, the first: {tmp_path / 'lost.mp4'}: The video was not "
+        "found."
+    )
+    assert "cannot show 2 reference images, the first: " in told[1]
+    page = visit(browser, tmp_path / "page" / "index.html")
+    press(page, "[data-preset='All with settings']")
+    for sample, words, videos in (
+        ("s000", (), 2),
+        ("s001", ("The reference image was not found.", "The video was not found."), 1),
+        ("s002", ("The reference image is not readable as an image.",
+                  "The video is a folder of frames, which a page cannot play."), 1),
+    ):  # fmt: skip
+        pick_sample(page, sample)
+        wait(page, f"return document.querySelectorAll('#videos video').length === {videos}")
+        wait(page, "return [...document.querySelectorAll('#videos video')]"
+                   ".every(v => v.videoWidth === 64)")  # fmt: skip
+        shown = page.execute_script(
+            "return [...document.querySelectorAll('#samples .blank')].map(e => e.textContent)"
+        )
+        assert shown == list(words)
+
+
+def test_earlier_plans_stand_under_their_own_heading(browser: Any, tmp_path: Path) -> None:
+    import sqlite3
+
+    run = make_run(tmp_path / "run", CELLS, identities=7, prompts=1)
+    with sqlite3.connect(run / "store.sqlite") as db:
+        # A whole cell was dropped, and of another one sample.
+        db.execute("DELETE FROM planned WHERE video IN (SELECT video FROM videos WHERE cell = "
+                   "'cell7' OR (cell = 'cell0' AND sample = 's000'))")  # fmt: skip
+        mean = db.execute("SELECT AVG(value) FROM scores JOIN videos USING (video) WHERE "
+                          "cell = 'cell7' AND metric = 'identity.dlib'").fetchone()[0]  # fmt: skip
+    paths = write_report(run)
+    frame = pd.read_csv(run / "leaderboard" / "earlier.csv")
+    assert run / "leaderboard" / "earlier.csv" in paths
+    assert frame["label"].tolist() == ["tass 1 1", "overlap 3 2"]
+    assert frame["videos"].tolist() == [1, 7]
+    assert frame["identity.dlib"].iloc[1] == pytest.approx(mean, rel=1e-5)
+    assert "8 videos that earlier plans made (2 settings)" in " ".join(load(run).notes)
+    page = visit(browser, run / "leaderboard" / "index.html")
+    assert len(rows(page)) == 7
+    shown = page.find_elements("css selector", "#earlier tbody tr")
+    assert [row.find_element("css selector", "td").text for row in shown] == frame["label"].tolist()
+    assert f"{mean:.2f}" in shown[1].text
+    assert page.find_element("css selector", "#earlier h2").text == "Earlier plans"
+    with sqlite3.connect(run / "store.sqlite") as db:
+        db.execute("INSERT OR IGNORE INTO planned SELECT video, 'planted' FROM videos")
+    write_report(run)
+    assert not (run / "leaderboard" / "earlier.csv").exists()
+    assert "Earlier plans" not in text_of(visit(browser, run / "leaderboard" / "index.html"))
 
 
 @pytest.mark.parametrize("n", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])

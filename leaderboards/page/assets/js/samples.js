@@ -120,8 +120,8 @@ if (browser.slots.length) {
     const slot = browser.slots[at];
     about.replaceChildren(
       h("div", { class: `refs ${slot.refs.length > 1 ? "many" : ""}` }, slot.refs.length
-        ? slot.refs.map((path) => path ? h("img", { src: path, alt: `Reference of ${slot.identity}` })
-          : h("div", { class: "blank" }, "The reference image was not found."))
+        ? slot.refs.map((path) => typeof path === "string" ? h("img", { src: path, alt: `Reference of ${slot.identity}` })
+          : h("div", { class: "blank" }, path[0]))
         : h("div", { class: "blank" }, "no reference")),
       h("dl", {}, h("div", {}, h("dt", {}, "Identity"), h("dd", {}, slot.identity)),
         h("div", {}, h("dt", {}, "Prompt"), h("dd", { id: "prompt" }, slot.prompt || "–"))));
