@@ -528,18 +528,17 @@ def told_apart(
     better = np.zeros((entries, entries), dtype=bool)
     if not counted:
         return better
+    worse = better.copy()
     largest = flipped.largest[counted].max(axis=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an entry without a value has no mean
-        means = {c: columns[c].sign * np.nanmean(values[c], axis=1) for c in counted}
-    for e in range(entries):
-        worse = np.zeros(entries, dtype=bool)
-        for c in counted:
-            told = flipped.p(c, e, largest) <= 1 - confidence + 1e-12
-            better[e] |= told & (means[c][e] > means[c])
-            worse |= told & (means[c] > means[c][e])
-        better[e] &= ~worse
-    return better
+    for c in counted:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # an entry without a value has no mean
+            means = columns[c].sign * np.nanmean(values[c], axis=1)
+        told = flipped.told(c, 1 - confidence, largest)
+        ahead = means[:, None] > means
+        better |= told & ahead
+        worse |= told & ahead.T
+    return better & ~worse
 
 
 def pareto_front(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -489,6 +489,19 @@ class FlippedPairs:
                 np.maximum(largest, t.max(axis=0), out=largest)
         return largest
 
+    def told(self, column: int, level: float, largest: np.ndarray | None = None) -> np.ndarray:
+        """bool [E, E]: p values of a column that are at most `level`; see `p`."""
+        out = np.zeros((self._entries, self._entries), dtype=bool)
+        members, seen = self._members[column], self._seen[column]
+        ordered = np.sort(self.largest[column] if largest is None else largest)
+        most = int(level * len(ordered) + 1e-9)  # so many may be as large
+        least = ordered[-most - 1] if most < len(ordered) else -np.inf
+        for start in range(0, len(members), 256):
+            rows = slice(start, start + 256)
+            t = np.abs(seen[rows, None] - seen) * self._scale(column, rows, slice(None))
+            out[np.ix_(members[rows], members)] = t.astype(np.float64) * (1 - 1e-5) > least
+        return out
+
     def p(self, column: int, entry: int, largest: np.ndarray | None = None) -> np.ndarray:
         """Adjusted p values [E] of an entry against each; 1 against itself, NaN without values.
 

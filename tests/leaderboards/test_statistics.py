@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from leaderboards import LeaderboardError
 from leaderboards.statistics import (
+    FlippedPairs,
     all_pairs,
     cluster_means,
     few_values,
@@ -268,6 +269,11 @@ def test_all_pairs_try_every_flip_of_few_clusters(joint: bool) -> None:
     off = ~np.eye(3, dtype=bool)
     np.testing.assert_allclose(found[:, off], np.array(expected)[:, off])
     assert (found[:, ~off] == 1).all()
+    flipped = FlippedPairs(values, clusters, draws=32)
+    largest = flipped.largest.max(axis=0) if joint else None
+    for level in (*np.unique(found), 0.05, 0.3):
+        for c in range(2):
+            np.testing.assert_array_equal(flipped.told(c, level, largest), found[c] <= level)
     assert len(np.unique(found)) > 3
     random = all_pairs(values, clusters, joint=joint, draws=31)  # one too few for all
     assert (np.round(random[:, off] * 32) == random[:, off] * 32).all()

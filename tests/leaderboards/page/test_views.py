@@ -80,6 +80,57 @@ def test_rows_are_one_line_high_and_the_table_fits(page: Any) -> None:
     assert scroller[0] <= scroller[1]
 
 
+def narrow(browser: Any, width: int, height: int, mobile: bool) -> None:
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+@pytest.mark.parametrize("mobile", [False, True])
+def test_nothing_is_cut_off_at_a_laptops_and_a_phones_width(
+    mobile: bool, browser: Any, tmp_path: Path
+) -> None:
+    """A wide table: six columns of numbers below zero, and four settings that name an entry."""
+    rng = np.random.default_rng(0)
+    names = ("Identity ^", "Text alignment ^", "FVD v", "Copy-paste v", "Consistency ^", "SSIM ^")
+    rows_ = [
+        {"entry": f"{p}{t}{r}", "axis:placement": p, "axis:text": t, "axis:reference": r,
+         "sample": f"s{k}", "identity": f"p{k % 8}"}
+        | {name: rng.normal(-0.5, 0.3) for name in names}
+        for p in ("tass", "overlap", "spatial") for t in (1, 3) for r in (1, 6) for k in range(16)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows_)
+    table["label"] = table["entry"]
+    index = write_page(Leaderboard.from_table(table), tmp_path)
+    narrow(browser, *((390, 844) if mobile else (1280, 900)), mobile)
+    try:
+        page = visit(browser, index)
+        over = "return arguments[0].scrollWidth - arguments[0].clientWidth"
+        table = page.find_element("css selector", "#table .scroller")
+        whole = page.find_element("css selector", "html")
+        assert page.execute_script(over, whole) <= 0
+        assert len(heads(page)) >= 8
+        if not mobile:
+            assert page.execute_script(over, table) <= 0
+        assert page.find_element("id", "intervals").is_selected() is not mobile
+        for id_ in ("place", "name", heads(page)[2]):
+            if page.find_element("css selector", f"th[data-column='{id_}']").get_attribute(
+                "aria-sort"
+            ) == "none":  # fmt: skip
+                press(page, f"th[data-column='{id_}'] button")
+            # What is painted in the middle of the arrow is the arrow's own head.
+            assert page.execute_script(
+                """const head = document.querySelector(`th[data-column='${arguments[0]}']`);
+                const mark = head.querySelector('.sorted');
+                const box = mark.getBoundingClientRect();
+                const top = document.elementFromPoint(box.left + 1, box.top + box.height / 2);
+                const far = document.elementFromPoint(box.right - 1, box.top + box.height / 2);
+                return mark.textContent && [top, far].every(e => e && head.contains(e))
+                """, id_,
+            )  # fmt: skip
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_no_word_of_a_machine(page: Any) -> None:
     for word in ("null", "undefined", "NaN", "[object", "Infinity"):
         assert word not in text_of(page)

@@ -74,7 +74,8 @@ const explained = (text) => ({
 const known = new Map(columns.map((column, c) => [column.key, c]));
 const rowOf = new Map(entries.map((entry, i) => [entry.key, i]));
 const view = {
-  sort: "place", down: false, text: "", source: "", axes: {}, columns: [...board.main], ends: true,
+  sort: "place", down: false, text: "", source: "", axes: {}, columns: [...board.main], ends: innerWidth >= 640,  // on a phone they push all but one column out of sight
+ 
   weights: null, x: Number(board.pair[1]), y: Number(board.pair[0]), colour: board.colour || "",
   chosen: [...board.chosen], order: "gap", by: -1, sample: "",
 };
@@ -89,7 +90,7 @@ function toHash() {
   put("run", view.source, "");
   for (const [axis, value] of Object.entries(view.axes)) put(`axis.${axis}`, value, "");
   put("columns", list(view.columns.map((c) => columns[c].key)), list(defaults.columns.map((c) => columns[c].key)));
-  put("intervals", view.ends ? "" : "no", "");
+  put("intervals", view.ends ? "yes" : "no", defaults.ends ? "yes" : "no");
   if (view.weights) out.set("weights", Object.entries(view.weights).map(([c, w]) => `${columns[c].key}:${w}`).join(" "));
   for (const name of ["x", "y"]) if (columns.length) put(name, columns[view[name]].key, columns[defaults[name]].key);
   put("colour", view.colour, defaults.colour);
@@ -113,7 +114,7 @@ function fromHash() {
   view.source = text("run");
   for (const axis of swept) if (told.has(`axis.${axis}`)) view.axes[axis] = text(`axis.${axis}`);
   if (told.has("columns")) view.columns = indices("columns", known);
-  view.ends = text("intervals") !== "no";
+  if (told.has("intervals")) view.ends = text("intervals") !== "no";
   if (told.has("weights")) {
     view.weights = {};
     for (const pair of text("weights").split(" ")) {

@@ -160,7 +160,14 @@ function drawTable() {
   count.textContent = order.length === entries.length ? `${order.length} entries` : `${order.length} of ${entries.length} entries`;
   scroller.classList.toggle("no-ends", !view.ends);
   drawRows();
+  fit();
 }
+/** Less space between columns where the table is a little too wide for the window. */
+function fit() {
+  scroller.classList.remove("tight");
+  scroller.classList.toggle("tight", scroller.scrollWidth > scroller.clientWidth);
+}
+addEventListener("resize", fit);
 
 // ---------------------------------------------------------------- what to show
 const presets = [["Main", board.main], ...[...new Set(columns.map((column) => column.family).filter(Boolean))].map((family) => [family, byFamily(family)]),
