@@ -267,8 +267,8 @@ def _families(columns: Sequence[Column], means: np.ndarray) -> Scheme:
         if i is not None
     )
     rule = (
-        f"Ranks of one column per family added ({stated}): the first in the order of backends of "
-        "those that most entries have."
+        f"Order: ranks in one column per family, added, the smallest sum first ({stated}). A "
+        "family's column is the first by backend of those that most entries have."
     )
     absent = [families.FAMILIES[family] for family, i in found.items() if i is None]
     if absent:

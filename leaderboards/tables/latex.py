@@ -132,14 +132,15 @@ def to_latex(
         places = [board.standings[i].text.replace("-", "–") for i in chosen.entries]
         names = [(head, "l", cells) for head, cells in t.named(board, chosen)]
         total = (board.total_name, "r", [board.total_text(i) for i in chosen.entries])
-        return [("", "r", places), *names], [total]
+        return [("#", "r", places), *names], [total]
 
     for most in (6, 5, 4):
         chosen = t.select(board, columns, sort, top, most)
         layout = Layout(_metrics(board, chosen, intervals, base), *lead_and_tail(chosen), intervals)
         if columns is not None or layout.fits:
             break
-    caption = ["Leaderboard.", *t.caption_notes(board, chosen, intervals, base), board.scheme.rule]
+    notes = t.caption_notes(board, chosen, intervals, base)
+    caption = ["Leaderboard.", t.PLACES, *notes, board.scheme.rule]
     if any(board.entries[i].mismatch for i in chosen.entries):
         caption.append("*: the reference stands where the checkpoint was not trained to have it.")
     return layout.latex(" ".join(caption), "tab:leaderboard", document)

@@ -54,7 +54,7 @@ def to_markdown(
         row += [str(counts["failed"] + counts["pending"])] if failed else []
         row += [t.percent(rates[i])] if faces else []
         lines.append(f"| {' | '.join(row)} |")
-    notes = [*t.caption_notes(board, chosen, intervals, base), *board.notes]
+    notes = [t.PLACES, *t.caption_notes(board, chosen, intervals, base, "Italic"), *board.notes]
     return "\n".join([*lines, "", *(f"- {_escape(note)}" for note in notes)]) + "\n"
 
 

@@ -185,7 +185,7 @@ def _metric(board: Leaderboard, chosen: t.Selection, k: int, interval: bool) -> 
 def _caption(board: Leaderboard, chosen: t.Selection, kept: list[int], without: int) -> list[str]:
     """What a reader of the table has to know; kept: which of the chosen columns are in it."""
     columns, short = [chosen.columns[k] for k in kept], [chosen.short[k] for k in kept]
-    lines = ["#: the places that undecided comparisons leave open."]
+    lines = [t.PLACES]
     if told := t.key_of(board, columns, short):
         lines.append(told + ".")
     if note := t.interval_note(board, columns, short):

@@ -295,14 +295,23 @@ def change_text(board: Leaderboard, entry: int, baseline: int, column: int, plac
     return "" if math.isnan(change) else f"{change:+.{places}f}"
 
 
+#: What the column # holds.
+PLACES = "#: the places that undecided comparisons leave open."
+
+
 def caption_notes(
-    board: Leaderboard, chosen: Selection, intervals: bool, baseline: int | None
-) -> list[str]:
-    """What a reader of a printed table has to know, in sentences; the board's notes aside."""
+    board: Leaderboard, chosen: Selection, intervals: bool, baseline: int | None,
+    second: str = "Underlined",
+) -> list[str]:  # fmt: skip
+    """What a reader of a printed table has to know, in sentences; the board's notes aside.
+
+    second: how the table marks the second of a column.
+    """
+    sampled = any(column.level == "sample" for column in board.columns)
+    told = "the paired test tells it" if sampled else "it is told"
     notes = [
-        "Bold: best, and told from the second"
-        + (" by the paired comparison" if any(c.level == "sample" for c in board.columns) else "")
-        + "; otherwise the best is marked like the second."
+        f"Bold: the best, where {told} from the second. {second}: the second, and a best that is "
+        "not told from it."
     ]
     if key := key_of(board, chosen.columns, chosen.short):
         notes.append(key + ".")
@@ -310,9 +319,9 @@ def caption_notes(
         notes.append(note)
     done = {board.counts[i]["done"] for i in chosen.entries}
     if len(done) == 1 and done != {0}:
-        notes.append(f"N = {done.pop()} per entry.")
+        notes.append(f"N = {done.pop()} videos per entry.")
     elif len(done) > 1:
-        notes.append(f"N from {min(done)} to {max(done)} per entry.")
+        notes.append(f"N, videos per entry, from {min(done)} to {max(done)}.")
     if baseline is not None:
         notes.append(f"In round brackets: difference from {board.entries[baseline].label}.")
     if chosen.hidden:

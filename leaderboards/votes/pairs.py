@@ -98,7 +98,7 @@ def pairs_of_run(
     if not out:
         raise LeaderboardError(
             f"no sample of {', '.join(map(str, runs))} has videos of two of the entries: "
-            "finish the run."
+            "finish the run, or name them in the table's column video."
         )
     lot.shuffle(out)
     return out[:limit]

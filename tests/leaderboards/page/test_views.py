@@ -220,6 +220,16 @@ def test_weights_by_slider(page: Any, run: Path) -> None:
     k = heads(page).index("score") + 1
     cells = page.find_elements("css selector", f"#leaderboard tbody td:nth-child({k})")
     assert [float(cell.text) for cell in cells] == pytest.approx(np.sort(total)[::-1], abs=6e-4)
+    # The address brings sliders and order back; a heavier text moves the order towards text.
+    visit(page, run / "leaderboard" / "index.html", page.current_url.split("#")[1])
+    assert rows(page) == order
+    slider = page.find_element("css selector", "[data-weight='identity.dlib']")
+    assert slider.get_attribute("value") == "0.25"
+    page.execute_script(
+        "arguments[0].value = 0; arguments[0].dispatchEvent(new Event('input'))", slider
+    )
+    text = board.means[:, board.columns.index(board.column("text.clip"))]
+    assert rows(page) == [board.entries[i].key for i in np.argsort(-text, kind="stable")]
     press(page, "#reset-weights")
     assert "score" not in heads(page)
     assert rows(page) == [entry.key for entry in board.entries]
