@@ -31,10 +31,8 @@ from leaderboards.tables import (
     to_parquet,
 )
 from leaderboards.tables.picture import write_picture
+from leaderboards.tables.text import PRINTED
 from media.files import write_atomic
-
-#: Entries in the printed tables, leaderboard.md and .tex; `export` prints more.
-PRINTED = 200
 
 
 def load(*sources: str | Path, **settings: Any) -> Leaderboard:

@@ -48,12 +48,13 @@ def terminal_table(
         width: characters in a line. What does not fit is left out and counted in the caption:
             first the columns that do not count, then intervals, then columns; names are cut in the
             middle. None shows every column with its interval.
-        selection: rows and columns, as `select` gives them; every column where not given.
+        selection: rows and columns, as `select` gives them; every column of the first
+            `PRINTED` entries where not given.
     """
     from rich import box
     from rich.table import Table
 
-    chosen = selection or t.select(board, most=None)
+    chosen = selection or t.select(board, top=t.PRINTED, most=None)
     room = math.inf if width is None else width
     lead = _lead(board, chosen, room)
     tail = _tail(board, chosen)

@@ -42,6 +42,10 @@ class Selection:
     hidden: int = 0
 
 
+#: Entries that a report prints: in the terminal, in leaderboard.md and .tex.
+PRINTED = 200
+
+
 def select(
     board: Leaderboard,
     columns: Sequence[str] | None = None,
