@@ -32,7 +32,7 @@ GUIDANCE = ("text", "reference")
 CROWD = 1000
 
 #: So many guidance maps are drawn at most: those of the entries placed first.
-MOST_MAPS = 12
+MOST_MAPS = 6
 
 #: Colours that stay apart for colour-blind readers (Okabe and Ito 2008), and one shape each.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")

@@ -8,6 +8,7 @@ paired comparison is.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -495,9 +496,13 @@ def place(
         p_first = (drawn_places == 1).mean(axis=0)
         sure = told[np.ix_(ranked, ranked)]
         few = drawn_places[: statistics.affordable(len(bad), len(ranked))]
-        compared = np.ascontiguousarray(few.T.astype(np.float32))  # [R, draws]
+        few = few.astype(np.uint16 if few.max() < 2**16 else np.uint32)
+        blocks = np.array_split(few, math.ceil(len(few) / 255))  # counts that fit a byte
         for row in np.flatnonzero(sure.any(axis=1)):
-            sure[row] &= (compared[row] < compared).mean(axis=1) >= 1 - tail
+            won = np.zeros(len(ranked))
+            for block in blocks:
+                won += (block[:, row, None] < block).view(np.uint8).sum(axis=0, dtype=np.uint8)
+            sure[row] &= won / len(few) >= 1 - tail
         ahead[np.ix_(ranked, ranked)] = sure
     for i, e in enumerate(ranked):
         standings[e] = Standing(

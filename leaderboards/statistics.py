@@ -496,8 +496,8 @@ class FlippedPairs:
         ordered = np.sort(self.largest[column] if largest is None else largest)
         most = int(level * len(ordered) + 1e-9)  # so many may be as large
         least = ordered[-most - 1] if most < len(ordered) else -np.inf
-        for start in range(0, len(members), 256):
-            rows = slice(start, start + 256)
+        for start in range(0, len(members), 32):
+            rows = slice(start, start + 32)
             t = np.abs(seen[rows, None] - seen) * self._scale(column, rows, slice(None))
             out[np.ix_(members[rows], members)] = t.astype(np.float64) * (1 - 1e-5) > least
         return out

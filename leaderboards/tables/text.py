@@ -286,7 +286,8 @@ def interval_note(board: Leaderboard, columns: Sequence[int], short: Sequence[st
     made: dict[str, list[str]] = {}
     for c, name in zip(columns, short):
         if np.isfinite(board.lows[:, c]).any():
-            made.setdefault(board.methods[c] or "as published", []).append(name)
+            own = "as the metric gives it" if board.columns[c].level == "set" else "as published"
+            made.setdefault(board.methods[c] or own, []).append(name)
     if not made:
         return ""
     how = list(made) if len(made) == 1 else [f"{m} for {', '.join(n)}" for m, n in made.items()]
