@@ -334,13 +334,15 @@ def page(
 def card(
     board: Any,
     entry: Annotated[
-        str | None, typer.Option("--entry", help="Whose results; the first entry's if not given.")
+        str | None, typer.Option("--entry", help="Whose results; by default the first entry's.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="What the samples are called; the run's evaluation set.")
+        str | None,
+        typer.Option(help="What the samples are called; by default the run's evaluation set."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File; RUN/leaderboard/card.md.")
+        Path | None,
+        typer.Option("--output", "-o", help="File; by default RUN/leaderboard/card.md."),
     ] = None,
 ) -> None:
     """Write an entry's results as a card that the model hub reads: Markdown with a model-index.
