@@ -26,6 +26,9 @@ Where = Literal["marginal", "best point", "interaction"]
 #: Baselines that say "without it"; where an axis has none of them, its first value is the baseline.
 WITHOUT = ("off", "none")
 
+#: Told beside the families' columns where it is there: what was copied, which no family counts.
+COPIED = "leakage.attributes.any"
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -69,8 +72,10 @@ class Effect:
 
 
 def effect_columns(board: Leaderboard) -> list[int]:
-    """The columns to report effects on: those with samples that stand for their families."""
+    """The columns to report effects on: those with samples that stand for their families, and the
+    attributes copied."""
     found = [ranking.primary(family, board.columns, board.means) for family in families.FAMILIES]
+    found += [c for c, column in enumerate(board.columns) if column.metric == COPIED]
     return [
         c
         for c in found

@@ -15,6 +15,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -30,7 +31,7 @@ from leaderboards.statistics import cluster_means
 from media.files import write_atomic
 from metrics.copying import copy_paste
 from miniature import DEFAULT_VARIANT, checkpoint, variants
-from miniature.judges.attributes import MiniatureAttributes
+from miniature.judges.attributes import MiniatureAttributes, leakage, parse_prompt
 from miniature.judges.faces import MiniatureFaces
 from miniature.judges.text import MiniatureTextVideo
 from miniature.make import EARLIER_TRAININGS
@@ -45,6 +46,8 @@ REFERENCE_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0)
 #: Guidance without its parallel part: on people of the validation split it keeps more of the person
 #: at the same text alignment (`benchmarks/projected_guidance.py`), and so do few steps.
 PARALLEL = 0.0
+#: Weights of text and reference, steps and `parallel` of the sheet that shows the shortcut.
+SHORTCUT = (2.0, 4.0, 6, PARALLEL)
 MEASURES = (
     "identity",
     "copy_paste",
@@ -52,13 +55,16 @@ MEASURES = (
     "motion",
     "text",
     "faces",
+    "leakage",
 )
-
+#: Those that the card compares between variants.
+COMPARED = ("normalised_identity", "text", "leakage", "copy_paste")
 
 #: What the ablation asks, as differences between two variants over the same people.
 PAIRS = (
-    ("tass-on", "overlap-off"),
+    ("overlap-on", "overlap-off"),
     ("tass-on", "tass-off"),
+    ("tass-off", "overlap-off"),
     ("tass-on", "overlap-on"),
     ("tass-on", "strata-on"),
     ("tass-on", "spatial-on"),
@@ -142,6 +148,8 @@ class Judges:
         self.references = torch.stack([f[0] for f in found])
         targets = [self.embed(clip.frames) for clip in self.truth]
         self.targets = [t[t.norm(dim=1) > 0].mean(0) for t in targets]
+        seen = self.attributes.predict(np.stack([clip.reference[None] for clip in self.truth]))
+        self.shown = [{name: labels[i] for name, labels in seen.items()} for i in range(count)]
         own = torch.stack([(t @ r).mean() for t, r in zip(targets, self.references)])
         other = self.references.roll(1, 0)
         strange = torch.stack([(t @ r).mean() for t, r in zip(targets, other)])
@@ -159,7 +167,9 @@ class Judges:
     def score(self, videos: np.ndarray) -> dict[str, list[float]]:
         """One value per person for each of `MEASURES`.
 
-        "identity" is the cosine to the reference over all frames, 0 for a frame without a face.
+        "identity" is the cosine to the reference over all frames, 0 for a frame without a face;
+        "leakage" the metric `leakage.attributes.any`, NaN where the prompt asks for nothing that
+        the reference lacks.
         """
         rows: dict[str, list[float]] = {name: [] for name in MEASURES}
         seen = self.attributes.predict(videos)
@@ -179,6 +189,9 @@ class Judges:
                 name: seen[name][i] == getattr(clip.attributes, name)
                 for name in ("color", "pattern", "motion")
             }
+            labels = {name: found[i] for name, found in seen.items()}
+            leaked = leakage(parse_prompt(clip.caption), labels, self.shown[i])
+            rows["leakage"].append(leaked["any"])
             rows["background"].append(float(right["color"] and right["pattern"]))
             rows["motion"].append(float(right["motion"]))
         return rows
@@ -229,39 +242,22 @@ def paired(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[float]]:
 
 
 def verdict(report: dict[str, Any]) -> str:
-    """One sentence on the paper's direction, as the intervals have it."""
-    found = report["differences"]["tass-on - overlap-off"]
-    _, _, copies = found["copy_paste"]
-    _, lowest, highest = found["normalised_identity"]
-    if copies < 0 and highest >= 0:
-        return "It shows: copy-paste is lower and identity is not significantly so."
-    if copies < 0:
-        return "It shows by half: copy-paste is lower, but so is identity."
-    identity = "higher" if lowest > 0 else "lower" if highest < 0 else "no different"
-    return (
-        "It does not show here: the interval of the copy-paste difference reaches 0, "
-        f"and identity is {identity}."
-    )
+    """What augmentation and placement change, as the paired intervals have it."""
 
-
-def placements(report: dict[str, Any]) -> str:
-    """One sentence on the placements and one on augmentation, as the paired intervals have it."""
-
-    def apart(pair: str) -> list[str]:
+    def told(pair: str) -> str:
         found = report["differences"][pair]
-        return [
-            f"{name.replace('_', ' ')} {found[name][0]:+.3f}"
-            for name in ("normalised_identity", "text", "copy_paste")
+        apart = [
+            f"{name.replace('_', ' ')} {found[name][0]:+.{digits}f} "
+            f"[{found[name][1]:+.{digits}f}, {found[name][2]:+.{digits}f}]"
+            for name, digits in zip(COMPARED, (3, 1, 3, 3))
             if found[name][1] > 0 or found[name][2] < 0
         ]
+        return ", ".join(apart) or "nothing that the intervals tell"
 
-    others = {p: apart(p) for p in report["differences"] if p.endswith("-on") and "tass-on -" in p}
-    differ = [f"{pair} ({', '.join(what)})" for pair, what in others.items() if what]
-    first = "Placements that differ: " + "; ".join(differ) if differ else "No placement differs"
-    switch = ", ".join(apart("tass-on - tass-off")) or "nothing"
     return (
-        f"{first}, each trained with augmentation, in identity, text alignment or copy-paste. What "
-        f"augmentation changes with tass: {switch}."
+        f"Augmentation changes at overlap: {told('overlap-on - overlap-off')}; at tass: "
+        f"{told('tass-on - tass-off')}. Tass instead of overlap changes without augmentation: "
+        f"{told('tass-off - overlap-off')}; with it: {told('tass-on - overlap-on')}."
     )
 
 
@@ -317,27 +313,70 @@ def draw_curves(grid: dict[tuple[float, float], dict[str, list[float]]], path: P
     plt.close(figure)
 
 
-def draw_sheet(point: Point, path: Path, people: int = 6, zoom: int = 2) -> None:
-    """Reference, generated frames and true frames of the first test identities, captioned."""
-    truth, videos = clips(point.split, point.identities)[:people], generate(point)[:people]
-    shown, gap, head, foot = (0, 2, 4, 6, 8), 8, 18, 16
-    tile = truth[0].frames.shape[1] * zoom
-    width = tile * (1 + 2 * len(shown)) + 2 * gap
-    sheet = Image.new("RGB", (width, head + people * (tile + foot)), "white")
+def draw_sheet(
+    columns: dict[str, tuple[np.ndarray, Sequence[int]]], captions: Sequence[str], path: Path,
+    zoom: int = 2,
+) -> None:  # fmt: skip
+    """Videos side by side, a row each, captioned.
+
+    Args:
+        columns: title to videos uint8 [N, T, H, W, 3] and the frames to show of them.
+        captions: N, one below each row.
+    """
+    gap, head, foot = 8, 18, 16
+    tile = next(iter(columns.values()))[0].shape[2] * zoom
+    shown = sum(len(frames) for _, frames in columns.values())
+    width = tile * shown + gap * (len(columns) - 1)
+    sheet = Image.new("RGB", (width, head + len(captions) * (tile + foot)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
-    starts = (0, tile + gap, tile * (1 + len(shown)) + 2 * gap)
-    for x, title in zip(starts, ("reference", "generated", "truth (another scene's portrait is "
-                                 "all that the model saw)")):  # fmt: skip
+    x = 0
+    for title, (videos, frames) in columns.items():
         draw.text((x + 2, 2), title, "black", font)
-    for row, (clip, video) in enumerate(zip(truth, videos)):
-        y = head + row * (tile + foot)
-        frames = [clip.reference, *video[list(shown)], *clip.frames[list(shown)]]
-        for k, frame in enumerate(frames):
-            x = k * tile + gap * ((k > 0) + (k > len(shown)))
-            image = Image.fromarray(frame).resize((tile, tile), Image.Resampling.BICUBIC)
-            sheet.paste(image, (x, y))
-        draw.text((2, y + tile), clip.caption, "#444", font)
+        for frame in frames:
+            for row, video in enumerate(videos):
+                image = Image.fromarray(video[frame])
+                image = image.resize((tile, tile), Image.Resampling.BICUBIC)
+                sheet.paste(image, (x, head + row * (tile + foot)))
+            x += tile
+        x += gap
+    for row, caption in enumerate(captions):
+        draw.text((2, head + row * (tile + foot) + tile), caption, "#444", font)
     sheet.quantize(224).save(path, optimize=True)
+
+
+def draw_samples(point: Point, path: Path, people: int = 6) -> None:
+    """Reference, generated frames and true frames of the first people."""
+    truth, videos = clips(point.split, point.identities)[:people], generate(point)[:people]
+    shown = range(0, 9, 2)
+    columns = {
+        "reference": (np.stack([clip.reference[None] for clip in truth]), [0]),
+        "generated": (videos, shown),
+        "truth (another scene's portrait is all that the model saw)": (
+            np.stack([clip.frames for clip in truth]), shown,
+        ),
+    }  # fmt: skip
+    draw_sheet(columns, [clip.caption for clip in truth], path)
+
+
+def draw_shortcut(path: Path, people: int = 5, identities: int = 64) -> None:
+    """What each trained model makes of prompts that ask for what the reference lacks.
+
+    The first people of the test split whose prompts ask for a hat; no reference wears one. At the
+    stronger weights of the quick sweep.
+    """
+    truth = clips("test", identities)
+    rows = [i for i, clip in enumerate(truth) if "hat" in parse_prompt(clip.caption)][:people]
+    columns: dict[str, tuple[np.ndarray, Sequence[int]]] = {
+        "reference": (np.stack([truth[i].reference[None] for i in rows]), [0])
+    }
+    for variant, title in (
+        ("overlap-off", "overlap, without augmentation"),
+        ("tass-on", "tass, with augmentation"),
+    ):
+        videos = generate(Point(variant, "test", max(rows) + 1, *SHORTCUT))
+        columns[title] = (videos[rows], (1, 4, 7))
+    columns["truth"] = (np.stack([truth[i].frames for i in rows]), (1, 4, 7))
+    draw_sheet(columns, [truth[i].caption for i in rows], path)
 
 
 def interval(found: list[float], digits: int = 2) -> str:
@@ -413,7 +452,8 @@ def main() -> None:
     (HERE / "validation.json").write_text(json.dumps(report, indent=2) + "\n")
     draw_curves(grid, HERE / "images" / "curves.png")
     shown = next(p for p in points if p.variant == best_variant)
-    draw_sheet(shown, HERE / "images" / "samples.png")
+    draw_samples(shown, HERE / "images" / "samples.png")
+    draw_shortcut(HERE / "images" / "shortcut.png")
     (HERE / "README.md").write_text(card(report))
     print(f"wrote {HERE / 'README.md'}")
 
@@ -425,10 +465,11 @@ def trained(name: str) -> dict[str, Any]:
 
 
 def difference(report: dict[str, Any], pair: str, name: str) -> str:
-    """Paired difference of two variants over the same people, with its interval."""
+    """Paired difference over the same people; bold where the interval leaves out 0."""
     mean, low, high = report["differences"][pair][name]
-    verdict = "above 0" if low > 0 else "below 0" if high < 0 else "0 is inside"
-    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] ({verdict})"
+    digits = 1 if name == "text" else 3
+    told = f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"**{told}**" if low > 0 or high < 0 else told
 
 
 def card(report: dict[str, Any]) -> str:
@@ -437,12 +478,12 @@ def card(report: dict[str, Any]) -> str:
     psnr, base = report["autoencoder"], report["base"]
     rows = "\n".join(
         f"| {name} | {interval(v['normalised_identity'])} | {interval(v['text'])} | "
-        f"{interval(v['copy_paste'])} | {interval(v['background'])} | {interval(v['motion'])} |"
+        f"{interval(v['leakage'])} | {interval(v['copy_paste'])} | {interval(v['background'])} | "
+        f"{interval(v['motion'])} |"
         for name, v in report["variants"].items()
     )
     pairs = "\n".join(
-        f"| {pair} | {difference(report, pair, 'normalised_identity')} | "
-        f"{difference(report, pair, 'copy_paste')} |"
+        f"| {pair} | " + " | ".join(difference(report, pair, name) for name in COMPARED) + " |"
         for pair in report["differences"]
     )
     grid = "\n".join(
@@ -473,7 +514,6 @@ def card(report: dict[str, Any]) -> str:
             faces_found=100 * best["faces"][0],
             last_share=100 * base["last_share"],
             other_share=100 - 100 * base["last_share"],
-            placements=placements(report),
             aims=aims,
             rows=rows,
             pairs=pairs,

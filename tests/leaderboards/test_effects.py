@@ -7,6 +7,7 @@ import pytest
 
 from leaderboards import Leaderboard, LeaderboardError
 from leaderboards.effects import (
+    effect_columns,
     effect_sentences,
     effects,
     effects_frame,
@@ -103,3 +104,15 @@ def test_equal_on_every_person_is_told_in_two_decimals(board: Leaderboard) -> No
     effect = effects(board, "text")[0]
     same = replace(effect, difference=0.0, low=0.0, high=0.0)
     assert same.text() == f"{effect.column.title} +0.00 [0.00, 0.00]"
+
+
+def test_what_was_copied_is_told_though_no_family_counts_it(
+    board: Leaderboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [board.columns[c].key for c in effect_columns(board)]
+    copied = replace(
+        board.column("temporal.warp"), metric="leakage.attributes.any", diagnostic=True
+    )
+    c = board.columns.index(board.column("temporal.warp"))
+    monkeypatch.setattr(board, "columns", [*board.columns[:c], copied, *board.columns[c + 1 :]])
+    assert [board.columns[k].metric for k in effect_columns(board)] == [*keys, copied.metric]
