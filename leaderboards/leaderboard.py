@@ -183,13 +183,18 @@ class Leaderboard:
         ]
         if alike:
             notes.append(f"The same for all entries: {', '.join(alike)}.")
+        counted = set(self.scheme.columns)
+        pairs = ranking.redundant(self.means, self.columns)
+        # Among few entries many pairs agree by chance: few are named, first those that count.
+        pairs.sort(key=lambda pair: (-len(counted & set(pair[:2])), -abs(pair[2])))
         same = [
             f"{self.columns[a].title} and {self.columns[b].title} ({rho:+.2f})"
-            for a, b, rho in ranking.redundant(self.means, self.columns)
+            for a, b, rho in pairs[:3]
         ]
         if same:
+            more = f"; and {len(pairs) - 3} more pairs" if len(pairs) > 3 else ""
             notes.append(
-                f"Columns that order the entries alike (Spearman's rho): {'; '.join(same)}."
+                f"Columns that order the entries alike (Spearman's rho): {'; '.join(same)}{more}."
             )
         alone = [
             c

@@ -189,3 +189,12 @@ def test_fvd_is_resampled_with_the_people_that_its_run_says(tmp_path: Path) -> N
     assert any(
         "is held fixed" in note for note in Leaderboard.from_run(run, rank="fvd.videomae").notes
     )
+
+
+def test_of_many_columns_that_agree_those_that_count_are_named(tmp_path: Path) -> None:
+    rows = [f"m{i},{i},{i + 0.5},{2 * i},{i * i},{(i * 7) % 5}" for i in range(6)]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["model,a ^,b ^,c ^,FID v,CLIPScore ^", *rows]))
+    note = next(n for n in Leaderboard.from_table(table, rank="FID").notes if "alike" in n)
+    assert note.count("and FID (+1.00)") == 3
+    assert note.endswith("; and 3 more pairs.")
