@@ -72,10 +72,13 @@ class Effect:
 
 
 def effect_columns(board: Leaderboard) -> list[int]:
-    """The columns to report effects on: those with samples that stand for their families, and the
-    attributes copied."""
-    found = [ranking.primary(family, board.columns, board.means) for family in families.FAMILIES]
-    found += [c for c, column in enumerate(board.columns) if column.metric == COPIED]
+    """The columns to report effects on: those with samples that stand for their families, and what
+    was copied beside the family of copying."""
+    found = []
+    for family in families.FAMILIES:
+        found.append(ranking.primary(family, board.columns, board.means))
+        if family == "copying":
+            found += [c for c, column in enumerate(board.columns) if column.metric == COPIED]
     return [
         c
         for c in found

@@ -154,7 +154,7 @@ class WorldMotion(WorldBackground):
 
 @register(
     "leakage.attributes.{attribute}",
-    label="Attributes leaked from the reference",
+    label="Leakage",
     formula="1 where a classifier sees in the clip what it sees in the reference though the prompt "
     "asks for another, else 0; any: their mean over the attributes that are asked otherwise",
     source="this package",
