@@ -161,7 +161,8 @@ def test_commands_on_a_finished_run(checkout: Path, capfd: pytest.CaptureFixture
     assert not ended.value.code
     count = 0
     for command in unique(COMMANDS):
-        words = list(command.words)
+        # Nobody's bucket: the same copy, to fsspec's store in memory.
+        words = [word.replace("s3://", "memory://") for word in command.words]
         if words[0] != "stdrc" or "runs/quick" not in words:
             continue
         if words[1] == "bench" and words[2] in named_configs():
