@@ -63,7 +63,7 @@ def test_a_copy_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
         main(["configs", "copy", "quick", str(tmp_path / "mine.yaml")])
     assert not ended.value.code
     assert load_config(tmp_path / "mine.yaml") == load_config(*find_config("quick", "bench"))
-    with pytest.raises(BenchError, match="there already"):
+    with pytest.raises(BenchError, match="already exists"):
         copy_config("quick", tmp_path / "mine.yaml")
     with pytest.raises(BenchError, match="no folder"):
         copy_config("quick", tmp_path / "none" / "mine.yaml")

@@ -158,7 +158,7 @@ def test_mismatch_and_pending_are_noted(tmp_path: Path) -> None:
         )
     board = Leaderboard.from_run(run)
     assert any("marked *" in note for note in board.notes)
-    assert any("2 videos are still to be made" in note for note in board.notes)
+    assert any("2 videos are still to be generated" in note for note in board.notes)
     assert board.cell(0, 0).failed == 0
 
 
