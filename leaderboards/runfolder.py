@@ -315,14 +315,17 @@ class RunFolder:
                 "",
                 label or metric,
                 None if higher is None else bool(higher),
-                *ends,
+                low,
+                high,
                 level != "set",
                 family or known_family(metric)[0],
                 bool(diag) if family else known_family(metric)[1],
                 tuple(json.loads(needs or "[]")),
                 tuple(json.loads(anchors)) if anchors else None,
             )
-            for metric, backend, label, higher, *ends, family, level, diag, needs, anchors in rows
+            for metric, backend, label, higher, low, high, family, level, diag, needs, anchors in (
+                rows
+            )
         ]
 
     def samples(self) -> dict[str, SampleRow]:

@@ -183,7 +183,8 @@ def read_table(
     found: dict[str, bool] = {}
     wide = not _LONG.issubset(frame.columns)
     long = _melt(frame, name, found) if wide else frame
-    absent, unfit = {}, set()
+    absent: dict[str, str] = {}
+    unfit: set[tuple[str, str]] = set()
     if {"sample", "status", "reason"} <= set(long.columns):
         long, absent, unfit = without_absent(long)
     long = _tidy(long, name, backend)
