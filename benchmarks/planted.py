@@ -216,4 +216,9 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "pairs = entries * (entries - 1) // 2",
         "pairs = entries * (entries - 1) / 2",
     ): "the product is even",
+    (
+        "bench/store.py",
+        "def __init__(self, folder: Path, *, write: bool = False, wait: float | None = 0) -> None:",
+        "def __init__(self, folder: Path, *, write: bool = False, wait: float | None = 1) -> None:",
+    ): "the lock is asked for during one second in any case",
 }

@@ -24,14 +24,12 @@ class Common:
     Attributes:
         values: float [C, E, K], NaN outside the common samples of a column and where an entry does
             not take part in it.
-        used: bool [C, K], the common samples of each column.
         worst: float [C], what a failed sample counts in each column; NaN where none failed.
         summaries: (entry, column) -> set-level and published values, failures counted.
         notes: what a reader of the means must know.
     """
 
     values: np.ndarray
-    used: np.ndarray
     worst: np.ndarray
     summaries: dict[tuple[int, int], Summary]
     notes: list[str]
@@ -89,7 +87,7 @@ def common_samples(scores: Scores, drop: bool = False) -> Common:
         values[c][~started] = np.nan
     notes = _notes(scores.columns, worst, dropped, drop)
     summaries = _sets(scores, drop, notes)
-    return Common(values, used, worst, summaries, notes)
+    return Common(values, worst, summaries, notes)
 
 
 def _sets(scores: Scores, drop: bool, notes: list[str]) -> dict[tuple[int, int], Summary]:

@@ -160,6 +160,16 @@ class VideoMetric(Metric):
             "once"
         )
 
+    def prompt_of(self, video: Video) -> str:
+        """The prompt of a video.
+
+        Raises:
+            MetricsError: it has none.
+        """
+        if video.prompt is None:
+            raise MetricsError(f"{type(self).__name__} needs a prompt; pass the video's.")
+        return video.prompt
+
     # --- on its own ------------------------------------------------------------------------------
 
     def update(
@@ -359,6 +369,13 @@ class StreamedMetric(ChunkedMetric):
         if self._score is None:
             raise MetricsError("the video has one frame, and no neighbouring frames to compare")
         return Result(float(self.compute()), {"frames": count})
+
+
+def cut_prompt(tokens: int, limit: int) -> str:
+    """A remark on a prompt of which a model reads a part; empty where it reads all."""
+    if tokens <= limit:
+        return ""
+    return f"the prompt has {tokens} tokens and the model reads {limit}; the rest was cut"
 
 
 def remarks(*parts: str) -> str:

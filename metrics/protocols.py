@@ -27,7 +27,7 @@ from torch import Tensor
 from metrics.errors import MetricsError, NoFaceError
 from metrics.facts import register
 from metrics.features.frames import text_model
-from metrics.metric import Result, Video, VideoMetric
+from metrics.metric import Result, Video, VideoMetric, cut_prompt
 
 Indices = NDArray[np.int64]
 
@@ -304,12 +304,9 @@ class ConsisIDClip(VideoMetric):
         return np.unique(clip_frames(count))
 
     def measure(self, video: Video) -> Result:
-        if video.prompt is None:
-            raise MetricsError(f"{type(self).__name__} needs a prompt; pass the video's.")
-        text = text_model(self.models, "clip").encode_text([video.prompt])
+        text = text_model(self.models, "clip").encode_text([self.prompt_of(video)])
         rows = torch.stack(video.get("clip.bgr", clip_frames(video.count)))
         value = clip_score_bgr(rows, text.features.float().cpu())
         tokens, limit = text.tokens[0], text.limit
-        cut = f"the prompt has {tokens} tokens and the model reads {limit}; the rest was cut"
         detail = {"tokens": tokens, "token_limit": limit}
-        return Result(value, detail, cut if tokens > limit else "")
+        return Result(value, detail, cut_prompt(tokens, limit))

@@ -204,33 +204,31 @@ class TemporalFlicker(StreamedMetric):
         return _flicker_terms(frames)
 
 
+_MEAN = "mean over i > 0 of (max(0, cos(f_i-1, f_i)) + max(0, cos(f_0, f_i))) / 2, "
+_EVERY: dict[str, Any] = {"source": VBENCH, "family": "temporal", "frames": "all"}
+
+
 @register(
     "temporal.subject_consistency",
     label="Subject consistency",
-    formula="mean over i > 0 of (max(0, cos(f_i-1, f_i)) + max(0, cos(f_0, f_i))) / 2, DINO "
-    "ViT-B/16",
-    source=VBENCH,
-    family="temporal",
+    formula=f"{_MEAN}DINO ViT-B/16",
     backend="dino",
     quirks="a still video scores 1",
     cost="a DINO ViT-B/16 pass for every frame",
-    frames="all",
     weights=("dino.vitb16",),
     model="dino.vitb16",
+    **_EVERY,
 )
 @register(
     "temporal.background_consistency",
     label="Background consistency",
-    formula="mean over i > 0 of (max(0, cos(f_i-1, f_i)) + max(0, cos(f_0, f_i))) / 2, CLIP "
-    "ViT-B/32",
-    source=VBENCH,
-    family="temporal",
+    formula=f"{_MEAN}CLIP ViT-B/32",
     backend="clip",
     quirks="a still video scores 1; frames reach CLIP resized without antialiasing, as VBench's do",
     cost="a CLIP ViT-B/32 pass for every frame",
-    frames="all",
     weights=("clip.vit_b32",),
     model="clip.vbench",
+    **_EVERY,
 )
 class FeatureConsistency(ChunkedMetric):
     """Mean :func:`feature_consistency` over videos, each in one or more chunks.

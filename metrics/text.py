@@ -26,7 +26,7 @@ from metrics.features.networks.text import (
     TextFeatures,
     VideoTextModel,
 )
-from metrics.metric import Result, Video, VideoMetric, remarks
+from metrics.metric import Result, Video, VideoMetric, cut_prompt, remarks
 
 
 def _check(frame_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,14 +141,17 @@ _CLIPS = (
     Backend("clip", ("clip.vit_b32",), cost="a CLIP pass per frame"),
     Backend("open_clip", ("open_clip.vit_b32",), cost="a CLIP pass per frame"),
 )
+_SCORE: dict[str, Any] = {"family": "text", "range": (0.0, 100.0), "needs": ("prompt",)}
 _CLIP: dict[str, Any] = {
     "source": "CLIPScore, arXiv 2104.08718, without its factor 2.5",
-    "family": "text",
     "quirks": "prompts beyond 77 tokens are cut, with a remark",
-    "range": (0.0, 100.0),
-    "needs": ("prompt",),
     "backends": _CLIPS,
+    **_SCORE,
 }
+
+
+def _video_text(model: str) -> dict[str, Any]:
+    return {"backend": model, "model": model, "of": "video", **_SCORE}
 
 
 @register(
@@ -170,29 +173,19 @@ _CLIP: dict[str, Any] = {
     label="ViCLIP score",
     formula="100 cos of video and prompt embeddings, at least 0; 8 of the sampled frames",
     source="ViCLIP, arXiv 2307.06942",
-    family="text",
-    backend="viclip",
-    quirks="prompts beyond 32 tokens are cut, and said to be",
-    range=(0.0, 100.0),
+    quirks="prompts beyond 32 tokens are cut, with a remark",
     cost="a ViCLIP-L/14 pass per video",
-    needs=("prompt",),
     weights=("viclip.l14",),
-    model="viclip",
-    of="video",
+    **_video_text("viclip"),
 )
 @register(
     "text.xclip_score",
     label="X-CLIP score",
     formula="100 cos of video and prompt embeddings, the text conditioned on the video",
     source="X-CLIP, arXiv 2208.02816",
-    family="text",
-    backend="xclip",
-    range=(0.0, 100.0),
     cost="an X-CLIP pass per video",
-    needs=("prompt",),
     weights=("xclip.base",),
-    model="xclip",
-    of="video",
+    **_video_text("xclip"),
 )
 class CLIPScore(VideoMetric):
     """Mean of :func:`text_alignment` over videos, each with its prompt.
@@ -289,16 +282,11 @@ class CLIPScore(VideoMetric):
     def measure(self, video: Video) -> Result:
         if self._given is None:
             raise MetricsError("CLIPScore has no model; construct it with one.")
-        if video.prompt is None:
-            raise MetricsError(f"{type(self).__name__} needs a prompt; pass the video's.")
-        found = self._alignment(video[self.features[0]], video.prompt)
+        found = self._alignment(video[self.features[0]], self.prompt_of(video))
         detail = {"tokens": found.tokens, "token_limit": found.limit}
-        cut = (
-            f"the prompt has {found.tokens} tokens and the model reads {found.limit}; the rest was "
-            "cut"
-        )
+        cut = cut_prompt(found.tokens, found.limit)
         value = found.frames if self.of == "frames" else found.video
-        return Result(value, detail, remarks(cut if found.truncated else "", self.short(video)))
+        return Result(value, detail, remarks(cut, self.short(video)))
 
     def _alignment(self, values: list[Any], prompt: str) -> TextAlignment:
         model = self.model
@@ -345,11 +333,8 @@ class OverallConsistency(VideoMetric):
         return np.unique(middle_frames(count, text_model(self.models, "viclip").frames))
 
     def measure(self, video: Video) -> Result:
-        if video.prompt is None:
-            raise MetricsError(f"{type(self).__name__} needs a prompt; pass the video's.")
-        model = text_model(self.models, "viclip")
-        cosine = model.cosines(np.stack(video["pixels"])[None], [video.prompt])[0]
-        tokens, limit = model.tokens(video.prompt), model.limit
-        cut = f"the prompt has {tokens} tokens and the model reads {limit}; the rest was cut"
+        prompt, model = self.prompt_of(video), text_model(self.models, "viclip")
+        cosine = model.cosines(np.stack(video["pixels"])[None], [prompt])[0]
+        tokens, limit = model.tokens(prompt), model.limit
         detail = {"tokens": tokens, "token_limit": limit}
-        return Result(cosine, detail, cut if tokens > limit else "")
+        return Result(cosine, detail, cut_prompt(tokens, limit))

@@ -30,7 +30,7 @@ import miniature
 from leaderboards.statistics import cluster_means
 from media.files import write_atomic
 from metrics.copying import copy_paste
-from miniature import DEFAULT_VARIANT, checkpoint, variants
+from miniature import DEFAULT_VARIANT, checkpoint, load_miniature, variants
 from miniature.judges.attributes import MiniatureAttributes, leakage, parse_prompt
 from miniature.judges.faces import MiniatureFaces
 from miniature.judges.text import MiniatureTextVideo
@@ -104,7 +104,7 @@ def clips(split: str, count: int) -> list[WorldClip]:
 @lru_cache(maxsize=1)
 def load_base() -> STDRCPipeline:
     hide_loading_bars()
-    pipe = STDRCPipeline.from_pretrained(checkpoint(), dtype=torch.float32)
+    pipe = load_miniature(None)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -8,28 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from bench.commands.options import Json, Limit, Run
+from bench.commands.options import Json, Limit, Run, group
 from bench.errors import BenchError
 
-
-class RunByDefault(TyperGroup):
-    """`stdrc bench CONFIG` is `stdrc bench run CONFIG`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(
-    cls=RunByDefault,
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Run a sweep: plan, generate, score, report. The same command resumes a stopped run.\n\n"
+app = group(
+    "Run a sweep: plan, generate, score, report. The same command resumes a stopped run.\n\n"
     "Example: stdrc bench quick",
+    default="run",
 )
 
 CONFIG_HELP = "The run's YAML file, or a name that 'stdrc configs' lists."

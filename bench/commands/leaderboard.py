@@ -11,29 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from bench.commands.options import Json, Run
+from bench.commands.options import Json, Run, group
 from leaderboards.errors import LeaderboardError
 from media.wording import warnings_said
 
-
-class TableByDefault(TyperGroup):
-    """`stdrc leaderboard RUN` is `stdrc leaderboard table RUN`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
-            args = ["table", *args]
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(
-    cls=TableByDefault,
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Rank entries, export tables, compare, collect votes.\n\n"
-    "Example: stdrc leaderboard runs/quick",
+app = group(
+    "Rank entries, export tables, compare, collect votes.\n\nExample: stdrc leaderboard runs/quick",
+    default="table",
 )
 
 Sources = Annotated[

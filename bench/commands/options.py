@@ -1,11 +1,12 @@
-"""Options that several commands have, said once; what a single one has stands in its own file."""
+"""What several commands have in common, said once: options, and groups of subcommands."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 Device = Annotated[str, typer.Option(help="auto, cuda, cuda:1, cpu, mps, ...")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
@@ -32,3 +33,18 @@ Plugins = Annotated[
     typer.Option("--plugin", help="A metric of your own, module:Class (repeat it for several)."),
 ]
 NumFrames = Annotated[int, typer.Option(min=1, help="Frames sampled of each video.")]
+
+
+def group(help: str, default: str = "") -> typer.Typer:
+    """A group of subcommands; `default` is meant where an argument stands in a subcommand's place,
+    so that `stdrc bench CONFIG` is `stdrc bench run CONFIG`."""
+
+    class Group(TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if default and args and args[0] not in {*self.commands, "--help", "-h"}:
+                args = [default, *args]
+            return super().parse_args(ctx, args)
+
+    return typer.Typer(
+        cls=Group, add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=help
+    )

@@ -9,13 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.options import Json, Run
+from bench.commands.options import Json, Run, group
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Build and check challenge archives.\n\n"
+app = group(
+    "Build and check challenge archives.\n\n"
     "Example: stdrc submission check facial_results.zip --format ipvg2026-facial",
 )
 

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bench.commands.options import group
+
 if TYPE_CHECKING:
     from metrics.weights import Weights
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="List the weights of metrics, and fetch them; nothing is fetched unasked.\n\n"
+app = group(
+    "List the weights of metrics, and fetch them; nothing is fetched unasked.\n\n"
     "Example: stdrc weights list",
 )
 

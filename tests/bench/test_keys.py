@@ -50,6 +50,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             return SimpleNamespace(parameter_count={"BF16": 3})
 
     def download(repo: str, name: str) -> str:
+        assert repo == "maker/model"
         fetched.append(name)
         return str(folder / name)
 

@@ -7,11 +7,13 @@ import json
 import os
 import re
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from bench.errors import BenchError
 from bench.evalsets import Event, Sample
@@ -370,6 +372,14 @@ def test_who_writes_is_said_and_waited_for(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"cannot be made .*; choose another"):
         Store(tmp_path / "file" / "run", write=True)
+
+
+def test_waiting_without_end_for_another_writer(tmp_path: Path) -> None:
+    Store(tmp_path, write=True).close()
+    other = FileLock(tmp_path / ".lock", thread_local=False)
+    other.acquire()
+    threading.Timer(1.4, other.release).start()  # longer than one asks who holds it
+    Store(tmp_path, write=True, wait=None).close()
 
 
 def test_what_a_killed_start_left_is_removed(tmp_path: Path) -> None:

@@ -67,13 +67,6 @@ class Faces:
         index = torch.as_tensor(order, dtype=torch.long)
         return Faces(self.boxes[index], self.landmarks[index], self.scores[index])
 
-    def moved(self, scale: float = 1.0, dx: float = 0.0, dy: float = 0.0) -> Faces:
-        """The same faces in an image scaled by ``scale``, then moved by ``dx``, ``dy`` pixels."""
-        shift = torch.tensor([dx, dy], dtype=self.boxes.dtype)
-        return Faces(
-            self.boxes * scale + shift.repeat(2), self.landmarks * scale + shift, self.scores
-        )
-
     @classmethod
     def none(cls) -> Faces:
         """No faces."""
