@@ -222,7 +222,7 @@ class STDRCPipeline(Stages):
             guidance: `ThreeStreamGuidance` or a mapping of its arguments.
             preset: "ltx23" for Lightricks' own guidance and negative prompt (see `presets`).
             height, width: pixels, multiples of the autoencoder's factor (32 for LTX-2.3).
-            num_frames: 8k+1 for LTX-2.3; 4k+1 for the miniature.
+            num_frames: 1 + a multiple of the autoencoder's factor (8k+1 for LTX-2.3).
             frame_rate: frames per second; it sets the temporal coordinates.
             schedule: "dev", the scheduler's noise levels, shifted by the number of video tokens; or
                 "distilled", the eight levels of the distilled model and LoRA as they are, by

@@ -148,7 +148,7 @@ def shared_timesteps(transformer: nn.Module, groups: list[tuple[Tensor, int]]) -
     """Embed each distinct timestep once, then copy it to its tokens.
 
     The model embeds a timestep per token though a sample has two, the video's and the reference's
-    0. At the miniature's size that is a tenth of a step. Same numbers, fewer of them.
+    0. In a small model that is a tenth of a step. Same numbers, fewer of them.
 
     Args:
         transformer: diffusers' LTX-2.x transformer.

@@ -1,6 +1,6 @@
 """A linear stand-in for a video autoencoder's decoder, for losses that look at pixels.
 
-Some autoencoders are nearly linear: the miniature's is, being principal components of blocks of
+Some autoencoders are nearly linear, such as one made of principal components of blocks of
 pixels, with little added. There one matrix draws a clip for little of the decoder's time
 (`benchmarks/identity_loss_cost.py`), so the identity loss can look at every sample instead of a
 few. The matrix is fitted to the decoder itself, and refused where it does not follow it.

@@ -23,7 +23,7 @@ class _Muon(torch.optim.Muon):
     """PyTorch's Muon, but on a CPU it orthogonalises in float32.
 
     PyTorch's is fixed to bfloat16. A processor without instructions for it takes 20 times as long
-    over that as over float32, and longer than over forward and backward of a miniature together.
+    over that as over float32, and longer than over forward and backward of a small model together.
     """
 
     @torch.no_grad()
