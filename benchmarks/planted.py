@@ -65,8 +65,8 @@ PLANTED: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "set scores stay when what they are of has changed",
         "bench/runner.py",
-        "parts = [shown(key, metric) for key in cells[cell]]",
-        "parts = [key for key in cells[cell]]",
+        'parts = [f"{shown(key, metric)} {people[person(key)]}" for key in cells[cell]]',
+        'parts = [f"{people[person(key)]}" for key in cells[cell]]',
         f"{KEPT}what_depends_on_a_change_is_done_again_and_nothing_else[a target's bytes]",
     ),
     (
