@@ -188,8 +188,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "another stream of the same numbers",
     (
         "leaderboards/statistics.py",
-        "drawn = (signs @ part).astype(np.float32)  # [B, members]",
-        "drawn = (signs @ part).astype(None)  # [B, members]",
+        "drawn = np.ascontiguousarray((signs @ part).T.astype(np.float32))  # [members, B]",
+        "drawn = np.ascontiguousarray((signs @ part).T.astype(None))  # [members, B]",
     ): "float32 saves memory; the comparison allows for its rounding",
     (
         "leaderboards/votes/agreement.py",
