@@ -47,8 +47,9 @@ def read_run(run: str | Path) -> Rows:
         scores, sets = folder.frame("scores"), folder.frame("set_scores")
         rates, earlier = folder.face_rates(), folder.retired_means()
         declared = folder.manifest()["config"].get("rank") if folder.has_manifest else None
+    root = str(run.absolute())
     videos["path"] = [
-        _inside(run, video, path) for video, path in zip(videos["video"], videos["path"])
+        _inside(root, video, path) for video, path in zip(videos["video"], videos["path"])
     ]
     row = pd.Index(videos.pop("place")).get_indexer(scores.pop("place"))
     for name in ("entry", "sample", "seed"):
@@ -98,7 +99,7 @@ def read_run(run: str | Path) -> Rows:
 _LEAVES = re.compile(r"/|.*\\|(.*/)?\.\.(/|$)")
 
 
-def _inside(run: Path, video: str, path: Any) -> str:
+def _inside(run: str, video: str, path: Any) -> str:
     """Where a video's file is, "" where it has none; a store may not lead out of its folder."""
     if not isinstance(path, str) or not path:
         return ""
@@ -107,7 +108,7 @@ def _inside(run: Path, video: str, path: Any) -> str:
             f"the store's video {video} has the path {path!r}, which leaves the run folder: fix "
             "the store."
         )
-    return f"{run.absolute()}/{path}"
+    return f"{run}/{path}"
 
 
 def without_absent(
