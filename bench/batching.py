@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.axes import Settings
 from bench.errors import BenchError
+from bench.evalsets import Sample
 from bench.generators import Generator, Remarked
 from bench.provenance import environment
 from bench.sweep import Job, Task
@@ -45,6 +47,13 @@ class Result:
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """Videos that something is to be made for first; see `Generator.prepare`."""
+
+    tasks: Sequence[tuple[Sample, Settings]]
+
+
 class BrokenWorkerError(RuntimeError):
     """What generates is in a state that fails whatever comes next, such as a GPU after a fault."""
 
@@ -60,6 +69,10 @@ class Engine(Protocol):
     name: str
     claim: Callable[[Job], bool]
     say: Callable[[str], None]
+
+    def prepare(self, ahead: Ahead) -> None:
+        """Have one worker make what all of them need, before any is given a job."""
+        ...
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Result | None]:
         """Results as they come, in any order; None now and then, so that the driver can do other

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from bench.batching import HEARTBEAT, Batcher, Result, encode, log, unclaimed
+from bench.batching import HEARTBEAT, Ahead, Batcher, Result, encode, log, unclaimed
 from bench.generators import Generator
 from bench.sweep import Job, Task
 
@@ -38,6 +38,9 @@ class LocalEngine:
 
     def close(self) -> None:
         """There is nothing to end."""
+
+    def prepare(self, ahead: Ahead) -> None:
+        self.batcher.generator.prepare(ahead.tasks)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Result | None]:
         self._stopping = False

@@ -20,10 +20,11 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from bench.batching import BrokenWorkerError, describe
+from bench.batching import Ahead, BrokenWorkerError, describe
 from bench.local_engine import LocalEngine
 from bench.sweep import Job
-from bench.workers import Began, Event, Lost, Ready, Worker, WorkerEngine
+from bench.workers import Began, Event, Lost, Prepared, Ready, Worker, WorkerEngine
+from media.files import known_digests
 
 log = logging.getLogger("stdrc.bench")
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bench.process_engine import"
@@ -52,10 +53,10 @@ class ProcessEngine(WorkerEngine):
             )
         connection = Connection(ours.detach())
         with contextlib.suppress(OSError):  # it is gone; `_events` says so
-            connection.send(self.bench)
+            connection.send((self.bench, dict(known_digests())))
         return process, connection
 
-    def _give(self, worker: Worker, job: Job) -> None:
+    def _give(self, worker: Worker, job: Job | Ahead) -> None:
         with contextlib.suppress(OSError):  # it is gone; `_events` says so
             worker.handle[1].send(job)
 
@@ -110,7 +111,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
     connection = Connection(int(sys.argv[2]))
     lock = threading.Lock()
-    inbox: queue.Queue[Job] = queue.Queue()
+    inbox: queue.Queue[Job | Ahead] = queue.Queue()
 
     def send(what: Any) -> None:
         with lock:
@@ -119,7 +120,9 @@ def main() -> None:
     log.addHandler(_Said(send))
     log.setLevel(logging.INFO)
     log.propagate = False
-    threading.Thread(target=_work, args=(connection.recv(), inbox, send), daemon=True).start()
+    bench, digests = connection.recv()
+    known_digests().update(digests)  # so that no worker reads 40 GB to name a checkpoint
+    threading.Thread(target=_work, args=(bench, inbox, send), daemon=True).start()
     try:
         while True:
             inbox.put(connection.recv())
@@ -127,10 +130,17 @@ def main() -> None:
         os._exit(0)  # the parent is gone, and whatever is at work with it
 
 
-def _work(bench: Any, inbox: queue.Queue[Job], send: Any) -> None:
+def _work(bench: Any, inbox: queue.Queue[Job | Ahead], send: Any) -> None:
     def jobs() -> Iterator[Job]:
         while True:
             job = inbox.get()
+            if isinstance(job, Ahead):
+                try:
+                    generator.prepare(job.tasks)
+                except Exception as error:
+                    raise BrokenWorkerError(describe(error)) from error
+                send(Prepared())
+                continue
             send(Began(job.tasks[0].key))
             yield job
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench import config as cfg
-from bench.batching import Batcher, Result, describe, encode
+from bench.batching import Ahead, Batcher, Result, describe, encode
 from bench.errors import BenchError
 from bench.sweep import Job
-from bench.workers import Event, Lost, Ready, Worker, WorkerEngine
+from bench.workers import Event, Lost, Prepared, Ready, Worker, WorkerEngine
+from media.files import known_digests
 
 log = logging.getLogger("stdrc.bench")
 LOOK_EVERY = 5.0  # seconds between two looks at the cluster: its head, and how large it is
@@ -26,14 +28,17 @@ HEAD_GONE = 8.0  # seconds after which a head that does not answer is gone
 @dataclass
 class _Actor:
     actor: Any
-    refs: dict[Any, Job | None] = field(default_factory=dict)  # Ray's result -> its job, or Ready
+    refs: dict[Any, Job | Ahead | None] = field(
+        default_factory=dict
+    )  # Ray's result -> its job, or Ready
 
 
 class GeneratorActor:
     """What lives in a worker: a generator that stays loaded from job to job."""
 
-    def __init__(self, bench: cfg.BenchConfig) -> None:
+    def __init__(self, bench: cfg.BenchConfig, digests: Mapping[str, str]) -> None:
         self.bench = bench
+        known_digests().update(digests)  # so that no worker reads 40 GB to name a checkpoint
 
     def make(self) -> str:
         """Make the generator; why that fails, if it does."""
@@ -43,8 +48,11 @@ class GeneratorActor:
             return describe(error) or "no reason given"
         return ""
 
-    def run(self, job: Job) -> list[Result]:
-        """Generate and encode a job."""
+    def run(self, job: Job | Ahead) -> list[Result]:
+        """Generate and encode a job, or prepare what all jobs need."""
+        if isinstance(job, Ahead):
+            self.batcher.generator.prepare(job.tasks)
+            return []
         return [
             failure or encode(task, video, seconds, self.bench.video.crf)
             for task, video, failure, seconds in self.batcher.videos(job.tasks)
@@ -155,7 +163,8 @@ class RayEngine(WorkerEngine):
                 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
                 options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._group)
-            actor = ray.remote(**options)(GeneratorActor).remote(self.bench)
+            made = (self.bench, dict(known_digests()))
+            actor = ray.remote(**options)(GeneratorActor).remote(*made)
             worker = Worker(f"worker {self._number}", _Actor(actor))
             worker.handle.refs[actor.make.remote()] = None
             self.workers.append(worker)
@@ -245,7 +254,7 @@ class RayEngine(WorkerEngine):
 
     # What the loop asks for ----------------------------------------------------------------------
 
-    def _give(self, worker: Worker, job: Job) -> None:
+    def _give(self, worker: Worker, job: Job | Ahead) -> None:
         worker.handle.refs[worker.handle.actor.run.remote(job)] = job
 
     def _events(self, timeout: float) -> list[tuple[Worker, Event]]:
@@ -269,6 +278,8 @@ class RayEngine(WorkerEngine):
         except ray.exceptions.RayError as error:
             log.warning("%s: %s", worker.name, error)
             return [Lost()]
+        if isinstance(job, Ahead):
+            return [Prepared()]
         if job is not None:
             return list(said)
         return [Lost(fatal=said) if said else Ready()]

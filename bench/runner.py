@@ -23,7 +23,7 @@ from rich.console import Console
 
 from bench import claims
 from bench import config as cfg
-from bench.batching import Engine
+from bench.batching import Ahead, Engine
 from bench.claims import Claims
 from bench.errors import BenchError
 from bench.evalsets import EvalSet
@@ -269,6 +269,9 @@ class Runner:
                 work.start(status, unscored)
                 if self.claims is not None:
                     self.engine.claim = self.claims.take
+                videos = [(t.sample, t.settings) for key, t in tasks.items() if key in todo]
+                if ahead := self.generator.unprepared(videos):
+                    self.engine.prepare(Ahead(ahead))
                 work.run(self.engine, self._pending(todo) if todo else None, unscored)
             if self.claims is not None:  # whole cells, and the report, are the merged run's
                 return replace(

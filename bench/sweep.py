@@ -196,6 +196,11 @@ def plan(
         samples = EvalSet(samples[:limit], name=samples.name)
     if not 1 <= shard[0] <= shard[1]:
         raise BenchError(f"A shard is I/N with 1 <= I <= N, not {shard[0]}/{shard[1]}.")
+    if not generator.enhances and any(sample.enhance for sample in samples):
+        raise BenchError(
+            f"evalset.enhance does nothing in the generator {generator.name}, which has no "
+            "language model of its own; leave it out."
+        )
     identity = [*generator.identity(), config.video.crf]
     found: dict[str, tuple[Resolved, dict[str, Any]]] = {}
     problems: dict[str, None] = {}

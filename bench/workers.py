@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench import config as cfg
-from bench.batching import HEARTBEAT, Result, Stages, unclaimed
+from bench.batching import HEARTBEAT, Ahead, Result, Stages, unclaimed
 from bench.errors import BenchError
 from bench.sweep import Job, Task
 from media.wording import duration
@@ -72,6 +72,11 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """A worker has made what all of them need."""
+
+
+@dataclass(frozen=True)
 class Began:
     """A worker has begun the job with this video; those before it are being encoded."""
 
@@ -86,7 +91,7 @@ class Lost:
     fatal: str = ""
 
 
-Event = Ready | Began | Lost | Result
+Event = Ready | Prepared | Began | Lost | Result
 
 
 class WorkerEngine(ABC):
@@ -101,6 +106,8 @@ class WorkerEngine(ABC):
         self.workers: list[Worker] = []
         self.waiting = Stages(())
         self._stopping = False
+        self._ahead: Ahead | None = None  # what is to be prepared before any job
+        self._preparing: tuple[Worker | None, int] = (None, 0)  # who does, and how many were lost
         self._lost: dict[str, list[str]] = {}  # video -> why its worker was lost, alone with it
         self._hung: dict[str, int] = {}
         self._unborn = 0  # workers lost in a row before they answered
@@ -114,8 +121,8 @@ class WorkerEngine(ABC):
         """Make the workers that are missing; say it where some find no place."""
 
     @abstractmethod
-    def _give(self, worker: Worker, job: Job) -> None:
-        """Hand a job to a worker that has answered."""
+    def _give(self, worker: Worker, job: Job | Ahead) -> None:
+        """Hand a job, or what is to be prepared, to a worker that has answered."""
 
     @abstractmethod
     def _events(self, timeout: float) -> list[tuple[Worker, Event]]:
@@ -126,6 +133,9 @@ class WorkerEngine(ABC):
         """End a worker at once; it may be gone already."""
 
     # The protocol --------------------------------------------------------------------------------
+
+    def prepare(self, ahead: Ahead) -> None:
+        self._ahead, self._preparing = ahead, (None, 0)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Result | None]:
         self.waiting, self._stopping = Stages(jobs, self.claim), False
@@ -169,6 +179,12 @@ class WorkerEngine(ABC):
 
     def _feed(self) -> None:
         ready = [worker for worker in self.workers if worker.ready]
+        if self._ahead is not None:
+            at, lost = self._preparing
+            if at is None and ready:
+                self._preparing = ready[0], lost
+                self._give(ready[0], self._ahead)
+            return
         for depth in range(1, AHEAD + 1):  # everybody gets a first job before anybody a second
             for worker in ready:
                 if len(worker.held) >= depth or (depth > 1 and worker.fresh):
@@ -188,6 +204,8 @@ class WorkerEngine(ABC):
             return  # what a worker said before it was given up
         if isinstance(event, Ready):
             worker.ready, self._unborn = True, 0
+        elif isinstance(event, Prepared):
+            self._ahead = None
         elif isinstance(event, Began):
             worker.begun = next((held for held in worker.held if event.key in held.left), None)
             worker.since = time.monotonic()
@@ -196,6 +214,14 @@ class WorkerEngine(ABC):
             if event.fatal:
                 raise BenchError(f"The generator cannot be made: {event.fatal}")
             log.warning("%s was lost (%s)", worker.name, event.reason or "no reason given")
+            at, lost = self._preparing
+            if self._ahead is not None and worker is at:
+                self._preparing = None, lost + 1
+                if lost == self.config.retries:
+                    raise BenchError(
+                        f"{lost + 1} workers were lost at what is prepared for all of them "
+                        f"({event.reason or 'no reason given'}); the log may say why."
+                    )
             if not worker.ready:
                 self._unborn += 1
                 if self._unborn > self.config.retries:

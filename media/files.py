@@ -152,6 +152,11 @@ def file_sha256(path: str | Path, known: MutableMapping[str, str] | None = None)
         ) from error
 
 
+def known_digests() -> MutableMapping[str, str]:
+    """What this process has hashed, as `file_sha256` knows it; another may be told of it."""
+    return _DIGESTS
+
+
 def tree_sha256(folder: str | Path, files: Iterable[Path]) -> str:
     """SHA-256 over files of a folder, in the order given: their paths within it and their bytes.
 

@@ -35,6 +35,16 @@ class EncodedText:
     def __len__(self) -> int:
         return len(self.video)
 
+    def whole(self) -> EncodedText:
+        """Itself.
+
+        Raises:
+            STDRCError: a prompt was not read whole.
+        """
+        for remark in filter(None, self.remarks):
+            raise not_whole(remark)
+        return self
+
     def __getitem__(self, index: int | slice | Sequence[int]) -> EncodedText:
         if isinstance(index, int):
             index = [index]
@@ -52,6 +62,11 @@ class EncodedText:
             torch.cat([p.mask for p in parts]),
             tuple(remark for p in parts for remark in p.remarks),
         )
+
+
+def not_whole(remark: str) -> STDRCError:
+    """The error of a prompt that has to be read whole, from what was not."""
+    return STDRCError(f"{remark[:1].upper()}{remark[1:]}; shorten it.")
 
 
 @dataclass(frozen=True)

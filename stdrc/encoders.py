@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import torch
+from diffusers.pipelines.ltx2.utils import (
+    LTX2_5_T2V_DEFAULT_SYSTEM_PROMPT,
+    T2V_DEFAULT_SYSTEM_PROMPT,
+)
 from diffusers.utils import logging
 from torch import Tensor
 
 from stdrc.adapters import TrainedAdapters
-from stdrc.conditions import EncodedReference, EncodedText
+from stdrc.conditions import EncodedReference, EncodedText, not_whole
 from stdrc.errors import STDRCError
 from stdrc.images import Crop, ReferenceImage, reference_pixels
 from stdrc.timeline import Reference, shown_when
@@ -55,7 +59,7 @@ class ConditionEncoders(TrainedAdapters):
         for prompt in dict.fromkeys(prompts):
             remark = self._cut(prompt)
             if remark and strict:
-                raise STDRCError(f"{remark[:1].upper()}{remark[1:]}; shorten it.")
+                raise not_whole(remark)
             if remark:
                 logger.warning("%s.", remark)
             embeds, mask, _, _ = self.encode_prompt(
@@ -69,6 +73,38 @@ class ConditionEncoders(TrainedAdapters):
             )
             encoded[prompt] = EncodedText(video, audio, mask, (remark,))
         return EncodedText.cat([encoded[prompt] for prompt in prompts])
+
+    @torch.no_grad()
+    def rewrite_prompt(
+        self, prompt: str, *, seed: int = 10, max_new_tokens: int | None = None
+    ) -> str:
+        """A prompt made longer by the checkpoint's language model, as diffusers' LTX-2 offers it:
+        by the text encoder, or by LTX-2.5's own `prompt_enhancer`.
+
+        Args:
+            seed: of the sampling of words; diffusers' default.
+            max_new_tokens: none: diffusers' own, 512 and 600.
+
+        Raises:
+            STDRCError: this checkpoint has no processor, which the model is asked through, or
+                memory settings bring the model layer by layer, where diffusers moves all of it.
+        """
+        if self.processor is None:
+            raise STDRCError(
+                "Prompts can't be enhanced: this checkpoint has no processor; leave it out."
+            )
+        if self.memory.text == "group":
+            raise STDRCError(
+                "Prompts can't be enhanced with memory.text: group, as diffusers puts the whole "
+                "language model on the card for it; use text: free."
+            )
+        dedicated = self.prompt_enhancer is not None
+        system = LTX2_5_T2V_DEFAULT_SYSTEM_PROMPT if dedicated else T2V_DEFAULT_SYSTEM_PROMPT
+        device = self._execution_device
+        with self.memory.encoding_text(self, device):
+            return self.enhance_prompt(
+                prompt, system, max_new_tokens=max_new_tokens, seed=seed, device=device
+            )[0]
 
     @property
     def prompt_limit(self) -> int:

@@ -33,7 +33,7 @@ GIB = 2**30
 #: Tokens of a prompt, after padding, as LTX-2.x reads it.
 PROMPT_TOKENS = 1024
 #: Bytes a number of the transformer's linear weights takes, and what stays in 16 bits beside.
-_STORED = {"fp8": 1.0, "nf4": 0.5 + 4 / 64}
+_STORED = {"fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
 #: What CUDA itself, its kernels and fragments take of a card.
 RESERVED = 3 * GIB // 2
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: What encodes prompts and is not needed while a video is denoised.
 TEXT_SIDE = ("text_encoder", "connectors")
+#: The networks that a pipeline which only encodes prompts is loaded without.
+NOT_TEXT = ("transformer", "vae", "audio_vae", "vocoder")
+#: What LTX-2.5 has beside: a language model of its own, and what says how long a video should be.
+NOT_ASKED = ("prompt_enhancer", "duration_head")
 #: Video pixels from which `tiling: auto` decodes in tiles: two of LTX-2.3's default videos, which
 #: take about 6.5 GiB at once. By size alone, so that a video doesn't depend on the card.
 TILED_FROM = 2 * 512 * 768 * 121
@@ -68,10 +72,11 @@ class Memory:
         ),
     ] = "none"
     transformer: Annotated[
-        Literal["auto", "bf16", "fp8", "nf4"],
+        Literal["auto", "bf16", "fp8", "int8", "nf4"],
         Field(
             description="the transformer's weights: as all others (auto), bfloat16, stored as "
-            "float8 and cast a layer at a time (fp8), or four bits by bitsandbytes (nf4)"
+            "float8 and cast a layer at a time (fp8), or eight or four bits by bitsandbytes "
+            "(int8, nf4)"
         ),
     ] = "auto"
     tiling: Annotated[
@@ -133,28 +138,29 @@ class Memory:
         """Arguments of `from_pretrained` that the settings need.
 
         Raises:
-            STDRCError: four bits without a card or without bitsandbytes.
+            STDRCError: eight or four bits without a card or without bitsandbytes.
         """
-        if self.transformer != "nf4":
+        if (name := self.transformer) not in ("int8", "nf4"):
             return {}
         import torch
         from diffusers import PipelineQuantizationConfig
         from diffusers.utils import is_bitsandbytes_available
 
         if not torch.cuda.is_available():
-            raise STDRCError("transformer: nf4 needs a CUDA card; use fp8 or auto here.")
+            raise STDRCError(f"transformer: {name} needs a CUDA card; use fp8 or auto here.")
         if not is_bitsandbytes_available():
             raise STDRCError(
-                "transformer: nf4 needs bitsandbytes; pip install bitsandbytes, or use fp8."
+                f"transformer: {name} needs bitsandbytes; pip install bitsandbytes, or use fp8."
             )
+        four: dict[str, Any] = {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_compute_dtype": torch.bfloat16,
+        }
         return {
             "quantization_config": PipelineQuantizationConfig(
-                quant_backend="bitsandbytes_4bit",
-                quant_kwargs={
-                    "load_in_4bit": True,
-                    "bnb_4bit_quant_type": "nf4",
-                    "bnb_4bit_compute_dtype": torch.bfloat16,
-                },
+                quant_backend="bitsandbytes_4bit" if name == "nf4" else "bitsandbytes_8bit",
+                quant_kwargs=four if name == "nf4" else {"load_in_8bit": True},
                 components_to_quantize=["transformer"],
             )
         }

@@ -26,6 +26,11 @@ class EvalSetBase(Model):
         description="Words put before every prompt of an identity: a mapping identity -> words, "
         "or a JSON file that holds one.",
     )
+    enhance: bool = Field(
+        default=False,
+        description="Whether the generator's own language model rewrites every prompt, as LTX-2's "
+        "does by default elsewhere; scores go by the set's prompts.",
+    )
     limit: int | None = Field(default=None, ge=1, description="Use only the first N samples.")
 
     @abstractmethod
@@ -63,6 +68,8 @@ class EvalSetBase(Model):
                 else s
                 for s in samples
             ]
+        if self.enhance:
+            samples = [replace(s, enhance=True) for s in samples]
         return EvalSet(samples[: self.limit], name=self.title, problems=problems)
 
 

@@ -56,6 +56,8 @@ class Sample:
         index: its place in the evaluation set, from 1; the set says it.
         video: the file of a finished video, in whichever folder, where the data set names one.
         shown: one per reference, where they are several people or count at some time only.
+        enhance: the generator's own language model rewrites the prompt; scores go by the prompt as
+            it is here, and the video's row keeps what was read instead.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Sample:
     index: int = field(default=0, compare=False)
     video: str = field(default="", compare=False)
     shown: tuple[Shown, ...] = ()
+    enhance: bool = False
 
 
 class EvalSet(Sequence[Sample]):

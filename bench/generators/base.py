@@ -7,7 +7,7 @@ has defaults, and the bench asks for nothing that is not declared here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -61,6 +61,7 @@ class Generator(ABC):
         name: what tables call it.
         version: change it when the same settings would give another video.
         made_with: what a config gives its class, part of what tells it from others.
+        enhances: whether it can rewrite prompts (`evalset.enhance`).
         axes: the axes that it reads; a sweep over another is refused, because its cells would be
             the same videos under other names. "args" stands for every `args.NAME`. None: all.
         may_train: whether `resolve` may train what it lacks; False while a plan is only looked at.
@@ -79,6 +80,7 @@ class Generator(ABC):
     name: str = ""
     version: str = "1"
     made_with: Mapping[str, Any] = MappingProxyType({})
+    enhances: ClassVar[bool] = False
     axes: ClassVar[frozenset[str] | None] = None
     may_train: bool = True
 
@@ -97,6 +99,18 @@ class Generator(ABC):
             BenchError: if no video can be made with these settings.
         """
         return Resolved(settings, passes=settings.steps or 0, fps=settings.frame_rate or 8.0)
+
+    def unprepared(
+        self, tasks: Iterable[tuple[Sample, Settings]]
+    ) -> Sequence[tuple[Sample, Settings]]:
+        """Those of a run's videos that something is to be made for first, once for all workers."""
+        return ()
+
+    def prepare(self, tasks: Iterable[tuple[Sample, Settings]]) -> None:  # noqa: B027
+        """Make it, and keep it where every worker finds it; called in one of them.
+
+        A video that it can't be made for fails on its own later, when it is generated.
+        """
 
     def repeats(self, sample: Sample, settings: Settings) -> int:
         """How many times the passes that `resolve` states this sample's video takes."""
@@ -119,7 +133,8 @@ class Generator(ABC):
         timeline = [[e.start, e.end, e.description] for e in sample.timeline]
         # Left out where there is none, so that the keys of other samples stay what they were.
         shown = [[[s.person, s.start, s.end] for s in sample.shown]] if sample.shown else []
-        return canonical([sample.id, sample.prompt, references, timeline, *shown])
+        enhanced = ["enhanced"] if sample.enhance else []
+        return canonical([sample.id, sample.prompt, references, timeline, *shown, *enhanced])
 
     def refuse_unread(self, names: Sequence[str]) -> None:
         """Raise where an axis would do nothing.

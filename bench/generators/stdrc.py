@@ -10,9 +10,10 @@ import inspect
 import logging
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,13 +33,15 @@ from bench.generators.base import (
     pick_device,
     refuse_overruled,
 )
+from bench.generators.encodings import Encodings, to_device
 from bench.generators.variants import CheckpointConfig, Variant, Variants, plain
 from bench.keys import checkpoint_hash
+from bench.provenance import packages
 from media.files import file_sha256
 from stdrc import guidance as _guidance
 from stdrc.defaults import FRAME_RATE, STEPS
 from stdrc.errors import STDRCError
-from stdrc.memory import Memory
+from stdrc.memory import NOT_ASKED, NOT_TEXT, TEXT_SIDE, Memory, release_memory
 
 #: Arguments of the pipeline that the bench sets itself, and what sets them.
 _SET_BY = {
@@ -61,6 +64,13 @@ _SET_BY = {
     "output_type": "nothing: frames are always arrays",
     "return_dict": "nothing: frames are always arrays",
 }
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A prompt as a language model made it."""
+
+    text: str
 
 
 class STDRCConfig(CheckpointConfig):
@@ -92,22 +102,25 @@ class STDRCGenerator(Generator):
     """`STDRCPipeline` behind the generator protocol.
 
     Attributes:
-        encoded: how many prompts and references were encoded so far, for tests and logs.
+        texts, references: what was encoded so far.
     """
 
     name = "stdrc"
     version = "1"
+    enhances = True
 
     def __init__(self, config: STDRCConfig) -> None:
         self.config = config
         self.trained = Variants(config)
-        self.encoded = {"text": 0, "reference": 0}
+        self.apart = config.memory.text != "keep"  # the text side is loaded alone, and first
+        self.texts, self.references = Encodings(self.apart), Encodings(self.apart)
+        self.rewritten = Encodings(on_disk=True)
         self._pipe: Any = None
         self._pipe_of = ""
+        self._only_text: tuple[str, Any] | None = None  # a base, and what encodes its prompts
         self._loaded: tuple[Variant, tuple[Lora, ...]] | None = None
         self._upscale: dict[SecondStage, Any] = {}
-        self._text: dict[str, Any] = {}
-        self._references: dict[tuple[Any, ...], Any] = {}
+        self._of_text: list[str] = []  # LoRAs that are loaded and change how prompts are encoded
         self._remarks: dict[tuple[Any, ...], list[str]] = {}
 
     def resolve(self, settings: Settings, *, allow_mismatch: bool = False) -> Resolved:
@@ -115,6 +128,11 @@ class STDRCGenerator(Generator):
             settings, allow_mismatch=allow_mismatch, may_train=self.may_train
         )
         _refuse_args(settings)
+        if self.apart and self.trained.of_text(variant, settings):
+            raise BenchError(
+                f"A LoRA of {variant.name} and its axis loras changes how prompts are encoded, so "
+                "that they can't be before it is loaded; set generator.memory.text to keep."
+            )
         size = self.trained.default_size
         guidance = _guidance_of(settings)
         steps = settings.steps
@@ -197,72 +215,177 @@ class STDRCGenerator(Generator):
 
     # Generating ----------------------------------------------------------------------------------
 
-    def _pipeline(self, variant: Variant, loras: tuple[Lora, ...]) -> Any:
+    def unprepared(
+        self, tasks: Iterable[tuple[Sample, Settings]]
+    ) -> Sequence[tuple[Sample, Settings]]:
+        seen: set[tuple[str, str]] = set()
+        missing = []
+        for sample, settings in tasks:
+            if not (self.apart or sample.enhance):
+                continue
+            base = self.trained.base_of(self.trained.pick(settings, allow_mismatch=True)[0])
+            if sample.enhance and self.config.memory.text == "group":
+                raise BenchError(
+                    "evalset.enhance needs generator.memory.text: free or keep, as diffusers puts "
+                    "the whole language model on the card for it."
+                )
+            if sample.enhance and not self.rewritten.has(
+                self._rewritten_content(base, sample.prompt)
+            ):
+                missing.append((sample, settings))
+                continue
+            asked = {(base, text) for text in self._prompts(base, sample, settings)} - seen
+            seen |= asked
+            if self.apart and not all(self.texts.has(self._text_content(*t)) for t in asked):
+                missing.append((sample, settings))
+        return missing
+
+    def prepare(self, tasks: Iterable[tuple[Sample, Settings]]) -> None:
+        """Rewrite and encode the prompts of a run before the text side leaves the card."""
+        for sample, settings in tasks:
+            base = self.trained.base_of(self.trained.pick(settings, allow_mismatch=True)[0])
+            for text in self._prompts(base, sample, settings):
+                if self.apart:
+                    self._encode_text(base, text, strict=False)
+        self._leave()
+
+    def _text_side(self, base: str, alone: bool) -> Any:
+        """What reads prompts: the pipeline at work or, `alone`, one that does nothing else."""
+        if not alone:
+            return self._pipe
+        if self._only_text is None or self._only_text[0] != base:
+            self._leave()
+            if self._pipe is not None:  # it makes room, as where both were in one pipeline
+                with self.config.memory.encoding_text(self._pipe, self._pipe._execution_device):
+                    pass
+            self._only_text = base, self._load(base, (*NOT_TEXT, "duration_head"))
+        return self._only_text[1]
+
+    def _leave(self) -> None:
+        """The text side leaves the card, if it was loaded alone."""
+        if self._only_text is not None:
+            self._only_text = None
+            release_memory()
+
+    def _load(self, base: str, without: Sequence[str]) -> Any:
         import torch
 
         from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 
-        whole = variant.path is not None and variant.path.is_dir()
-        base = str(variant.path) if whole else self.trained.base
+        torch.set_num_threads(self.config.threads)
+        hide_loading_bars()
+        pipe = STDRCPipeline.from_pretrained(
+            base,
+            dtype=getattr(torch, self.config.dtype, None),
+            memory=self.config.memory,
+            **dict.fromkeys(without),
+        ).place(self.config.device)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def _pipeline(self, variant: Variant, settings: Settings) -> Any:
+        base, loras = self.trained.base_of(variant), settings.loras or ()
         if self._pipe_of != base:
-            torch.set_num_threads(self.config.threads)
             self._pipe = None  # the old one's memory first
-            dtype = getattr(torch, self.config.dtype, None)
-            hide_loading_bars()
-            pipe = STDRCPipeline.from_pretrained(base, dtype=dtype, memory=self.config.memory)
-            self._pipe = pipe.place(self.config.device)
-            self._pipe.set_progress_bar_config(disable=True)
+            self._pipe = self._load(base, (*NOT_ASKED, *(TEXT_SIDE if self.apart else ())))
             self._pipe_of, self._loaded = base, None
-            self._text.clear()  # another checkpoint may encode in another way
-            self._references.clear()
+            self.texts.clear()  # they are of another checkpoint
+            self.references.clear()
         if self._loaded != (variant, loras):
-            own = [] if variant.path is None or whole else [{"path": variant.path}]
-            self._pipe.load_loras([*own, *(lora.model_dump() for lora in loras)])
+            own = variant.path is not None and str(variant.path) != base
+            given = [lora.model_dump() for lora in loras]
+            self._pipe.load_loras([{"path": variant.path}, *given] if own else given)
             self._loaded = variant, loras
+            self._of_text = self.trained.of_text(variant, settings)
         return self._pipe
 
-    def _encode_text(self, pipe: Any, prompt: str) -> Any:
-        if prompt not in self._text:
-            self._text[prompt] = _to(pipe.encode_text([prompt], strict=self.config.strict), "cpu")
-            self.encoded["text"] += 1
-        return self._text[prompt]
+    def _encoder(self, base: str) -> list[str]:
+        """What tells a checkpoint's encodings from another's."""
+        given = self.config.device  # of the worker, which this process needn't have
+        device = (pick_device(given) if given == "auto" else given).partition(":")[0]
+        made_by = [packages()[name] for name in ("torch", "diffusers", "transformers")]
+        return [*self.trained.encoder(base), device, *made_by]
+
+    def _text_content(self, base: str, prompt: str) -> list[Any]:
+        return ["text", *self._encoder(base), *self._of_text, prompt]
+
+    def _encode_text(self, base: str, prompt: str, *, strict: bool) -> Any:
+        """A prompt as the transformer reads it.
+
+        Raises:
+            STDRCError: it was not read whole, and has to be.
+        """
+        from stdrc.conditions import EncodedText
+
+        text = self.texts.get(
+            self._text_content(base, prompt),
+            EncodedText,
+            lambda: self._text_side(base, self.apart).encode_text([prompt]),
+        )
+        return text.whole() if strict else text
 
     def _encode_references(
         self, pipe: Any, sample: Sample, settings: Settings, downscale: int, smaller: int = 1
     ) -> Any:
         """The references of a sample for a stage of 1/smaller of the video's size."""
-        parts = []
-        size = (settings.height or 0) // smaller, (settings.width or 0) // smaller
-        how = (*size, settings.crop, downscale)
-        for path in sample.references:
-            key = (file_sha256(path), *how)
-            if key not in self._references:
-                crop = settings.crop or "none"
-                boxes = None if crop == "none" else detector(crop).boxes
-                encoded = pipe.encode_reference(
-                    [str(path)], how[0], how[1], crop=crop, boxes=boxes, downscale=downscale
-                )
-                self._references[key] = _to(encoded, "cpu")
-                self.encoded["reference"] += 1
-            parts.append(self._references[key])
-        # K references of one sample stand side by side: [1, K, tokens, channels].
         import torch
 
+        from stdrc.conditions import EncodedReference
+
+        size = (settings.height or 0) // smaller, (settings.width or 0) // smaller
+        crop = settings.crop or "none"
+        found = None if crop == "none" else detector(crop)
+        how = [*size, crop, found and found.version, downscale]
+
+        def encode(path: Path) -> Any:
+            boxes = found and found.boxes
+            return pipe.encode_reference(
+                [str(path)], *size, crop=crop, boxes=boxes, downscale=downscale
+            )
+
+        parts = [
+            self.references.get(
+                ["reference", *self._encoder(self._pipe_of), file_sha256(path), *how],
+                EncodedReference,
+                partial(encode, path),
+            )
+            for path in sample.references
+        ]
+        # K references of one sample stand side by side: [1, K, tokens, channels].
         times = tuple(_timed(shown) for shown in sample.shown)
         return replace(parts[0], tokens=torch.cat([p.tokens for p in parts], dim=1), times=times)
 
     def _unread_events(self, sample: Sample, settings: Settings) -> list[str]:
         """What of the prompts of a blended timeline was not read, in words."""
         events = sample.timeline if settings.timeline == "blended" else ()
-        cut = [(e.start, self._text[e.description].remarks[0]) for e in events]
+        texts = [self._encode_text(self._pipe_of, e.description, strict=False) for e in events]
+        cut = [(event.start, text.remarks[0]) for event, text in zip(events, texts)]
         return [f"event at {start:g} s: {remark}" for start, remark in cut if remark]
 
-    def _prompt(self, sample: Sample, settings: Settings) -> str:
+    def _rewritten_content(self, base: str, prompt: str) -> list[Any]:
+        return ["rewritten", *self._encoder(base), prompt]
+
+    def _enhanced(self, base: str, prompt: str) -> str:
+        """What the checkpoint's language model makes of a prompt."""
+
+        def rewrite() -> Rewritten:
+            return Rewritten(self._text_side(base, alone=True).rewrite_prompt(prompt))
+
+        return self.rewritten.get(self._rewritten_content(base, prompt), Rewritten, rewrite).text
+
+    def _prompts(self, base: str, sample: Sample, settings: Settings) -> list[str]:
+        """All that is read for a video: its prompt, the negative one, those of its events."""
+        events = sample.timeline if settings.timeline == "blended" else ()
+        texts = [self._prompt(base, sample, settings), settings.negative_prompt or ""]
+        return texts + [event.description for event in events]
+
+    def _prompt(self, base: str, sample: Sample, settings: Settings) -> str:
+        prompt = self._enhanced(base, sample.prompt) if sample.enhance else sample.prompt
         if settings.timeline != "joined" or not sample.timeline:
-            return sample.prompt
+            return prompt
         from stdrc.timeline import joined_prompt
 
-        return joined_prompt(sample.prompt, _events(sample), self.config.event_sentence)
+        return joined_prompt(prompt, _events(sample), self.config.event_sentence)
 
     def _untaught(self, sample: Sample, settings: Settings) -> list[str]:
         """What of a sample the base was not taught, in words.
@@ -270,9 +393,7 @@ class STDRCGenerator(Generator):
         Raises:
             STDRCError: there is something, and the config is strict.
         """
-        texts = [self._prompt(sample, settings), settings.negative_prompt or ""]
-        if settings.timeline == "blended":
-            texts += [event.description for event in sample.timeline]
+        texts = self._prompts(self._pipe_of, sample, settings)
         pictures = {path.name: file_sha256(path) for path in sample.references}
         key = (*texts, *pictures.items(), settings.crop)
         if key not in self._remarks:
@@ -285,7 +406,7 @@ class STDRCGenerator(Generator):
 
     def generate(self, samples: Sequence[Sample], settings: Settings) -> Sequence[Frames | Path]:
         variant, placement = self.trained.pick(settings, allow_mismatch=True)
-        pipe = self._pipeline(variant, settings.loras or ())
+        pipe = self._pipeline(variant, settings)
         device = pick_device(self.config.device)
         # On a CPU the batch's size changes the last bits of a matrix product, and so the video; one
         # sample a pass keeps a video the same whatever it is generated with. A batch also needs the
@@ -303,6 +424,10 @@ class STDRCGenerator(Generator):
             made = self._batch(pipe, [samples[i] for i in members], settings, placement, device)
             for i, video, unread in zip(members, made.frames, made.remarks):
                 said = [*unread, *self._unread_events(samples[i], settings), *untaught[i]]
+                if samples[i].enhance:
+                    said.append(
+                        f"enhanced prompt: {self._enhanced(self._pipe_of, samples[i].prompt)}"
+                    )
                 said += _other_crop(variant, samples[i], settings)
                 videos[i] = Remarked(video, "; ".join(said)) if said else video
         return [videos[i] for i in range(len(samples))]
@@ -323,14 +448,17 @@ class STDRCGenerator(Generator):
         from stdrc import ReferencePlacement
         from stdrc.conditions import EncodedReference, EncodedText
 
-        texts = [self._encode_text(pipe, self._prompt(s, settings)) for s in samples]
-        negative = self._encode_text(pipe, settings.negative_prompt or "")
+        def encoded(prompt: str) -> Any:
+            return self._encode_text(self._pipe_of, prompt, strict=self.config.strict)
+
+        texts = [encoded(self._prompt(self._pipe_of, s, settings)) for s in samples]
+        negative = encoded(settings.negative_prompt or "")
         references, upscale = None, self._second_stage(settings)
         d = ReferencePlacement.parse(plain(placement)).downscale
 
         def shown(smaller: int) -> Any:
             each = [self._encode_references(pipe, s, settings, d, smaller) for s in samples]
-            return _to(EncodedReference.cat(each), device)
+            return to_device(EncodedReference.cat(each), device)
 
         if samples[0].references:
             references = shown(1 if upscale is None else 2)
@@ -341,13 +469,14 @@ class STDRCGenerator(Generator):
             arguments.pop(name, None)
         if settings.timeline == "blended":
             arguments["timeline"] = [
-                replace(event, prompt=_to(self._encode_text(pipe, str(event.prompt)), device))
+                replace(event, prompt=to_device(encoded(str(event.prompt)), device))
                 for event in _events(samples[0])
             ]
+        self._leave()
         with _quiet_pipeline():
             return pipe(
-                prompt_embeds=_to(EncodedText.cat(texts), device),
-                negative_prompt_embeds=_to(negative, device),
+                prompt_embeds=to_device(EncodedText.cat(texts), device),
+                negative_prompt_embeds=to_device(negative, device),
                 reference_latents=references,
                 seeds=[settings.seed] * len(samples),
                 output_type="np",
@@ -431,13 +560,3 @@ def _refuse_args(settings: Settings) -> None:
     refuse_overruled(settings.args, [n for n in taken if n not in {"self", *set_by}], set_by)
     if "sigmas" in settings.args and settings.steps is not None:
         raise BenchError("args.sigmas would overrule the axis steps; give one of them.")
-
-
-def _to(encoded: Any, device: str) -> Any:
-    """An encoding with its tensors on a device."""
-    moved = {
-        name: value.to(device)
-        for name, value in vars(encoded).items()
-        if hasattr(value, "to") and hasattr(value, "dtype")
-    }
-    return replace(encoded, **moved)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
+from safetensors import safe_open
 
 from bench.axes import Settings
 from bench.checkpoints import checkpoint_source, shipped_variants
@@ -18,6 +19,7 @@ from bench.errors import BenchError, UnknownNameError
 from bench.generators.base import GeneratorConfig
 from bench.keys import canonical, checkpoint_dtype, checkpoint_hash, model_index
 from bench.yaml_models import Model, Switch, found_under
+from media.files import file_sha256
 from media.plugins import declared
 from stdrc.defaults import FRAME_RATE, HEIGHT, NUM_FRAMES, WIDTH
 from stdrc.errors import STDRCError
@@ -135,6 +137,26 @@ class Variants:
             "num_frames": NUM_FRAMES,
             "frame_rate": FRAME_RATE,
         } | (stated or {})
+
+    def base_of(self, variant: Variant) -> str:
+        """What a variant's pipeline is loaded from: the base, or the variant's own folder."""
+        whole = variant.path is not None and variant.path.is_dir()
+        return str(variant.path) if whole else self.base
+
+    @cache  # noqa: B019
+    def encoder(self, base: str) -> tuple[str, str]:
+        """What a checkpoint's encodings follow from: its hash, and what it computes in."""
+        auto = self.config.dtype == "auto"
+        return checkpoint_hash(base), checkpoint_dtype(base) if auto else self.config.dtype
+
+    def of_text(self, variant: Variant, settings: Settings) -> list[str]:
+        """Hashes, and strengths, of those LoRAs of a cell that change how prompts are encoded."""
+        files = [
+            (path, lora.strength) for path, lora in zip(self.loras(settings), settings.loras or ())
+        ]
+        if variant.path is not None and variant.path.is_file():
+            files.insert(0, (variant.path, 1.0))
+        return [f"{file_sha256(path)} {at!r}" for path, at in files if _changes_text(path)]
 
     def weights(self, variant: Variant) -> dict[str, str]:
         """What was hashed -> its hash, once a variant."""
@@ -293,6 +315,12 @@ class Variants:
         variant = Variant(name, path, placement, augmentation)
         self.known[name] = variant
         return variant
+
+
+@cache
+def _changes_text(lora: Path) -> bool:
+    with safe_open(lora, framework="np") as file:
+        return any("connector" in name or "text_embedding" in name for name in file.keys())  # noqa: SIM118
 
 
 def _variant(name: str, given: VariantConfig) -> Variant:

@@ -221,6 +221,28 @@ class MoodyGenerator(DeadlyGenerator):
         return super().draw(sample, settings)
 
 
+class PreparedGenerator(DrawnGenerator):
+    """Needs something made for every sample first; the first `deaths` workers die of it."""
+
+    def __init__(self, folder: str, deaths: int = 0, **args: Any) -> None:
+        super().__init__(**args)
+        self.folder, self.deaths = Path(folder), deaths
+
+    def unprepared(self, tasks: Any) -> Any:
+        return list(tasks)
+
+    def prepare(self, tasks: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(self.folder.iterdir()))
+        (self.folder / f"{number}-{len(list(tasks))}").touch()
+        if number < self.deaths:
+            os._exit(9)
+
+    def draw(self, sample: Sample, settings: Settings) -> Any:
+        assert len(list(self.folder.iterdir())) == self.deaths + 1
+        return super().draw(sample, settings)
+
+
 #: A word of a prompt -> what is returned in place of a video.
 RETURNED: dict[str, Any] = {
     "nothing": None,

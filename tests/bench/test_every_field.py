@@ -272,6 +272,7 @@ SAMPLE: dict[str, tuple[Any, bool]] = {
     "identity": ("another", SAME),
     "timeline": ((types.SimpleNamespace(start=0, end=1, description="waves"),), ANOTHER),
     "shown": ((Shown(start=1.0),), ANOTHER),
+    "enhance": (True, ANOTHER),
     "source": ("another.csv:3", SAME),
     "index": (7, SAME),
     "video": (Path("videos/p0-0-b.mp4"), SAME),  # a generator makes its own; see FolderConfig

@@ -261,3 +261,32 @@ def test_a_job_that_was_claimed_is_not_asked_for_again() -> None:
     waiting.give_back(taken)
     assert waiting.take("a") is taken
     assert asked == mine
+
+
+@pytest.mark.parametrize("deaths", [0, 1])
+def test_one_worker_prepares_before_any_is_given_a_job(tmp_path: Path, deaths: int) -> None:
+    args = {"folder": str(tmp_path / "prepared"), "deaths": deaths}
+    factory = "tests.bench.fakes:PreparedGenerator"
+    config = make_config(
+        tmp_path,
+        generator={"kind": "custom", "factory": factory, "args": args},
+        engine={"workers": 2, "retries": 1},
+        sweep={},
+    )
+    summary = run(config)
+    assert (summary.generated, summary.failed) == (4, 0)
+    made = sorted(path.name for path in (tmp_path / "prepared").iterdir())
+    assert made == [f"{number}-4" for number in range(deaths + 1)]
+
+
+def test_what_can_not_be_prepared_stops_the_run(tmp_path: Path) -> None:
+    args = {"folder": str(tmp_path / "prepared"), "deaths": 9}
+    factory = "tests.bench.fakes:PreparedGenerator"
+    config = make_config(
+        tmp_path,
+        generator={"kind": "custom", "factory": factory, "args": args},
+        engine={"retries": 1},
+        sweep={},
+    )
+    with pytest.raises(BenchError, match="2 workers were lost at what is prepared for all"):
+        run(config)

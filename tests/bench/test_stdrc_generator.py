@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,12 @@ from bench.generators.stdrc import STDRCConfig, STDRCGenerator
 from bench.runner import Runner
 from bench.sweep import plan
 from media.errors import NoFaceError
-from media.files import file_sha256
+from media.files import file_sha256, known_digests
 from miniature.build import MiniatureConfig, build_components
 from miniature.world import World
 from stdrc import ReferencePlacement, STDRCError, STDRCPipeline
 
-from .fakes import PixelJudge, evalset, make_config, no_report, table_of
+from .fakes import PixelJudge, evalset, make_config, no_report, table_of, write_set
 
 TINY = MiniatureConfig(
     heads=2,
@@ -118,7 +120,8 @@ def test_a_guidance_sweep_encodes_each_prompt_and_reference_once(
         summary = runner(config, generator=generator, limit=3).run()
     assert (summary.cells, summary.generated, summary.failed) == (25, 75, 0)
     # Two prompts and the negative one; two people.
-    assert calls == generator.encoded == {"text": 3, "reference": 2}
+    made = {"text": generator.texts.made, "reference": generator.references.made}
+    assert calls == made == {"text": 3, "reference": 2}
 
 
 def test_videos_do_not_depend_on_batch_or_order(tmp_path: Path, weights: Path) -> None:
@@ -476,6 +479,181 @@ def test_references_are_encoded_anew_for_another_crop_or_size(
     assert np.isfinite(frames).all()
 
 
+# Memory ------------------------------------------------------------------------------------------
+
+
+def frames(generator: STDRCGenerator, samples: Any) -> np.ndarray:
+    settings = generator.resolve(Settings(steps=2)).settings
+    generator.prepare((sample, settings) for sample in samples)
+    return np.stack(list(generator.generate(samples, settings)))
+
+
+def test_prompts_are_encoded_first_and_then_no_text_side_is_loaded(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STDRC_CACHE", str(tmp_path / "cache"))
+    loaded: list[set[str]] = []
+    original = STDRCPipeline.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    def watched(cls: Any, name: Any, **kwargs: Any) -> Any:
+        pipe = original(cls, name, **kwargs)
+        loaded.append({n for n, c in pipe.components.items() if isinstance(c, torch.nn.Module)})
+        return pipe
+
+    monkeypatch.setattr(STDRCPipeline, "from_pretrained", classmethod(watched))
+    samples = evalset(tmp_path, ["a person waves"])
+    kept = frames(make(weights), samples)
+    freed = make(weights, memory={"text": "free"})
+    np.testing.assert_array_equal(frames(freed, samples), kept)
+    text, rest = {"text_encoder", "connectors"}, {"transformer", "vae", "audio_vae", "vocoder"}
+    assert loaded == [text | rest, text, rest]
+    again = make(weights, memory={"text": "free"})  # a restart, or another worker
+    np.testing.assert_array_equal(frames(again, samples), kept)
+    assert loaded[3:] == [rest]
+    assert (again.texts.made, again.references.made) == (0, 0)
+
+
+def test_a_damaged_encoding_is_made_again(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("STDRC_CACHE", str(tmp_path / "cache"))
+    samples = evalset(tmp_path, ["a person waves"])
+    first = frames(make(weights, memory={"text": "free"}), samples)
+    kept = sorted((tmp_path / "cache" / "encoded").rglob("*.safetensors"))
+    for file in kept:
+        file.write_bytes(file.read_bytes()[:-8])
+    again = make(weights, memory={"text": "free"})
+    assert list(again.unprepared([(samples[0], again.resolve(Settings()).settings)])) == []
+    with caplog.at_level("WARNING", logger="stdrc.bench"):
+        np.testing.assert_array_equal(frames(again, samples), first)
+    assert again.texts.made + again.references.made == len(kept)
+    assert "is damaged" in caplog.text
+
+
+class Watched(STDRCGenerator):
+    """Notes what each process loads, and whether it was told what the base's files hash to."""
+
+    def __init__(self, log: str, **section: Any) -> None:
+        super().__init__(STDRCConfig(**section))
+        self.log = Path(log)
+        self.note("told" if any("transformer" in key for key in known_digests()) else "untold")
+
+    def note(self, what: str) -> None:
+        with self.log.open("a") as file:
+            file.write(f"{os.getpid()} {what}\n")
+
+    def _load(self, base: str, without: Any) -> Any:
+        self.note("rest" if "text_encoder" in without else "text")
+        return super()._load(base, without)
+
+
+def test_the_second_worker_never_loads_the_text_encoder(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STDRC_CACHE", str(tmp_path / "cache"))
+    log = tmp_path / "log"
+    args = {"log": str(log), **section(weights, memory={"text": "free"})}
+    config = make_config(
+        tmp_path,
+        prompts=["a man walks", "a woman smiles"],
+        generator={
+            "kind": "custom", "factory": "tests.bench.test_stdrc_generator:Watched", "args": args,
+        },
+        engine={"workers": 2},
+        sweep={"base": {"steps": 2, "checkpoint": "tass-on"}},
+    )  # fmt: skip
+    runner(config, generator=None).run()
+    with sqlite3.connect(tmp_path / "run" / "store.sqlite") as db:
+        found = db.execute("SELECT status, reason FROM videos").fetchall()
+    assert [status for status, _ in found] == ["done"] * 4, found
+    said = [line.split() for line in log.read_text().splitlines()]
+    here = str(os.getpid())  # the driver, which plans
+    assert len({pid for pid, what in said if pid != here}) == 2
+    assert sum(what == "text" for _, what in said) == 1
+    assert {what for pid, what in said if pid != here} == {"told", "text", "rest"}
+    assert {what for pid, what in said if pid == here} <= {"told", "untold"}
+
+
+def test_the_driver_prepares_for_all_jobs_of_a_run(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STDRC_CACHE", str(tmp_path / "cache"))
+    generator = make(weights, memory={"text": "free"})
+    config = make_config(tmp_path, generator=section(weights, memory={"text": "free"}))
+    prepared: list[int] = []
+    prepare = generator.prepare
+    monkeypatch.setattr(
+        generator, "prepare", lambda tasks: [prepared.append(len(t := list(tasks))), prepare(t)]
+    )
+    config = config.model_copy(update={"sweep": cfg.Sweep(base={"steps": 2}, seeds=[0, 1])})
+    run = Runner(
+        config,
+        generator=generator,
+        judge=PixelJudge(),
+        report=no_report,
+        samples=evalset(tmp_path, ["a person waves"]),
+        console=Console(file=io.StringIO()),
+    )
+    assert run.run().generated == 4
+    assert prepared == [1]  # four videos of one prompt
+    assert generator.texts.made == 2
+
+
+def test_settings_that_change_a_video_are_in_its_key(weights: Path) -> None:
+    def key(**memory: str) -> dict[str, str]:
+        return dict(make(weights, memory=memory).resolve(Settings()).weights)
+
+    plain = key()
+    assert plain["dtype"] == "float32"  # what this base is saved in
+    same = {"text": "free", "offload": "group"}
+    assert key(**same) == plain
+    assert key(transformer="fp8") == {**plain, "transformer": "fp8"}
+    assert key(tiling="on") == {**plain, "tiling": "on"}
+
+
+def test_memory_in_yaml_is_checked_with_its_place(weights: Path, tmp_path: Path) -> None:
+    def message(memory: Any) -> str:
+        with pytest.raises(BenchError) as error:
+            make_config(tmp_path, generator=section(weights, memory=memory))
+        return str(error.value)
+
+    said = message({"ofload": "group"})
+    assert "generator.memory.ofload: unknown key 'ofload'; known are attention, compile" in said
+    assert "Did you mean 'offload'" in said
+    assert "'none', 'model' or 'group' (it is 'disk')" in message({"offload": "disk"})
+    low = make_config(tmp_path, generator=section(weights, memory="low"))
+    assert cfg.parse_config(cfg.config_json(low), "again").generator == low.generator
+
+
+def test_a_lora_of_the_connectors_has_its_own_texts(weights: Path, tmp_path: Path) -> None:
+    base = STDRCPipeline.from_pretrained(weights / "base")
+    name, layer = next(
+        (n, m) for n, m in base.connectors.named_modules() if isinstance(m, torch.nn.Linear)
+    )
+    torch.manual_seed(1)
+    tensors = {
+        f"connectors.{name}.lora_A.weight": torch.randn(2, layer.in_features),
+        f"connectors.{name}.lora_B.weight": torch.randn(layer.out_features, 2),
+    }
+    save_file(tensors, tmp_path / "text.safetensors")
+    variants = {
+        **section(weights)["variants"],
+        "text": {"path": str(tmp_path / "text.safetensors"), "placement": "tass"},
+    }
+    generator = make(weights, variants=variants)
+    samples = evalset(tmp_path, ["a person waves"])
+    for checkpoint in ("tass-on", "text", "tass-on"):
+        settings = generator.resolve(Settings(steps=2, checkpoint=checkpoint)).settings
+        generator.generate(samples, settings)
+    assert generator.texts.made == 4  # the prompt and "", with either
+    with pytest.raises(
+        BenchError, match=r"LoRA of text .* changes how prompts are encoded.*text to keep"
+    ):
+        make(weights, variants=variants, memory={"text": "free"}).resolve(
+            Settings(checkpoint="text")
+        )
+
+
 # Several LoRAs, and a second stage ----------------------------------------------------------------
 
 
@@ -502,7 +680,7 @@ def test_loras_are_an_axis_whose_strengths_are_swept(weights: Path, tmp_path: Pa
     ]
     assert len({cell.digest for cell in planned.cells}) == 3
     made = [generator.generate(samples, cell.settings)[0] for cell in planned.cells]
-    assert generator.encoded["text"] == 2
+    assert generator.texts.made == 2
     pipe = STDRCPipeline.from_pretrained(weights / "base")
     pipe.load_loras(
         [weights / "tass-on.safetensors", {"path": weights / lora["path"], "strength": 0.5}]
@@ -623,3 +801,55 @@ def test_the_second_stage_is_the_pipelines_and_part_of_the_key(
             **arguments,
         ).frames[0]
         np.testing.assert_allclose(video, by_hand, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["keep", "free"])
+def test_an_enhanced_prompt_is_read_and_kept_with_the_videos_row(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("STDRC_CACHE", str(tmp_path / "cache"))
+    asked: list[str] = []
+
+    def rewrite(self: Any, prompt: str, seed: int = 10) -> str:
+        asked.append(prompt)
+        return "a red square"
+
+    monkeypatch.setattr(STDRCPipeline, "rewrite_prompt", rewrite)
+    table = write_set(tmp_path / "data", ["a person waves"])
+    section_of = {"kind": "csv", "path": str(table), "id": "id", "identity": "person"}
+    config = make_config(
+        tmp_path,
+        evalset={**section_of, "enhance": True},
+        generator=section(weights, memory={"text": text}),
+        sweep={"base": {"steps": 2, "checkpoint": "tass-on"}},
+    )
+    run = runner(config)
+    assert run.run().generated == 4
+    assert asked == ["a person waves"]
+    with sqlite3.connect(run.folder / "store.sqlite") as db:
+        rows = db.execute("SELECT reason FROM videos").fetchall()
+        prompts = db.execute("SELECT DISTINCT prompt FROM samples").fetchall()
+    assert rows == [("enhanced prompt: a red square",)] * 4
+    assert prompts == [("a person waves",)]
+    settings = run.plan.cells[0].settings
+    by_name = evalset(tmp_path / "data", ["a red square"])[:1]
+    plain = np.asarray(make(weights).generate(by_name, settings)[0])
+    told = [replace(by_name[0], prompt="a person waves", enhance=True)]
+    made: Any = run.generator.generate(told, settings)[0]
+    np.testing.assert_array_equal(made.video, plain)
+
+
+def test_a_generator_without_a_language_model_refuses_to_enhance(tmp_path: Path) -> None:
+    table = write_set(tmp_path / "data", ["a person waves"])
+    config = make_config(tmp_path, evalset={"kind": "csv", "path": str(table), "enhance": True})
+    with pytest.raises(BenchError, match=r"evalset\.enhance does nothing in the generator"):
+        Runner(config, judge=PixelJudge()).plan  # noqa: B018
+    config = make_config(
+        tmp_path / "group",
+        evalset={"kind": "csv", "path": str(table), "enhance": True},
+        generator={"kind": "stdrc", "memory": "low"},
+    )
+    samples = config.evalset.load(tmp_path)
+    task = (samples[0], Settings())
+    with pytest.raises(BenchError, match=r"enhance needs generator\.memory\.text: free or keep"):
+        config.generator.make().unprepared([task])  # type: ignore[attr-defined]
