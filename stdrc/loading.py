@@ -25,6 +25,15 @@ _COMPUTED_IN = {
 }
 
 
+#: LTX-2.5's DFR, decoding by diffusion and upsampling, as diffusers names them.
+_PASSES = (
+    "LTX2DFRPipeline",
+    "LTX2DFRTemporalRefinePipeline",
+    "LTX2LatentUpsamplePipeline",
+    "LTX2VideoDiffusionDecodePipeline",
+)
+
+
 def check_checkpoint(name: str) -> None:
     """Refuse what can't be an LTX-2.x checkpoint, before anything is read or fetched.
 
@@ -44,6 +53,11 @@ def check_checkpoint(name: str) -> None:
         kind = json.loads(index.read_text()).get("_class_name", "")
         if not str(kind).startswith(("LTX2", "STDRC")):
             raise STDRCError(f"{folder} holds a {kind}; ST-DRC needs an LTX-2.x checkpoint.")
+        if kind in _PASSES:
+            raise STDRCError(
+                f"{folder} holds a {kind}, a pass over latents that another pipeline made; a "
+                "reference has no place in it, so give the LTX-2.x checkpoint itself."
+            )
     elif name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise WeightsMissingError(
             f"There is no checkpoint at {name}; give a folder in diffusers format or a hub id "

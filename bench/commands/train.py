@@ -41,6 +41,11 @@ def command(
         from stdrc.loading import pick_device
 
         encoder = face_encoder(settings.identity.encoder, pick_device())
-    result = train(settings, identity_encoder=encoder, resume=resume, dry_run=dry_run)
+    judge = None
+    if settings.validation is not None:
+        from bench.validation import suite_judge
+
+        judge = suite_judge(settings.validation.metrics, settings.output / "validation" / "cache")
+    result = train(settings, identity_encoder=encoder, judge=judge, resume=resume, dry_run=dry_run)
     if isinstance(result, Path):
         typer.echo(str(result))

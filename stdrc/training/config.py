@@ -206,6 +206,26 @@ class SampleConfig(Section):
     reference_guidance: float = 1.5
 
 
+class ValidationConfig(Section):
+    """Clips that are not trained on, drawn and judged every so many steps."""
+
+    data: list[Path] = Field(min_length=1, description="folders, laid out as the training's")
+    every: int = Field(default=500, ge=1, description="steps; the last step is judged, too")
+    count: int = Field(default=8, ge=1, description="the first so many clips")
+    metrics: list[str] = Field(
+        default=["identity.*", "copy_paste.*", "text.*"],
+        description="the suite's, by names, patterns, families or presets",
+    )
+    steps: int = Field(default=20, ge=2)
+    text_guidance: float = 3.0
+    reference_guidance: float = 1.5
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | Path) else value
+
+
 class CacheConfig(Section):
     """Where latents and text embeddings lie once encoded."""
 
@@ -239,10 +259,10 @@ class TrainConfig(Section):
     )
     augmentation: AugmentationConfig = AugmentationConfig()
     mode: Literal["lora", "full"] = "lora"
-    base_weights: Literal["saved", "nf4"] = Field(
+    base_weights: Literal["saved", "int8", "nf4"] = Field(
         default="saved",
-        description="how the frozen base is held: as it is saved, or in four bits (QLoRA; a card "
-        "and bitsandbytes)",
+        description="how the frozen base is held: as it is saved, or in eight or four bits (QLoRA; "
+        "a card and bitsandbytes)",
     )
     train_connectors: bool = False
     lora: LoraConfig = LoraConfig()
@@ -266,8 +286,12 @@ class TrainConfig(Section):
     save_dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     sample_every: int = Field(default=0, ge=0, description="0: never")
     samples: SampleConfig = SampleConfig()
+    validation: ValidationConfig | None = None
     log_every: int = Field(default=10, ge=1)
     log_dir: Path | None = Field(default=None, description="TensorBoard; none: <output>/logs")
+    trackers: list[Literal["wandb", "mlflow", "comet_ml", "aim", "trackio"]] = Field(
+        default=[], description="further trackers that are told the same, through accelerate"
+    )
     cache: CacheConfig = CacheConfig()
     on_nan: Literal["stop", "skip"] = "stop"
     max_skipped: int = Field(default=10, ge=1, description="skipped steps in a row before stopping")
@@ -300,8 +324,15 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _mixed_with_one(self) -> TrainConfig:
-        if self.base_weights == "nf4" and self.mode != "lora":
-            raise ValueError("base_weights: nf4 needs mode: lora; four bits can't be trained")
+        if self.base_weights != "saved" and self.mode != "lora":
+            raise ValueError(
+                f"base_weights: {self.base_weights} needs mode: lora; so few bits can't be trained"
+            )
+        if self.validation is not None and self.train_connectors:
+            raise ValueError(
+                "validation goes without train_connectors: its prompts are encoded once, before "
+                "the first step"
+            )
         if self.mixed_placements and self.placement is None:
             raise ValueError("mixed_placements needs a placement; it is none")
         if len({p.downscale for p in self.reference_placements}) > 1:
@@ -319,6 +350,10 @@ class TrainConfig(Section):
     def reference_downscale(self) -> int:
         """The references' size is the video's divided by this; the same for all placements."""
         return next((p.downscale for p in self.reference_placements), 1)
+
+    @property
+    def logs(self) -> Path:
+        return self.log_dir or self.output / "logs"
 
     @property
     def cache_folder(self) -> Path:
@@ -375,6 +410,8 @@ class TrainConfig(Section):
         config.data = [place(p) for p in self.data]  # type: ignore[misc]
         config.output = place(self.output)  # type: ignore[assignment]
         config.log_dir = place(self.log_dir)
+        if config.validation is not None:
+            config.validation.data = [place(p) for p in config.validation.data]  # type: ignore[misc]
         config.cache.folder = place(self.cache.folder)
         named = self.identity.encoder
         if named is not None and (folder / named).is_file():

@@ -9,11 +9,11 @@ sees exactly what it would have seen.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -33,9 +33,10 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class TensorRows:
-    """Rows of a tensor in memory."""
+    """Rows of a tensor in memory; `source` is where they were read from."""
 
     tensor: Tensor
+    source: FileRows | None = None
 
     def __len__(self) -> int:
         return len(self.tensor)
@@ -58,6 +59,12 @@ class FileRows:
     def gather(self, index: Tensor) -> Tensor:
         """Rows [len(index), ...]."""
         return torch.stack([load_file(self.files[i])[self.key] for i in index.tolist()])
+
+    def loaded(self, most: float) -> Rows:
+        """In memory if they take at most so many GiB, else these."""
+        if sum(path.stat().st_size for path in self.files) > most * 2**30:
+            return self
+        return TensorRows(self.gather(torch.arange(len(self.files))), self)
 
 
 @dataclass
@@ -148,6 +155,18 @@ class TrainingData:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def on_disk(self) -> TrainingData:
+        """The same with rows left in their files, small enough to be sent to other processes."""
+        return self._with_rows(lambda rows: getattr(rows, "source", None) or rows)
+
+    def loaded(self, most: float) -> TrainingData:
+        """The same with each kind of rows in memory that takes at most so many GiB."""
+        return self._with_rows(lambda r: r.loaded(most) if isinstance(r, FileRows) else r)
+
+    def _with_rows(self, change: Callable[[Any], Any]) -> TrainingData:
+        kinds = ("latents", "text", "references")
+        return replace(self, **{kind: change(getattr(self, kind)) for kind in kinds})
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:

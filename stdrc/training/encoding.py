@@ -26,7 +26,7 @@ from stdrc.errors import STDRCError
 from stdrc.images import Crop
 from stdrc.pipeline import STDRCPipeline
 from stdrc.training.config import TrainConfig
-from stdrc.training.data import FileRows, Rows, TensorRows, TrainingData
+from stdrc.training.data import FileRows, Rows, TrainingData
 from stdrc.training.encoding_cache import EncodingCache
 from stdrc.training.folder import (
     ClipEntry,
@@ -426,9 +426,7 @@ class _Preparation:
 
     def _rows(self, files: Sequence[Path], key: str) -> Rows:
         """In memory if the whole kind fits the limit, else on disk."""
-        if sum(path.stat().st_size for path in files) > self.config.cache.in_memory_gb * 2**30:
-            return FileRows(files, key)
-        return TensorRows(torch.stack([load_file(path)[key] for path in files]))
+        return FileRows(files, key).loaded(self.config.cache.in_memory_gb)
 
 
 def _at(boxes: Sequence[Any] | None, number: int) -> Any:

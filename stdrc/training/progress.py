@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from accelerate.tracking import GeneralTracker
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -30,9 +32,19 @@ class RunLog:
         total: steps of the whole run.
         start: steps done before, when resumed.
         main: whether this is the main process.
+        trackers: accelerate's, which are told the same as TensorBoard.
     """
 
-    def __init__(self, folder: Path, *, total: int, start: int, main: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        total: int,
+        start: int,
+        main: bool,
+        trackers: Sequence[GeneralTracker] = (),
+    ) -> None:
+        self.trackers = trackers
         self.total, self.start, self.main = total, start, main
         self.began = time.monotonic()
         self.writer: SummaryWriter | None = None
@@ -67,20 +79,28 @@ class RunLog:
             self.bar.stop()
         if self.writer is not None:
             self.writer.close()
+        for tracker in self.trackers:
+            tracker.finish()
 
     def advance(self, step: int, loss: float) -> None:
         """Move the bar; `loss` is the running mean."""
         if self.bar is not None:
             self.bar.update(self.task, completed=step, description=f"loss {loss:.4f}")
 
-    def record(self, step: int, numbers: dict[str, float]) -> None:
-        """Write numbers of a step, and a line where there is no bar."""
+    def record(self, step: int, numbers: dict[str, float], under: str = "train") -> None:
+        """Write numbers of a step, and a line where there is no bar or they are rare."""
         if not self.main:
             return
         assert self.writer is not None
-        for name, value in numbers.items():
-            self.writer.add_scalar(f"train/{name}", value, step)
-        if self.bar is None:
+        told = {f"{under}/{name}": value for name, value in numbers.items()}
+        for name, value in told.items():
+            self.writer.add_scalar(name, value, step)
+        for tracker in self.trackers:
+            tracker.log(told, step=step)
+        if under != "train":
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            self.say(f"step {step}/{self.total}  {under}: {shown}")
+        elif self.bar is None:
             pace = (time.monotonic() - self.began) / max(1, step - self.start)
             left = duration(pace * (self.total - step))
             shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
@@ -103,3 +123,6 @@ class RunLog:
         """An image [H, W, 3] uint8."""
         if self.writer is not None:
             self.writer.add_image(name, pixels, step, dataformats="HWC")
+            for tracker in self.trackers:
+                if hasattr(tracker, "log_images"):
+                    tracker.log_images({name: [pixels]}, step=step)

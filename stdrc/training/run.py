@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from media import plugins
@@ -20,6 +20,7 @@ from stdrc.training.objectives import IdentityEncoder
 from stdrc.training.result import weights_fingerprint
 from stdrc.training.samples import strip_sampler
 from stdrc.training.trainer import DTYPES, Trainer, make_accelerator
+from stdrc.training.validation import Judge, Validation
 
 
 def train(
@@ -27,6 +28,7 @@ def train(
     *,
     data: TrainingData | None = None,
     identity_encoder: IdentityEncoder | None = None,
+    judge: Judge | None = None,
     resume: bool = False,
     dry_run: bool = False,
 ) -> Path | TrainingData:
@@ -36,6 +38,8 @@ def train(
         config: what to train on what.
         data: encoded data; none: `config.data` is read and encoded.
         identity_encoder: for the identity loss; none: the one `config.identity.encoder` names.
+        judge: for `config.validation`: what it says of the videos is logged; 'stdrc train' brings
+            the metrics that the section names.
         resume: go on from the newest checkpoint.
         dry_run: read, check and encode the data, load the models, and stop before the first step.
 
@@ -53,16 +57,18 @@ def train(
         encoder = load_identity_encoder(config.identity.encoder, accelerator.device)
     if data is None:
         data = _prepare(config, accelerator, encoder, say)
+    validation = _validation(config, accelerator, judge)
     # Full training keeps its weights in float32; a frozen base is loaded as it is used.
     dtype = half if config.mode == "lora" else torch.float32
-    wants_vae = bool(config.identity.weight or config.sample_every)
+    wants_vae = bool(config.identity.weight or config.sample_every or config.validation)
     wants_connectors = config.train_connectors
     unused = {"text_encoder": None, "audio_vae": None, "vocoder": None}
     if not wants_vae:
         unused["vae"] = None
     if not wants_connectors:
         unused["connectors"] = None
-    memory = {"transformer": "nf4"} if config.base_weights == "nf4" else None
+    held = config.base_weights
+    memory = None if held == "saved" else {"transformer": held}
     pipe = STDRCPipeline.from_pretrained(config.base, dtype=dtype, memory=memory, **unused)
     if wants_vae:
         pipe.vae.to(accelerator.device)
@@ -79,6 +85,7 @@ def train(
         padding_side=pipe.tokenizer.padding_side,
         base_hash=weights_fingerprint(pipe.transformer),
         sampler=sampler,
+        validator=None if validation is None else lambda step: validation(step, pipe, data.fps),
         accelerator=accelerator,
     )
     if dry_run:
@@ -91,28 +98,46 @@ def train(
     return trainer.fit(resume=resume)
 
 
+def _validation(
+    config: TrainConfig, accelerator: Accelerator, judge: Judge | None
+) -> Validation | None:
+    """The validation clips, encoded; on the main process alone, which draws them."""
+    if config.validation is None or not accelerator.is_main_process:
+        return None
+    if judge is None:
+        raise STDRCError(
+            "validation needs a judge: 'stdrc train' brings the metrics; in Python pass judge=."
+        )
+    return Validation(config, _encoding_pipeline(config, accelerator), judge)
+
+
+def _encoding_pipeline(config: TrainConfig, accelerator: Accelerator) -> STDRCPipeline:
+    return STDRCPipeline.from_pretrained(
+        config.base,
+        # Latents are what everything after is made of: the autoencoder runs in full precision.
+        dtype={"vae": torch.float32, "default": DTYPES[config.precision]},
+        transformer=None,
+        audio_vae=None,
+        vocoder=None,
+    ).to(accelerator.device)
+
+
 def _prepare(
     config: TrainConfig, accelerator: Accelerator, encoder: IdentityEncoder | None, say: _Teller
 ) -> TrainingData:
-    """Encode on the main process; the others read what it left in the cache."""
-    dtype = DTYPES[config.precision]
+    """Encode on the main process; the others, which load no model, are told the files."""
 
-    def encode(speak: Any) -> TrainingData:
-        pipe = STDRCPipeline.from_pretrained(
-            config.base,
-            # Latents are what everything after is made of: the autoencoder runs in full precision.
-            dtype={"vae": torch.float32, "default": dtype},
-            transformer=None,
-            audio_vae=None,
-            vocoder=None,
-        ).to(accelerator.device)
-        return prepare(config, pipe, encoder=encoder, say=speak)
+    def encode() -> TrainingData:
+        pipe = _encoding_pipeline(config, accelerator)
+        return prepare(config, pipe, encoder=encoder, say=say)
 
-    if accelerator.num_processes == 1:
-        return encode(say)
-    data = encode(say) if accelerator.is_main_process else None
-    accelerator.wait_for_everyone()
-    return data if data is not None else encode(lambda _: None)
+    data = encode() if accelerator.is_main_process else None
+    if accelerator.num_processes > 1:
+        sent = broadcast_object_list([None if data is None else data.on_disk()])
+        if data is None:
+            data = sent[0].loaded(config.cache.in_memory_gb)
+    assert data is not None
+    return data
 
 
 def load_identity_encoder(name: str | None, device: torch.device) -> IdentityEncoder:

@@ -22,14 +22,14 @@ from torch.distributed.checkpoint.state_dict import (
 from stdrc.errors import STDRCError
 from stdrc.training import checkpoint as checkpoints
 from stdrc.training.config import TrainConfig
-from stdrc.training.data import TrainingData
+from stdrc.training.data import TrainingData, seeded
 from stdrc.training.ema import WeightAverage
 
 # Settings that may change between a run and its continuation without changing what it computes.
 _FREE_TO_CHANGE = {
-    "output", "log_dir", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every",
-    "save_dtype", "samples", "cache", "on_nan", "max_skipped", "on_bad_data", "data", "base",
-    "compile",
+    "output", "log_dir", "trackers", "log_every", "checkpoint_every", "keep_checkpoints",
+    "sample_every", "save_dtype", "samples", "cache", "on_nan", "max_skipped", "on_bad_data",
+    "data", "base", "compile", "validation",
 }  # fmt: skip
 
 
@@ -136,7 +136,13 @@ class Resumable:
         set_optimizer_state_dict(self.model, self._inner_optimizer, state_dict, options=options)
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        _set_random_states(state["rng"][self.accelerator.process_index], self.device)
+        rank = self.accelerator.process_index
+        if len(state["rng"]) == self.accelerator.num_processes:
+            _set_random_states(state["rng"][rank], self.device)
+        else:  # the same clips in the same steps, and other draws of noise and dropout
+            torch.manual_seed(
+                seeded(self.config.seed, "resumed", state["step"], rank).initial_seed()
+            )
         self.step, self.skipped = int(state["step"]), int(state["skipped"])
         self._losses = list(state["losses"])
 
@@ -152,18 +158,23 @@ class Resumable:
         return {**settings, "clips": len(self.data)}
 
     def _same_settings(self, folder: Path, state: Mapping[str, Any]) -> None:
-        now, then = self._settings(), state["settings"]
+        now, then = self._settings(), dict(state["settings"])
+        world, before = self.accelerator.num_processes, int(state["world"])
+        if world != before:  # a step needs its clips; how they are shared out may change
+            shares = [(before, then), (world, now)]
+            clips = [n * s.pop("batch_size") * s.pop("accumulation") for n, s in shares]
+            if clips[0] != clips[1]:
+                raise STDRCError(
+                    f"Cannot resume {folder} with {world} processes: a step had {clips[0]} clips "
+                    f"with {before}, and would have {clips[1]}; set batch_size and accumulation so "
+                    "that it has as many."
+                )
         for key in sorted(set(now) | set(then)):
             if now.get(key) != then.get(key):
                 raise STDRCError(
                     f"Cannot resume {folder}: {key} was {then.get(key)!r} and is now "
                     f"{now.get(key)!r}; change it back or choose another output."
                 )
-        if state["world"] != self.accelerator.num_processes:
-            raise STDRCError(
-                f"Cannot resume {folder} with {self.accelerator.num_processes} processes: "
-                f"it ran with {state['world']}."
-            )
         if int(state["step"]) > self.config.steps:
             raise STDRCError(
                 f"{folder} is past steps: {self.config.steps}; raise it or choose another output."

@@ -7,8 +7,8 @@ clip, step, average. `Trainer` runs on encoded data; `stdrc.training.train` enco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs
 from diffusers import LTX2VideoTransformer3DModel
 from torch import Tensor, nn
@@ -63,6 +64,10 @@ def learning_rate(step: int, total: int, config: OptimizerConfig) -> float:
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """Where a run computes: what `accelerate launch` set up, else the GPU, else the CPU."""
+    here = [str(getattr(name, "value", name)) for name in get_available_trackers()]
+    for name in config.trackers:
+        if name not in here:  # accelerate would leave it out in silence
+            raise STDRCError(f"trackers: {name} is not installed; pip install it, or leave it out.")
     precision = {"fp32": "no"}.get(config.precision, config.precision)
     # accelerate keeps its precision for the life of the process; a second run may want another.
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
@@ -70,6 +75,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return Accelerator(
         mixed_precision=precision,
         cpu=not torch.cuda.is_available(),
+        log_with=list(config.trackers) or None,
+        project_dir=config.logs,
         # The main process encodes a whole data set while the others wait.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=48))],
     )
@@ -88,6 +95,8 @@ class Trainer(Resumable):
         identity_encoder: only for the identity loss; see `objectives.IdentityEncoder`.
         padding_side: the tokenizer's, for LTX-2.0 connectors that are trained.
         base_hash: hash of the base's weights, for the result's metadata.
+        validator: called as validator(step) every `validation.every` steps with the averaged
+            weights in place; returns numbers by name.
         sampler: called as sampler(step, transformer) every `sample_every` steps with the averaged
             weights in place; returns a strip [H, W, 3] uint8 or None.
         on_step: called as on_step(step, numbers) after each optimizer step.
@@ -109,11 +118,13 @@ class Trainer(Resumable):
         padding_side: str = "left",
         base_hash: str | None = None,
         sampler: Sampler | None = None,
+        validator: Callable[[int], Mapping[str, float]] | None = None,
         on_step: Callable[[int, dict[str, float]], None] | None = None,
         accelerator: Accelerator | None = None,
     ) -> None:
         self.config, self.data = config, data
         self.base_hash, self.sampler, self.on_step = base_hash, sampler, on_step
+        self.validator = validator
         self.accelerator = accelerator or make_accelerator(config)
         self.device = self.accelerator.device
         self._check(transformer, connectors, vae, identity_encoder)
@@ -303,9 +314,13 @@ class Trainer(Resumable):
         """
         config = self.config
         self._start(resume)
+        if config.trackers:
+            named = {"wandb": {"name": config.output.name, "dir": str(config.logs)}}
+            settings = {"settings": config.model_dump_json()}  # plain values are all that some take
+            self.accelerator.init_trackers("stdrc", settings, named)
         log = RunLog(
-            config.log_dir or config.output / "logs",
-            total=config.steps, start=self.step, main=self.accelerator.is_main_process,
+            config.logs, total=config.steps, start=self.step,
+            main=self.accelerator.is_main_process, trackers=self.accelerator.trackers,
         )  # fmt: skip
         micro = config.accumulation
         with log:
@@ -358,24 +373,45 @@ class Trainer(Resumable):
         config, last = self.config, self.step == self.config.steps
         if config.sample_every and (self.step % config.sample_every == 0 or last):
             self._sample(log)
+        asked = config.validation
+        if asked is not None and (self.step % asked.every == 0 or last):
+            self._validate(log)
         if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
             self.save_checkpoint()
 
     def _sample(self, log: RunLog) -> None:
         if self.sampler is None or not self.accelerator.is_main_process:
             return
+        try:
+            with self._as_result():
+                strip = self.sampler(self.step, self.transformer)
+        except UserError as problem:
+            # A strip is for looking at; the run it belongs to is worth more.
+            log.say(f"step {self.step}: no strip was drawn: {problem}")
+            return
+        if strip is not None:
+            log.image(self.step, "samples", strip.numpy())
+
+    def _validate(self, log: RunLog) -> None:
+        if self.validator is None or not self.accelerator.is_main_process:
+            return
+        try:
+            with self._as_result():
+                numbers = self.validator(self.step)
+        except UserError as problem:  # as for a strip
+            log.say(f"step {self.step}: not validated: {problem}")
+            return
+        log.record(self.step, dict(numbers), under="validation")
+
+    @contextmanager
+    def _as_result(self) -> Iterator[None]:
+        """Within it the model is what the result would be: averaged, and as in sampling."""
         with self.averaged():
             self.transformer.eval()
             try:
-                strip = self.sampler(self.step, self.transformer)
-            except UserError as problem:
-                # A strip is for looking at; the run it belongs to is worth more.
-                log.say(f"step {self.step}: no strip was drawn: {problem}")
-                return
+                yield
             finally:
                 self.transformer.train()
-        if strip is not None:
-            log.image(self.step, "samples", strip.numpy())
 
     def _clip_shape(self) -> dict[str, Any]:
         """Pixels, frames and rate of the clips that were trained on."""

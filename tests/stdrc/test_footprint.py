@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,19 @@ def test_what_is_not_a_checkpoint_is_one_sentence(tmp_path: Path) -> None:
         Footprint.of(tmp_path)
     with pytest.raises(STDRCError, match=r"could not be fetched; give a folder, a hub id, or ltx"):
         Footprint.of("nobody/nothing")
+
+
+def test_the_cards_benchmark_runs_in_each_memory_setting(
+    random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import card
+
+    video = VideoShape(32, 32, 5, 8.0)
+    for memory in card.SETTINGS:
+        row = card.measure(memory, video, 1, torch.device("cpu"), str(random_checkpoint), rate=1e9)
+        assert row["seconds_a_pass"] >= 0
+        assert row["share_of_matrix_rate"] > 0
+    monkeypatch.setattr(sys, "argv", ["card.py"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match=r"needs a CUDA card; benchmarks/memory_plan\.py counts"):
+        card.main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,20 @@ import pytest
 import torch
 from diffusers import LTX2Pipeline, LTX2VideoTransformer3DModel
 from diffusers.pipelines.ltx2.duration_head import LTX2DurationHead
+from diffusers.pipelines.ltx2.utils import (
+    LTX2_5_T2V_DEFAULT_SYSTEM_PROMPT,
+    T2V_DEFAULT_SYSTEM_PROMPT,
+)
+from PIL import Image
 from transformers import Gemma4UnifiedConfig, Gemma4UnifiedForConditionalGeneration
 
 from miniature.build import MiniatureConfig, build_components
-from stdrc import Memory, ReferencePlacement, STDRCPipeline, ThreeStreamGuidance
+from stdrc import Memory, ReferencePlacement, STDRCError, STDRCPipeline, ThreeStreamGuidance
 from stdrc.footprint import Footprint, VideoShape
 from stdrc.published import LTX25_TRANSFORMER
+from stdrc.training import TrainConfig, train
+
+from .test_training_run import BOX, write_clip, write_rows
 
 CONFIG = MiniatureConfig(
     heads=2, layers=2, latent_channels=8, vae_channels=(16, 32), decoder_channels=(32, 32),
@@ -123,3 +133,80 @@ def test_its_memory_is_counted_and_its_parts_are_placed(repository: Path) -> Non
         p("a person waves", seeds=0, output_type="pt", **CALL).frames for p in (grouped, plain)
     ]
     torch.testing.assert_close(*videos, atol=1e-5, rtol=0)
+
+
+class Asked:
+    """Stands for Gemma's processor: words to numbers and back, through a template."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.words = tokenizer, tokenizer
+        self.tokenizer.apply_chat_template = self.template
+        self.seen: list[str] = []
+
+    def template(self, messages: Any, **_: Any) -> str:
+        self.seen = [message["content"] for message in messages]
+        return messages[-1]["content"]
+
+    def __call__(self, text: str, images: Any, return_tensors: str) -> Any:
+        assert images is None
+        return self.words(text, return_tensors=return_tensors)
+
+
+@pytest.mark.parametrize("dedicated", [True, False])
+def test_prompts_are_rewritten_by_the_model_that_the_checkpoint_has_for_it(
+    pipe: STDRCPipeline, monkeypatch: pytest.MonkeyPatch, dedicated: bool
+) -> None:
+    with pytest.raises(STDRCError, match=r"can't be enhanced: this checkpoint has no processor"):
+        pipe.rewrite_prompt("a person waves")
+    processor = Asked(copy.deepcopy(pipe.tokenizer))
+    monkeypatch.setattr(pipe, "processor", processor)
+    if dedicated:
+        monkeypatch.setattr(pipe, "prompt_enhancer", pipe.text_encoder)
+    first = pipe.rewrite_prompt("a person waves", max_new_tokens=6)
+    assert first
+    assert pipe.rewrite_prompt("a person waves", max_new_tokens=6) == first
+    assert processor.seen[1] == "user prompt: a person waves"
+    system = LTX2_5_T2V_DEFAULT_SYSTEM_PROMPT if dedicated else T2V_DEFAULT_SYSTEM_PROMPT
+    assert processor.seen[0] == system
+    pipe.memory = Memory(text="group")
+    with pytest.raises(STDRCError, match="use text: free"):
+        pipe.rewrite_prompt("a person waves")
+
+
+def test_a_lora_is_trained_on_it_and_its_head_is_left_alone(
+    repository: Path, pipe: STDRCPipeline, tmp_path: Path
+) -> None:
+    rows = []
+    for i in range(2):
+        write_clip(tmp_path / f"data/clips/{i}.mp4", i)
+        Image.new("RGB", (40, 50), (60 * i, 90, 120)).save(tmp_path / f"data/{i}.png")
+        rows.append(
+            {"video": f"clips/{i}.mp4", "caption": "a person waves", "identity": str(i),
+             "references": [f"{i}.png"], "boxes": [BOX] * 12}
+        )  # fmt: skip
+    write_rows(tmp_path / "data", rows)
+    run = TrainConfig.from_dict(
+        {
+            "base": str(repository), "output": str(tmp_path / "run"),
+            "data": str(tmp_path / "data"),
+            "clip": {"frames": 5, "height": 32, "width": 64}, "steps": 2, "batch_size": 1,
+            "lora": {"rank": 2}, "optimizer": {"lr": 0.05, "warmup": 0}, "augmentation": "off",
+        }
+    )  # fmt: skip
+    lora = train(run)
+    shown = {"reference": tmp_path / "data/0.png", "seeds": 0, "output_type": "pt", **CALL}
+    before = pipe("a person waves", **shown).frames
+    head = {name: value.clone() for name, value in pipe.duration_head.state_dict().items()}
+    pipe.load_lora_weights(lora)
+    assert pipe.trained_placement == ReferencePlacement.tass()
+    assert float((pipe("a person waves", **shown).frames - before).abs().max()) > 1e-4
+    pipe.save_pretrained(tmp_path / "saved")
+    again = STDRCPipeline.from_pretrained(tmp_path / "saved").duration_head
+    assert all(torch.equal(head[name], value) for name, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["LTX2DFRPipeline", "LTX2VideoDiffusionDecodePipeline"])
+def test_passes_over_latents_are_refused_in_words(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    with pytest.raises(STDRCError, match=f"holds a {kind}, a pass over latents"):
+        STDRCPipeline.from_pretrained(tmp_path)

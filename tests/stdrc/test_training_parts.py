@@ -471,9 +471,10 @@ def test_four_and_eight_bits_are_refused_without_a_card(random_checkpoint, tmp_p
         make_optimizer(
             [("x", torch.nn.Parameter(torch.ones(1)))], OptimizerConfig(name="adamw8bit")
         )
-    with pytest.raises(STDRCError, match="nf4 needs mode: lora"):
-        TrainConfig.from_dict(
-            {"base": "x", "output": str(tmp_path), "mode": "full", "base_weights": "nf4"}
-        )
-    with pytest.raises(STDRCError, match="nf4 needs a CUDA card"):
-        STDRCPipeline.from_pretrained(random_checkpoint, memory={"transformer": "nf4"})
+    for held in ("int8", "nf4"):
+        with pytest.raises(STDRCError, match=f"{held} needs mode: lora"):
+            TrainConfig.from_dict(
+                {"base": "x", "output": str(tmp_path), "mode": "full", "base_weights": held}
+            )
+        with pytest.raises(STDRCError, match=f"{held} needs a CUDA card"):
+            STDRCPipeline.from_pretrained(random_checkpoint, memory={"transformer": held})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+import types
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from safetensors import safe_open
 
 from media.errors import UnreadableTableError
 from media.video import VideoReader
-from media.writing import write_video
+from media.writing import to_uint8, write_video
 from miniature import checkpoint
 from miniature.build import MiniatureConfig, build_random
 from miniature.identity_encoder import load_identity_encoder
@@ -503,3 +505,80 @@ def test_true_faces_are_embedded_once(base: Path, folder: Path) -> None:
     assert "embedding the faces of 3 of 3 clips" in said
     with pytest.raises(STDRCError, match=r"needs an encoder that is a torch\.nn\.Module"):
         prepare(run, pipe, encoder=lambda crops: crops)
+
+
+def test_validation_clips_are_drawn_with_the_weights_of_the_step_and_judged(
+    base: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = tmp_path / "held-out"
+    shutil.copytree(folder, held_out)
+    section = {"data": str(held_out), "every": 2, "count": 2, "steps": 2}
+    run = config(base, folder, steps=3, validation=section, optimizer={"lr": 0.05, "warmup": 0})
+    seen: list[list[Any]] = []
+
+    def judge(drawn: Any) -> dict[str, float]:
+        seen.append(list(drawn))
+        return {"identity.test": 0.25}
+
+    with pytest.raises(STDRCError, match="validation needs a judge"):
+        train(run)
+    train(run, judge=judge)
+    assert [[d.video.parent.name for d in drawn] for drawn in seen] == [
+        ["step-0000002"] * 2, ["step-0000003"] * 2,
+    ]  # fmt: skip
+    first, last = (drawn[0] for drawn in seen)
+    assert first.prompt == "a face"
+    assert (first.references, first.target) == (
+        (held_out / "refs/0.png",), held_out / "clips/0.mp4",
+    )  # fmt: skip
+    assert "step 2/3  validation: identity.test 0.25" in capsys.readouterr().err
+    videos = [VideoReader(d.video).read(range(9)) for d in (first, last)]
+    assert videos[0].shape == (9, 64, 64, 3)
+    assert (videos[0] != videos[1]).any()
+    # The result draws the last of them by itself.
+    pipe = STDRCPipeline.from_pretrained(base)
+    pipe.load_lora_weights(folder.parent / "run" / "lora.safetensors")
+    again = pipe(
+        "a face", reference=held_out / "refs/0.png", seeds=1000, height=64, width=64, num_frames=9,
+        frame_rate=8.0, num_inference_steps=2, guidance={"text": 3.0, "reference": 1.5},
+    ).frames[0]  # fmt: skip
+    write_video(tmp_path / "again.mp4", to_uint8(again), 8.0)
+    np.testing.assert_allclose(
+        VideoReader(tmp_path / "again.mp4").read(range(9)).astype(float), videos[1], atol=2
+    )
+
+
+def test_validation_without_pictures_is_one_sentence(
+    base: Path, folder: Path, tmp_path: Path
+) -> None:
+    held_out = tmp_path / "held-out"
+    shutil.copytree(folder, held_out)
+    write_rows(held_out, [{**row, "references": []} for row in read_rows(held_out)])
+    run = config(base, folder, validation={"data": str(held_out)})
+    with pytest.raises(STDRCError, match=r"clip .*0\.mp4 has no reference picture; name one"):
+        train(run, judge=lambda _: {})
+    with pytest.raises(STDRCError, match="validation goes without train_connectors"):
+        config(base, folder, validation={"data": "x"}, mode="full", train_connectors=True)
+
+
+def test_other_ranks_read_the_encodings_and_load_no_model(
+    base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stdrc.training import run as running
+
+    asked = config(base, folder)
+    data, _ = encode(asked)
+    sent = pickle.dumps(data.on_disk())
+    monkeypatch.setattr(running, "broadcast_object_list", lambda _: [pickle.loads(sent)])
+    monkeypatch.setattr(running, "_encoding_pipeline", lambda *_: pytest.fail("loaded a model"))
+    second: Any = types.SimpleNamespace(num_processes=2, is_main_process=False)
+    got = running._prepare(asked, second, None, lambda _: None)  # type: ignore[arg-type]
+    everything = torch.arange(len(data))
+    for kind in ("latents", "text", "references"):
+        mine, theirs = (getattr(d, kind).tensor for d in (data, got))
+        assert torch.equal(mine, theirs)
+        assert mine.nbytes > 0
+    assert got.choices == data.choices
+    assert torch.equal(got.latents.gather(everything), data.latents.gather(everything))  # type: ignore[union-attr]
+    small = data.on_disk().loaded(0.0)
+    assert all(isinstance(getattr(small, kind), FileRows) for kind in ("latents", "text"))

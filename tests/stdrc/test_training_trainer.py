@@ -9,8 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -330,6 +332,69 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path: Path
         Trainer(other, data, transformer=tiny_transformer()).fit(resume=True)
     longer = tiny_config(tmp_path, steps=2)
     assert Trainer(longer, data, transformer=tiny_transformer()).fit(resume=True).exists()
+
+
+def test_a_run_is_resumed_by_another_number_of_processes_with_the_same_clips(
+    tmp_path: Path,
+) -> None:
+    """Two processes of one clip, as a checkpoint has it, go on as one of two micro-batches."""
+    data = tiny_data(12)
+    how = {"batch_size": 1, "accumulation": 2, "lora": {"rank": 2, "dropout": 0.2}}
+    Trainer(tiny_config(tmp_path, steps=2, **how), data, transformer=tiny_transformer()).fit()
+    file = tmp_path / "checkpoints" / "step-0000002" / "state.json"
+    state = json.loads(file.read_text())
+    state["world"], state["settings"]["accumulation"] = 2, 1
+    state["rng"] *= 2
+    file.write_text(json.dumps(state))
+
+    longer = tiny_config(tmp_path, steps=3, **how)
+    trainer = Trainer(longer, data, transformer=tiny_transformer())
+    assert trainer.fit(resume=True).exists()
+    ranks = [BatchSource(data, tiny_config(tmp_path, **{**how, "accumulation": 1}), rank=r, world=2)
+             for r in (0, 1)]  # fmt: skip
+    assert [int(trainer.source.clips(2 * 2 + i)) for i in (0, 1)] == [
+        int(r.clips(2)) for r in ranks
+    ]
+
+    file = tmp_path / "checkpoints" / "step-0000003" / "state.json"
+    state = json.loads(file.read_text())
+    file.write_text(json.dumps({**state, "world": 3}))
+    with pytest.raises(STDRCError, match=r"with 1 processes: a step had 6 clips with 3, .* have 2"):
+        Trainer(tiny_config(tmp_path, steps=4, **how), data, transformer=tiny_transformer()).fit(
+            resume=True
+        )
+
+
+def test_trackers_are_told_what_tensorboard_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import tracking
+
+    config = tiny_config(tmp_path / "a", steps=3, log_every=1, trackers=["wandb"])
+    with pytest.raises(STDRCError, match="trackers: wandb is not installed; pip install it"):
+        Trainer(config, tiny_data(), transformer=tiny_transformer())
+    told: list[Any] = []
+
+    class Run:
+        def log(self, values: Any, step: int) -> None:
+            told.append((step, values))
+
+        def finish(self) -> None:
+            told.append("finished")
+
+    def begin(**given: Any) -> Run:
+        told.append(given)
+        return Run()
+
+    fake = types.ModuleType("wandb")
+    fake.init, fake.config = begin, types.SimpleNamespace(update=lambda *_, **__: None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setattr(tracking, "_available_trackers", [tracking.LoggerType.WANDB])
+    Trainer(config, tiny_data(), transformer=tiny_transformer()).fit()
+    assert (told[0]["project"], told[0]["name"]) == ("stdrc", "a")
+    assert [step for step, _ in told[1:-1]] == [1, 2, 3]
+    assert set(told[1][1]) >= {"train/loss", "train/grad_norm", "train/lr"}
+    assert told[-1] == "finished"
 
 
 def test_nan_stops_or_skips(tmp_path: Path) -> None:
