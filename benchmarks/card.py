@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -30,50 +31,66 @@ SETTINGS = (
 )
 
 
-def transformer_on(device: torch.device) -> Any:
-    """The published transformer with random bfloat16 weights."""
+def transformer_on(device: torch.device, footprint: Footprint) -> Any:
+    """A checkpoint's transformer with random bfloat16 weights."""
     from diffusers import LTX2VideoTransformer3DModel
     from transformers.initialization import no_init_weights
 
-    from stdrc.published import LTX23_TRANSFORMER
-
     torch.set_default_dtype(torch.bfloat16)
-    with device, no_init_weights():
-        model = LTX2VideoTransformer3DModel(**LTX23_TRANSFORMER).eval().requires_grad_(False)
-    torch.set_default_dtype(torch.float32)
+    try:
+        with device, no_init_weights():
+            model = LTX2VideoTransformer3DModel.from_config(footprint.configs["transformer"][1])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    model.eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_(0, 0.02)
     return model
 
 
 @torch.no_grad()
-def measure(memory: Memory, video: VideoShape, steps: int, device: torch.device) -> dict[str, Any]:
-    """Seconds, peak and rate of a pass of two streams in one setting."""
+def measure(
+    memory: Memory,
+    video: VideoShape,
+    steps: int,
+    device: torch.device,
+    checkpoint: str = "ltx-2.3",
+    rate: float | None = None,
+) -> dict[str, Any]:
+    """Seconds, peak and rate of a pass of two streams in one setting.
+
+    Args:
+        rate: FLOP/s that the device reaches on matrix products; measured if None.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     grouped = memory.offload == "group"
-    model = transformer_on(torch.device("cpu") if grouped else device)
+    footprint = Footprint.of(checkpoint)
+    model = transformer_on(torch.device("cpu") if grouped else device, footprint)
     parts = {"transformer": model}
     memory.place(SimpleNamespace(transformer=model, components=parts), device)
     if not grouped:
         model.to(device)
-    footprint = Footprint.of("ltx-2.3")
     frames, rows, columns = footprint.latents(video)
     run = _pass(model, frames, rows, columns, video.fps, device)
     started = time.perf_counter()
     run()
-    torch.cuda.synchronize()
+    on_card = device.type == "cuda"
+    if on_card:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
     first = time.perf_counter() - started
-    torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
     for _ in range(steps):
         run()
-    torch.cuda.synchronize()
+    if on_card:
+        torch.cuda.synchronize()
     each = (time.perf_counter() - started) / steps
-    peak = torch.cuda.max_memory_allocated() / GIB
+    peak = torch.cuda.max_memory_allocated() / GIB if on_card else math.nan
     with FlopCounterMode(display=False) as counter:
         run()
-    share = counter.get_total_flops() / each / matrix_rate(device, torch.bfloat16)
+    rate = matrix_rate(device, torch.bfloat16) if rate is None else rate
+    share = counter.get_total_flops() / each / rate
     del model, run
     release_memory()
     return {
@@ -99,15 +116,19 @@ def _pass(
     def zeros(*shape: int) -> torch.Tensor:
         return torch.randn(shape, device=device, dtype=torch.bfloat16)
 
+    config = model.config
+    text = {"video": config.cross_attention_dim, "audio": config.audio_cross_attention_dim}
+    if config.use_prompt_embeddings:
+        text = dict.fromkeys(text, config.caption_channels)
     given = {
         "audio_hidden_states": zeros(2, 1, model.config.audio_in_channels),
-        "encoder_hidden_states": zeros(2, PROMPT_TOKENS, 4096),
-        "audio_encoder_hidden_states": zeros(2, PROMPT_TOKENS, 2048),
+        "encoder_hidden_states": zeros(2, PROMPT_TOKENS, text["video"]),
+        "audio_encoder_hidden_states": zeros(2, PROMPT_TOKENS, text["audio"]),
         "audio_num_frames": 1,
         "isolate_modalities": True,
     }
-    video = zeros(2, sequence.tokens, 128)
-    reference = zeros(2, rows * columns, 128)
+    video = zeros(2, sequence.tokens, config.in_channels)
+    reference = zeros(2, rows * columns, config.in_channels)
     sigmas = torch.full((2,), 0.7, device=device)
     return lambda: sequence.velocities(model, video, reference, sigmas, **given)
 
