@@ -819,17 +819,18 @@ def test_an_enhanced_prompt_is_read_and_kept_with_the_videos_row(
     section_of = {"kind": "csv", "path": str(table), "id": "id", "identity": "person"}
     config = make_config(
         tmp_path,
+        prompts=["a person waves"],
         evalset={**section_of, "enhance": True},
         generator=section(weights, memory={"text": text}),
         sweep={"base": {"steps": 2, "checkpoint": "tass-on"}},
     )
     run = runner(config)
-    assert run.run().generated == 4
+    assert run.run().generated == 2
     assert asked == ["a person waves"]
     with sqlite3.connect(run.folder / "store.sqlite") as db:
         rows = db.execute("SELECT reason FROM videos").fetchall()
         prompts = db.execute("SELECT DISTINCT prompt FROM samples").fetchall()
-    assert rows == [("enhanced prompt: a red square",)] * 4
+    assert rows == [("enhanced prompt: a red square",)] * 2
     assert prompts == [("a person waves",)]
     settings = run.plan.cells[0].settings
     by_name = evalset(tmp_path / "data", ["a red square"])[:1]
