@@ -204,7 +204,7 @@ class BenchConfig(Model):
         if (engine.gpus_per_worker or 0) > 1 and not self.generator.several_gpus:
             raise ValueError(
                 f"engine.gpus_per_worker: the generator {self.generator.kind} uses one GPU, and "
-                f"{engine.gpus_per_worker:g} would be held"
+                f"{engine.gpus_per_worker:g} would be held; leave it at 1"
             )
         return self
 

@@ -20,6 +20,8 @@ from leaderboards.families import FAMILIES, known_family
 from leaderboards.score_tables import known_direction
 from leaderboards.scores import Column, Level, OnMixed, Rows, Scores, Summary, records
 
+ROUNDING = 1e-6  # how far beyond a stated range a value may lie by rounding, by the end's size
+
 
 def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = False) -> Scores:
     """Form the columns, refuse what cannot be compared, and lay the values out densely.
@@ -43,6 +45,7 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
             "Some samples name no identity; each of them counts as an identity of its own in the "
             "intervals and tests."
         )
+    columns, beyond = _widened(columns, values, summaries)
     return Scores(
         entries=tuple(rows.entries),
         columns=tuple(columns),
@@ -57,10 +60,39 @@ def assemble(rows: Rows, on_mixed: OnMixed = "refuse", trust_published: bool = F
         samples=rows.samples,
         absent=rows.absent,
         face_rate=rows.face_rate,
-        notes=notes,
+        notes=notes + beyond,
         has_identities=rows.has_identities,
         root=rows.root,
     )
+
+
+def _widened(
+    columns: Sequence[Column], values: np.ndarray, summaries: Mapping[tuple[int, int], Summary]
+) -> tuple[list[Column], list[str]]:
+    """Columns with the range that their values have, where they leave the stated one; notes of it.
+
+    Intervals, the worst value and the scale of a score follow from the range.
+    """
+    found, notes = [], []
+    for c, column in enumerate(columns):
+        seen = [values[c].ravel(), [s.value for (_, at), s in summaries.items() if at == c]]
+        finite = np.concatenate(seen)
+        finite = finite[np.isfinite(finite)]
+        low, high = (finite.min(), finite.max()) if len(finite) else (math.inf, -math.inf)
+        wide = column
+        if column.low is not None and low < column.low - ROUNDING * (1 + abs(column.low)):
+            wide = replace(wide, low=float(low))
+        if column.high is not None and high > column.high + ROUNDING * (1 + abs(column.high)):
+            wide = replace(wide, high=float(high))
+        if wide is not column:
+            ends = ["-inf" if column.low is None else f"{column.low:g}"]
+            ends += ["inf" if column.high is None else f"{column.high:g}"]
+            notes.append(
+                f"{column.title} has values from {low:.4g} to {high:.4g}, outside of its stated "
+                f"range, {' to '.join(ends)}; the range is taken to reach as far as they do."
+            )
+        found.append(wide)
+    return found, notes
 
 
 def _columns(

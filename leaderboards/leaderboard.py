@@ -160,9 +160,9 @@ class Leaderboard:
         means, lows, highs = (a.reshape(c, e).T.copy() for a in (flat.mean, flat.low, flat.high))
         for j, column in enumerate(scores.columns):  # an interval does not leave a metric's range
             if column.low is not None:
-                lows[:, j] = np.maximum(lows[:, j], column.low)
+                lows[:, j] = np.minimum(np.maximum(lows[:, j], column.low), means[:, j])
             if column.high is not None:
-                highs[:, j] = np.minimum(highs[:, j], column.high)
+                highs[:, j] = np.maximum(np.minimum(highs[:, j], column.high), means[:, j])
         self.methods = tuple(
             next((name for name in names if name), "") for names in flat.method.reshape(c, e)
         )

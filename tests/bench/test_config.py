@@ -72,12 +72,23 @@ def test_yaml_switches_and_numbers_become_what_the_axis_holds() -> None:
         ("name: small", "name: small\nname: other", r"run.yaml:2: the key 'name' is duplicated"),
         ("name: small", "name: [", r"run.yaml:\d+: not valid YAML"),
         ("kind: world", "kind: csv", r"run.yaml:2: evalset.path: is missing"),
+        ("name: small", "name: small\nengine: {kind: ray, gpus_per_worker: 2}",
+         r"gpus_per_worker: the generator stdrc uses one GPU, and 2 would be held; leave it at 1"),
+        ("name: small", "name: small\nengine: {kind: ray, placement: pack}",
+         r"engine.placement needs engine.kind: ray, and engine.workers"),
+        ("name: small", "name: small\ntrackers: [mlflow]", r"run.yaml:2: trackers.*'tensorboard'"),
     ],
 )  # fmt: skip
 def test_bad_configs(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
     with pytest.raises(BenchError, match=message):
         load_config(write(tmp_path, GOOD.replace(old, new)))
+
+
+def test_a_model_of_ones_own_may_use_several_gpus(tmp_path: Path) -> None:
+    own = GOOD.replace("kind: stdrc", "kind: custom\n  factory: mine:model")
+    config = load_config(write(tmp_path, own + "engine: {kind: ray, gpus_per_worker: 2}\n"))
+    assert config.engine.gpus_per_worker == 2
 
 
 def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:

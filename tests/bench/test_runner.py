@@ -305,3 +305,5 @@ def test_a_metric_out_of_its_range_does_not_break_the_report(tmp_path: Path, by:
     (column,) = [name for name in rows[0] if name.startswith("pixel.mean ") and len(name) < 14]
     assert {row["entry"]: float(row[column]) for row in rows} == pytest.approx(means, rel=1e-4)
     assert min(float(row["rank"]) for row in rows) == 1
+    page = summary.report.read_text()
+    assert "outside of its stated range, 0 to 1; the range is taken to reach" in page

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,19 +73,31 @@ def test_a_tracker_that_is_not_installed_is_a_sentence(
         run(tmp_path, ["wandb"])
 
 
+def log_records(data: bytes) -> Iterator[bytes]:
+    """Records of a log in LevelDB's format, after W&B's header: pieces in blocks of 32 KiB."""
+    place, record = 7, b""
+    while place + 7 <= len(data):
+        if (left := 32768 - place % 32768) < 7:
+            place += left
+            continue
+        _, size, kind = struct.unpack("<IHB", data[place : place + 7])
+        record += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or the last piece
+            yield record
+            record = b""
+
+
 def test_wandb_keeps_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     folder = run(tmp_path, ["wandb"])
     (kept,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    data, told = DataStore(), {}
-    data.open_for_scan(str(kept))
-    while (line := data.scan_data()) is not None:
-        record = Record.FromString(line)
+    told: dict[str, float] = {}
+    for record in map(Record.FromString, log_records(kept.read_bytes())):
         for item in record.history.item:
             told[item.key or "/".join(item.nested_key)] = float(item.value_json)
     assert (told["sweep/done"], told["sweep/failed"], told["_step"]) == (8.0, 8.0, 16.0)
