@@ -520,6 +520,7 @@ def ray_lost_head(folder: Path) -> Count:
 def miniature_kills(folder: Path) -> Count:
     """SIGKILL of a sweep of the miniature, eight videos, three times at random moments."""
     command = [sys.executable, "-m", "bench.cli", "bench", "quick", "--limit", "4"]
+    command += ["--set", "sweep.base={steps: 2, parallel: 0}"]
     command += ["--set", "sweep.grid={placement: [tass, overlap]}"]
     command += ["--set", "metrics.names=[identity.miniature, world.motion, temporal.flicker]"]
 
