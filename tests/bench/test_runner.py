@@ -285,8 +285,12 @@ def test_calibration_times_a_pass(tmp_path: Path) -> None:
     assert 500 < trial.bytes < 50_000
 
 
-@pytest.mark.parametrize("by", ["families", "score"])
-def test_a_metric_out_of_its_range_does_not_break_the_report(tmp_path: Path, by: str) -> None:
+@pytest.mark.parametrize(
+    "rank", [{"by": "families"}, {"by": "score", "weights": {"pixel.mean": 1.0}}]
+)
+def test_a_metric_out_of_its_range_does_not_break_the_report(
+    tmp_path: Path, rank: dict[str, Any]
+) -> None:
     class Narrow(PixelJudge):
         """Says 0..1 of what is 0..255."""
 
@@ -294,7 +298,7 @@ def test_a_metric_out_of_its_range_does_not_break_the_report(tmp_path: Path, by:
         def columns(self) -> list[Any]:
             return [replace(column, low=0, high=1) for column in super().columns]
 
-    config = make_config(tmp_path, rank={"by": by})
+    config = make_config(tmp_path, rank=rank)
     summary = runner(config, judge=Narrow(), report=None).run()
     assert summary.report is not None
     assert summary.report.stat().st_size > 10_000
