@@ -92,9 +92,10 @@ def _facts(board: Leaderboard) -> str:
         seeds = scores.keys["seed"].nunique()
         if seeds > 1:
             words.append(f"{seeds} seeds")
-    backends = sorted({column.backend for column in board.columns if column.backend})
-    if backends:
-        words.append("measured by " + ", ".join(backends))
+    # Whose numbers can't be compared with another's; the other columns name theirs in their heads.
+    faces = {column.backend for column in board.columns if column.family == "identity"} - {""}
+    if faces:
+        words.append("identity measured by " + ", ".join(sorted(faces)))
     return " · ".join(words)
 
 
