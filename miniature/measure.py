@@ -57,6 +57,8 @@ MEASURES = (
     "faces",
     "leakage",
 )
+#: Of them those that are right or wrong of a video, or nearly so.
+SHARES = ("background", "motion", "leakage", "faces")
 #: Those that the card compares between variants.
 COMPARED = ("normalised_identity", "text", "leakage", "copy_paste")
 
@@ -220,14 +222,18 @@ def measure(point: Point, folder: Path, threads: int) -> dict[str, Any]:
     return json.loads(kept.read_text())
 
 
-def summary(result: dict[str, Any]) -> dict[str, list[float]]:
-    """Mean, low and high of a 95 % bootstrap-t interval over identities, for each measure."""
+def summary(result: dict[str, Any], shares: Sequence[str] = SHARES) -> dict[str, list[float]]:
+    """Mean, low and high of a 95 % interval over identities, for each measure.
+
+    Clopper-Pearson's for `shares`, which have few values in 0..1, the bootstrap-t otherwise.
+    """
     rows = {name: np.asarray(values, float) for name, values in result["rows"].items()}
     span = result["own"] - result["stranger"]
     rows["normalised_identity"] = (rows["identity"] - result["stranger"]) / span
     names = list(rows)
     values = np.stack([rows[name] for name in names], axis=1)
-    means = cluster_means(values, np.arange(len(values)), draws=2000)
+    ends = np.array([(0.0, 1.0) if name in shares else (np.nan, np.nan) for name in names])
+    means = cluster_means(values, np.arange(len(values)), ends=ends, draws=2000)
     return {
         name: [round(float(v[i]), 4) for v in (means.mean, means.low, means.high)]
         for i, name in enumerate(names)
@@ -238,7 +244,7 @@ def paired(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[float]]:
     """`summary` of a's values minus b's, person by person."""
     rows = {name: np.subtract(a["rows"][name], b["rows"][name]).tolist() for name in MEASURES}
     # The stranger's part falls out of a difference.
-    return summary({"rows": rows, "own": a["own"] - a["stranger"], "stranger": 0.0})
+    return summary({"rows": rows, "own": a["own"] - a["stranger"], "stranger": 0.0}, shares=())
 
 
 def verdict(report: dict[str, Any]) -> str:
