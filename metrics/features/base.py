@@ -145,7 +145,8 @@ class Networks:
     def backend(self, name: str) -> FaceBackend:
         """The face backend of that name."""
         return self.own(name) or self.shared(
-            f"faces.{name}", lambda: load_face_backend(name, self.device, self.weights)
+            f"faces.{name}",
+            lambda: load_face_backend(name, self.device, self.weights, self.backend),
         )
 
     def feature(self, name: str) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metrics.features.base import Networks, feature
+from metrics.features.face_backends import detector_of
 from metrics.features.face_backends.base import FaceBackend, Faces
 from metrics.frames import Frames
 
@@ -21,7 +22,9 @@ def faces(networks: Networks, backend: str) -> FacesFeature:
 
 @feature("embeddings.{backend}")
 def embeddings(networks: Networks, backend: str) -> EmbeddingsFeature:
-    return EmbeddingsFeature(networks.backend(backend))
+    found = networks.backend(backend)
+    # A backend that the caller has made detects by itself, whatever its name.
+    return EmbeddingsFeature(found, "" if networks.own(backend) else detector_of(backend))
 
 
 @feature("crops.{backend}")
@@ -59,11 +62,11 @@ class FacesFeature:
 class EmbeddingsFeature:
     """Identity embeddings ``[n, D]`` of the faces of each frame, in the order of the faces."""
 
-    def __init__(self, backend: FaceBackend) -> None:
+    def __init__(self, backend: FaceBackend, detector: str = "") -> None:
         self.backend = backend
         self.name = f"embeddings.{backend.name}"
         self.version = backend.version
-        self.requires: tuple[str, ...] = (f"faces.{backend.name}",)
+        self.requires: tuple[str, ...] = (f"faces.{detector or backend.name}",)
 
     def compute(self, frames: Frames, given: Mapping[str, Sequence[Any]]) -> list[Tensor]:
         faces: Sequence[Faces] = given[self.requires[0]]

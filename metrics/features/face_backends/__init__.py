@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from media.plugins import declared, load
@@ -16,6 +16,7 @@ __all__ = [
     "FaceFacts",
     "Faces",
     "aligners",
+    "detector_of",
     "detectors",
     "load_face_backend",
     "recognisers",
@@ -40,7 +41,7 @@ def _known() -> dict[str, str]:
 def _facts(embeds: bool, own_detector: bool) -> Iterator[Backend]:
     for name, target in _known().items():
         facts: FaceFacts = load(target).facts
-        if facts.detects or not own_detector:
+        if not (facts.detector and own_detector):
             weights = (*facts.detect, *(facts.embed if embeds else ()))
             said = {key: getattr(facts, key) for key in ("quirks", "by_default", "anchors")}
             yield Backend(name, weights, facts.modules, facts.cost, **said)
@@ -61,8 +62,16 @@ def recognisers() -> Iterator[Backend]:
     return _facts(embeds=True, own_detector=False)
 
 
+def detector_of(name: str) -> str:
+    """The backend that detects for a backend: itself, or the one whose detector it takes."""
+    return load(_known()[name]).facts.detector or name
+
+
 def load_face_backend(
-    name: str, device: str = "cpu", weights: Mapping[str, str | Path] | None = None
+    name: str,
+    device: str = "cpu",
+    weights: Mapping[str, str | Path] | None = None,
+    detector: Callable[[str], FaceBackend] | None = None,
 ) -> FaceBackend:
     """Load a face backend.
 
@@ -70,6 +79,8 @@ def load_face_backend(
         name: of :data:`FACE_BACKENDS`, or of a plug-in's.
         device: where its networks run.
         weights: explicit places of weights, by their name in ``metrics.weights.WEIGHTS``.
+        detector: gives the backend of a name whose detector this one takes; by default it is
+            loaded.
 
     Raises:
         MetricsError: an unknown name, or weights that aren't on this machine.
@@ -77,4 +88,8 @@ def load_face_backend(
     known = _known()
     if name not in known:
         raise UnknownNameError.among("no face backend is called", name, known)
-    return load(known[name]).load(device, weights or {})
+    made, given = load(known[name]), weights or {}
+    if not made.facts.detector:
+        return made.load(device, given)
+    detector = detector or (lambda other: load_face_backend(other, device, given))
+    return made.load(device, given, detector(made.facts.detector))

@@ -89,8 +89,8 @@ class FaceFacts:
         modules: Python modules beyond the package's dependencies.
         cost: per video, in words.
         quirks: for every metric that stands on it.
-        detects: it has a detector of its own; where not, metrics of detection and of crops are
-            those of the backend whose detector it takes.
+        detector: the backend whose detector and crops it takes, so that one detection serves both;
+            empty where it has its own. Metrics of detection and of crops are the other's.
         by_default: see :class:`metrics.facts.MetricInfo`.
         anchors: see :class:`metrics.facts.Backend`.
     """
@@ -100,7 +100,7 @@ class FaceFacts:
     modules: tuple[str, ...] = ()
     cost: str = ""
     quirks: str = ""
-    detects: bool = True
+    detector: str = ""
     by_default: bool = True
     anchors: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
 
@@ -110,7 +110,8 @@ class FaceBackend(Protocol):
     """Finds faces, aligns them and turns them into identity embeddings.
 
     A class that is declared as a backend also has ``facts``, a :class:`FaceFacts`, and a class
-    method ``load(device, weights)`` that constructs it.
+    method ``load(device, weights)`` that constructs it; one that takes another's detector is given
+    that backend as well, ``load(device, weights, detector)``.
     """
 
     name: str

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from metrics.errors import MetricsError
 from metrics.features.face_backends.base import FaceBackend, FaceFacts, Faces, Frames, unit_length
-from metrics.features.face_backends.insightface import InsightFaces
 from metrics.frames import check_frames
 from metrics.weights import require, short_hash
 
@@ -123,7 +122,7 @@ class CurricularFaces:
         embed=("curricularface.ir101",),
         modules=("insightface", "onnxruntime"),
         cost="an SCRFD pass per frame, an IR-101 pass per face",
-        detects=False,
+        detector="insightface",
     )
 
     def __init__(
@@ -144,9 +143,11 @@ class CurricularFaces:
         self.version = f"{short_hash(path)}-{detector.version}"
 
     @classmethod
-    def load(cls, device: str, weights: Mapping[str, str | Path]) -> CurricularFaces:
+    def load(
+        cls, device: str, weights: Mapping[str, str | Path], detector: FaceBackend
+    ) -> CurricularFaces:
         """Construct it with explicit places of weights, by name."""
-        return cls(InsightFaces.load(device, weights), device, weights.get("curricularface.ir101"))
+        return cls(detector, device, weights.get("curricularface.ir101"))
 
     def detect(self, frames: Frames) -> list[Faces]:
         """Faces as the detector finds them."""
