@@ -128,6 +128,24 @@ def test_musiq_is_pyiqas_with_vbenchs_preprocessing(tmp_path):
     assert float(vbench.compute()) == pytest.approx(np.mean(reduced) / 100, abs=1e-6)
 
 
+def test_maniqa_is_what_pyiqa_makes_of_its_koniq_file(tmp_path, monkeypatch):
+    """One crop in the place of twenty, and a random ViT: pyiqa's own settings decide the rest."""
+    arch = pytest.importorskip("pyiqa.archs.maniqa_arch")
+    from pyiqa import create_metric
+
+    vit = arch.timm.create_model
+    monkeypatch.setattr(arch.timm, "create_model", lambda name, pretrained: vit(name))
+    torch.manual_seed(0)
+    theirs = create_metric("maniqa", pretrained=False, test_sample=1, device="cpu")
+    torch.save(theirs.net.state_dict(), tmp_path / "maniqa.pt")
+    ours = PyIQA("maniqa", tmp_path / "maniqa.pt")
+    ours._model.test_sample = 1
+    (clip,) = noise(0, 1, 240, 250)[None]
+    with torch.no_grad():
+        expected = theirs.net(torch.from_numpy(clip).permute(0, 3, 1, 2) / 255)
+    assert float(ours.encode(clip)) == pytest.approx(float(expected), abs=1e-6)
+
+
 # --- motion smoothness
 
 

@@ -19,6 +19,9 @@ from metrics.frames import check_frames
 
 __all__ = ["AestheticHead", "PyIQA"]
 
+_KONIQ_SCALE = 0.8
+"""Of MANIQA's Swin blocks as pyiqa runs the KonIQ-10k file; its default, 0.13, is PIPAL's."""
+
 
 class AestheticHead:
     """LAION's aesthetic predictor on CLIP ViT-L/14 embeddings: a score of about 1 to 10.
@@ -90,6 +93,8 @@ class PyIQA:
         made = _construct(network)
         load_tensors(made, weights)
         self.version = f"pyiqa{package_version('pyiqa')}-{file_hash(weights)}-{longer_side or 0}"
+        if network == "maniqa":
+            self.version += f"-scale{_KONIQ_SCALE}"
         self._model = freeze(made, device)
         self._device, self._longer_side = torch.device(device), longer_side
 
@@ -116,7 +121,7 @@ def _construct(network: str) -> Any:
             return MUSIQ(pretrained=False)
         from pyiqa.archs.maniqa_arch import MANIQA
 
-        return MANIQA(pretrained=False)
+        return MANIQA(pretrained=False, scale=_KONIQ_SCALE)
     except ImportError as error:
         raise MetricsError(
             f"{network} needs pyiqa ({error}); install it with: pip install 'stdrc-bench[quality]'"
