@@ -78,8 +78,10 @@ class Metrics(Model):
         description="CPU threads of scoring; the generator's if none. The last bits of a score "
         "depend on them.",
     )
-    engine: Literal["torch", "openvino"] = Field(
-        default="torch", description="What runs IR-101 and Inception of the protocols on a CPU."
+    engine: Literal["torch", "torch-float16", "openvino"] = Field(
+        default="torch",
+        description="What runs IR-101 and Inception of the protocols: openvino on a CPU, "
+        "torch-float16 in half precision on a card.",
     )
 
 

@@ -70,8 +70,9 @@ class MetricSuite:
         batch_videos: let frames of neighbouring small videos share a batch. It is faster on a GPU;
             without, a video's scores are the same to the last bit whatever is scored beside it.
         plugins: metrics of one's own to import first, ``module:Class`` each.
-        engine: "torch", or "openvino" for IR-101 and Inception of the published protocols on a CPU,
-            which moves scores a little and is part of their version.
+        engine: what runs IR-101 and Inception of the published protocols: "torch", "openvino" on a
+            CPU, or "torch-float16", half precision for a card. The latter two move scores a little
+            and are part of their version.
 
     Raises:
         UnknownNameError: an unknown metric.

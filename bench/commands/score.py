@@ -47,7 +47,10 @@ Name = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace scores that are in --out.")]
 Engine = Annotated[
-    str, typer.Option(help="torch or openvino, which runs the protocols' networks on a CPU.")
+    str,
+    typer.Option(
+        help="What runs the protocols' networks: torch; openvino, on a CPU; torch-float16."
+    ),
 ]
 Cache = Annotated[Path | None, typer.Option(help="Folder that keeps features between runs.")]
 Strict = Annotated[

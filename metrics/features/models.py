@@ -31,8 +31,8 @@ class Models(Networks):
     Args:
         device, weights: see :class:`~metrics.features.base.Networks`.
         cache: a folder in which features of videos are kept between runs, or None.
-        engine: what runs the networks that can be handed on, "torch" or "openvino"; see
-            `metrics.features.networks.engine`.
+        engine: what runs the networks that can be handed on, "torch", "torch-float16" or
+            "openvino"; see `metrics.features.networks.engine`.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ import torch
 
 from metrics import MetricSuite
 from metrics.errors import MetricsError
+from metrics.features.face_backends.curricularface import ImprovedResNet
 from metrics.features.models import Models
 from metrics.features.networks.engine import compiled, engine_version
 
@@ -24,7 +25,7 @@ def test_torch_is_the_network_itself_and_no_part_of_the_version():
 
 
 def test_unknown_and_absent_engines_are_refused(monkeypatch):
-    with pytest.raises(MetricsError, match="choose one of torch, openvino"):
+    with pytest.raises(MetricsError, match="choose one of torch, torch-float16, openvino"):
         MetricSuite(["temporal.flicker"], engine="tensorrt")
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(MetricsError, match=r"stdrc-bench\[openvino\]"):
@@ -42,3 +43,26 @@ def test_openvino_gives_the_networks_numbers_for_any_batch():
     assert engine_version("openvino").startswith("+openvino20")
     with pytest.raises(MetricsError, match="on the CPU"):
         compiled(network, (3, 16, 16), "openvino", "cuda")
+
+
+def test_half_precision_is_a_choice_and_part_of_the_version():
+    images = torch.randn(6, 3, 16, 16)
+    with torch.inference_mode():
+        whole = small()(images)
+        halved = compiled(small(), (3, 16, 16), "torch-float16", "cpu")(images)
+    assert halved.dtype == torch.float32
+    torch.testing.assert_close(halved, whole, rtol=0, atol=1e-2)
+    assert not torch.equal(halved, whole)
+    assert engine_version("torch-float16") == "+float16"
+
+
+def test_channels_last_moves_cosines_by_less_than_a_millionth():
+    torch.manual_seed(0)
+    network = ImprovedResNet((1, 2, 2, 1)).eval()
+    images = torch.rand(4, 3, 112, 112) * 2 - 1
+    with torch.inference_mode():
+        before = torch.nn.functional.normalize(network(images))
+        after = torch.nn.functional.normalize(
+            compiled(network, (3, 112, 112), "torch", "cpu")(images)
+        )
+    assert float((before @ before.T - after @ after.T).abs().max()) < 1e-6

@@ -59,6 +59,9 @@ class FacenetFaces:
         self._mtcnn = MTCNN(
             keep_all=True, min_face_size=min_face, device=self.device, post_process=False
         ).eval()
+        # torch pools channels-last planes several at once, others one number at a time.
+        for network in (self._mtcnn.rnet, self._mtcnn.onet):
+            network.to(memory_format=torch.channels_last)
         package = package_version("facenet-pytorch")
         path = find("facenet.vggface2", weights)
         recognition = short_hash(path) if path else "detection"
