@@ -1,18 +1,20 @@
 """Our metrics beside the code of those who define them, on one video, one row each.
 
-    python benchmarks/peers.py VIDEO --reference FACE --peers FOLDER
+    python benchmarks/peers.py VIDEO --reference FACE --peers FOLDER [--keep ROWS.jsonl]
 
 FOLDER holds checkouts (or bare mirrors) of the peers' repositories, by the names in `SOURCES`; what
 is not there is skipped with a line, as is what a package that isn't installed would give. Networks
 whose weights nobody can ship are random on both sides: a row says that both do the same to a video,
 not that either agrees with a published number. Exits with 1 where a difference is above its row's
-tolerance. `--markdown` prints docs/metrics.md's table.
+tolerance. `--markdown` prints docs/metrics.md's table. `--keep` holds the rows of peers that are
+done, so that a run that was stopped goes on with the next peer.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -357,11 +359,12 @@ def consisid(folder: Path, video: Path, reference: Path) -> Iterator[Row]:
     """ConsisID's script as `score_speed` restates it: its repository's own asks for a card."""
     from torchvision.models import inception_v3
 
-    from benchmarks.score_speed import Analyser, Published
+    from benchmarks.score_speed import Analyser, Published, with_statistics
     from metrics.protocols import ConsisIDArc, ConsisIDCur, ConsisIDFid
 
     analyser, ir101 = Analyser(), seeded(ImprovedResNet)
-    inception = seeded(lambda: inception_v3(weights=None, transform_input=True))
+    made = seeded(lambda: inception_v3(weights=None, init_weights=False, transform_input=True))
+    inception: Any = with_statistics(made, 299)
     torch.save(ir101.state_dict(), folder / "ir101.bin")
     torch.save(inception.state_dict(), folder / "inception.pth")
     inception.fc = nn.Identity()
@@ -387,26 +390,40 @@ def main() -> int:
     parser.add_argument("video", type=Path)
     parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--peers", type=Path, required=True)
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--markdown", action="store_true")
     asked = parser.parse_args()
     frames = read_clip(asked.video).frames
     short = np.ascontiguousarray(frames[:9, : 128 + 3, : 192 + 5])
-    rows: list[Row] = []
+    kept: dict[str, list[Row]] = {}
+    if asked.keep and asked.keep.is_file():
+        for line in asked.keep.read_text().splitlines():
+            name, *row = json.loads(line)
+            kept.setdefault(name, []).append(Row(*row))
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        for peer in (
-            vbench(asked.peers, folder, asked.video, short),
-            opens2v(asked.peers, folder, asked.video, asked.reference, frames),
-            multiid(asked.peers, folder),
-            consisid(folder, asked.video, asked.reference),
-            libraries(),
-        ):
+        peers: dict[str, Callable[[], Iterator[Row]]] = {
+            "VBench": lambda: vbench(asked.peers, folder, asked.video, short),
+            "OpenS2V": lambda: opens2v(asked.peers, folder, asked.video, asked.reference, frames),
+            "MultiID": lambda: multiid(asked.peers, folder),
+            "ConsisID": lambda: consisid(folder, asked.video, asked.reference),
+            "libraries": libraries,
+        }
+        for name, peer in peers.items():
+            if name in kept:
+                continue
+            found = kept[name] = []
             try:
-                for row in peer:
-                    rows.append(row)
+                for row in peer():
+                    found.append(row)
                     print(*row[:2], f"{row.ours:.9g} {row.theirs:.9g}", file=sys.stderr, flush=True)
             except (Skipped, ImportError) as reason:
                 print(f"skipped: {reason}", file=sys.stderr)
+                continue
+            if asked.keep:
+                with asked.keep.open("a") as lines:
+                    lines.writelines(f"{json.dumps([name, *row])}\n" for row in found)
+    rows = [row for found in kept.values() for row in found]
     edge, cell = ("| ", " | ") if asked.markdown else ("", "  ")
     if asked.markdown:
         print("| metric | peer | ours | peer's | difference |\n|---|---|---|---|---|")
