@@ -86,7 +86,7 @@ class ProtocolFaces:
 
     def _largest(self, frame: Frames) -> tuple[Frames, Frames] | None:
         """The crops for ArcFace (112, BGR) and for the other networks (224, RGB)."""
-        image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        image = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), dtype=np.uint8)
         source, left, top = image, 0, 0
         boxes, points = self.analyser.detect(source)
         if len(boxes) == 0:
