@@ -147,7 +147,7 @@ def vbench(peers: Path, folder: Path, video: Path, short: np.ndarray) -> Iterato
     yield Row("temporal.flicker", "VBench", temporal_flicker(frames), theirs)
 
     network = seeded(Patches)
-    planes = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    planes = torch.from_numpy(frames).permute(0, 3, 1, 2).float()  # as VBench's load_video has them
     rows = network(utils.dino_transform(224)(planes))
     theirs = module("subject_consistency").subject_consistency(network, [str(video)], "cpu", False)
     yield Row("temporal.subject_consistency", "VBench", feature_consistency(rows), theirs[0])
@@ -196,7 +196,7 @@ class _Transformed:
         self.network, self.transform = network, utils.clip_transform(224)
 
     def encode(self, frames: np.ndarray) -> torch.Tensor:
-        return self.network(self.transform(torch.from_numpy(frames).permute(0, 3, 1, 2)))
+        return self.network(self.transform(torch.from_numpy(frames).permute(0, 3, 1, 2).float()))
 
 
 def vbench_networks(module: Any, folder: Path, short: np.ndarray) -> Iterator[Row]:
@@ -267,7 +267,7 @@ def opens2v(
     theirs = head(rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True)).mean()
     yield Row("opens2v.aesthetics, before anchors", "OpenS2V-Eval", ours, float(theirs))
 
-    from benchmarks.score_speed import Analyser
+    from score_speed import Analyser
 
     faces = importlib.import_module("get_facesim")
     analyser, ir101 = Analyser(), seeded(ImprovedResNet)
@@ -336,11 +336,10 @@ def multiid(peers: Path, folder: Path) -> Iterator[Row]:
 
 def libraries() -> Iterator[Row]:
     """cd-fvd, torch-fidelity and torchmetrics on equal features and crops."""
+    from parity import by_cdfvd, by_torch_fidelity, features
     from torch_fidelity.metric_kid import kernel_mmd
     from torchmetrics.functional.image import structural_similarity_index_measure
     from torchmetrics.image.kid import poly_mmd
-
-    from benchmarks.parity import by_cdfvd, by_torch_fidelity, features
 
     x, y = features(1, 200, 400), features(2, 200, 400)
     yield Row("fvd (N)", "cd-fvd", frechet_distance(x, y, ddof=0), by_cdfvd(x, y), 1e-5)
@@ -357,9 +356,9 @@ def libraries() -> Iterator[Row]:
 
 def consisid(folder: Path, video: Path, reference: Path) -> Iterator[Row]:
     """ConsisID's script as `score_speed` restates it: its repository's own asks for a card."""
+    from score_speed import Analyser, Published, with_statistics
     from torchvision.models import inception_v3
 
-    from benchmarks.score_speed import Analyser, Published, with_statistics
     from metrics.protocols import ConsisIDArc, ConsisIDCur, ConsisIDFid
 
     analyser, ir101 = Analyser(), seeded(ImprovedResNet)

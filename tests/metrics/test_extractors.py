@@ -395,7 +395,7 @@ def test_open_clip_folders_need_only_their_files(tmp_path):
 
 
 def test_background_consistency_sees_frames_as_vbench_does(tmp_path):
-    """Bicubic without antialiasing, in bytes, cropped in the middle; against VBench's transform."""
+    """Bicubic without antialiasing, cropped in the middle; VBench's transform of its floats."""
     from torchvision import transforms
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
@@ -419,7 +419,7 @@ def test_background_consistency_sees_frames_as_vbench_does(tmp_path):
             transforms.Normalize(open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD),
         ]
     )
-    pixels = vbench(torch.from_numpy(frames).permute(0, 3, 1, 2))
+    pixels = vbench(torch.Tensor(frames).permute(0, 3, 1, 2))  # as its load_video gives them
     with torch.no_grad():
         expected = network.get_image_features(pixels).pooler_output
     found = VBenchCLIP(clip).encode(frames)

@@ -217,8 +217,8 @@ class TransformersCLIP(Encoder):
 class VBenchCLIP(Encoder):
     """CLIP's image features as VBench's background consistency takes them.
 
-    Frames are resized to the network's side bicubically *without* antialiasing, in bytes, and
-    cropped to the square in the middle.
+    Frames are resized to the network's side bicubically *without* antialiasing, in floats that are
+    not cut at black and white, and cropped to the square in the middle.
 
     Args:
         clip: the model itself.
@@ -226,13 +226,13 @@ class VBenchCLIP(Encoder):
 
     def __init__(self, clip: TransformersCLIP) -> None:
         super().__init__(clip, clip._device, clip._batch_size)
-        self.name, self.version = clip.name, f"{clip.version}-vbench"
+        self.name, self.version = clip.name, f"{clip.version}-vbench-float"
 
     def _embed(self, part: NDArray[np.uint8]) -> Tensor:
         size = self._model.size
-        planes = to_tensor(part, self._device)
+        planes = to_tensor(part, self._device).float()
         planes = TF.resize(planes, [size], InterpolationMode.BICUBIC, antialias=False)
-        planes = TF.center_crop(planes, [size, size]).float() / 255
+        planes = TF.center_crop(planes, [size, size]) / 255
         statistics = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
         return self._model.encode_pixels(normalise(planes, statistics))
 
