@@ -522,7 +522,7 @@ def test_validation_clips_are_drawn_with_the_weights_of_the_step_and_judged(
 
     with pytest.raises(STDRCError, match="validation needs a judge"):
         train(run)
-    train(run, judge=judge)
+    lora = train(run, judge=judge)
     assert [[d.video.parent.name for d in drawn] for drawn in seen] == [
         ["step-0000002"] * 2, ["step-0000003"] * 2,
     ]  # fmt: skip
@@ -537,15 +537,15 @@ def test_validation_clips_are_drawn_with_the_weights_of_the_step_and_judged(
     assert (videos[0] != videos[1]).any()
     # The result draws the last of them by itself.
     pipe = STDRCPipeline.from_pretrained(base)
-    pipe.load_lora_weights(folder.parent / "run" / "lora.safetensors")
+    pipe.load_lora_weights(lora)
     again = pipe(
         "a face", reference=held_out / "refs/0.png", seeds=1000, height=64, width=64, num_frames=9,
         frame_rate=8.0, num_inference_steps=2, guidance={"text": 3.0, "reference": 1.5},
     ).frames[0]  # fmt: skip
     write_video(tmp_path / "again.mp4", to_uint8(again), 8.0)
-    np.testing.assert_allclose(
-        VideoReader(tmp_path / "again.mp4").read(range(9)).astype(float), videos[1], atol=2
-    )
+    drawn = VideoReader(tmp_path / "again.mp4").read(range(9)).astype(float)
+    gaps = [float(np.abs(drawn - video).mean()) for video in videos]
+    assert gaps[1] < 0.5 < gaps[0]
 
 
 def test_validation_without_pictures_is_one_sentence(
