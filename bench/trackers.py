@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +68,7 @@ class _WandB(_Tracker):
     def __init__(self, folder: Path, config: Mapping[str, Any], store: Store) -> None:
         import wandb
 
-        identity = store.meta("wandb") or wandb.util.generate_id()
+        identity = store.meta("wandb") or secrets.token_hex(4)
         store.set_meta("wandb", identity)
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "stdrc-bench"),
