@@ -70,7 +70,7 @@ class Metrics(Model):
     plugins: list[str] = Field(
         default_factory=list, description="Metrics of one's own, module:Class each."
     )
-    device: str = "cpu"
+    device: str = Field(default="auto", description="A card where there is one, by auto.")
     num_frames: int = Field(default=16, ge=1)
     threads: int | None = Field(
         default=None,
