@@ -1,7 +1,7 @@
 """What the bench itself costs: planning, status, and the runner's share of a sweep's time.
 
     python benchmarks/bench_overhead.py            # all three
-    python benchmarks/bench_overhead.py plan       # 1,000,000 cells: under 20 s and 1.2 GiB
+    python benchmarks/bench_overhead.py plan       # 1,000,000 cells; wanted: 20 s and 1.2 GiB
     python benchmarks/bench_overhead.py status     # 1,000,000 scores: under 2 s
     python benchmarks/bench_overhead.py runner     # against the pipeline called by hand: under 1 %
 
