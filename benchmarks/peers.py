@@ -269,6 +269,7 @@ def opens2v(
 
     from score_speed import Analyser
 
+    package("utils", root / "eval/utils")  # another one may have been imported
     faces = importlib.import_module("get_facesim")
     analyser, ir101 = Analyser(), seeded(ImprovedResNet)
     torch.save(ir101.state_dict(), folder / "ir101.bin")
