@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.runfolder import RunFolder
@@ -37,7 +38,7 @@ def results_card(board: Leaderboard, entry: str | None = None, dataset: str | No
         cell = board.cell(row, c)
         if math.isnan(cell.mean):
             continue
-        told = {"backend": column.backend, "version": column.version, "n": cell.n}
+        told: dict[str, Any] = {"backend": column.backend, "version": column.version, "n": cell.n}
         told |= {"failed": cell.failed, "higher_is_better": column.higher_is_better}
         if not math.isnan(cell.low):
             told |= {

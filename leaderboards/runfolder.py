@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -512,8 +512,14 @@ def _read_only(path: Path) -> sqlite3.Connection:
     """A connection to a store that others may write to, or where nobody can.
 
     Where the folder cannot be written to, SQLite cannot make the index of a write-ahead log, and
-    nobody else writes either, so that the file is read as it stands.
+    nobody else writes either, so that the file is read as it stands. A transaction that a kill cut
+    off is rolled back by whoever opens the store next, which takes the right to write.
     """
+    if os.access(path, os.W_OK) and path.with_name(f"{path.name}-journal").is_file():
+        whole = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
+        # Where it can't be, the first question to the read-only connection says why.
+        with closing(whole), suppress(sqlite3.OperationalError):
+            whole.execute("SELECT 1 FROM sqlite_master").fetchone()
     uri = f"{path.absolute().as_uri()}?mode=ro"
     log = path.with_name(f"{path.name}-wal")
     if not os.access(path.parent, os.W_OK) and not (log.is_file() and log.stat().st_size):
@@ -541,17 +547,20 @@ def on_network(folder: Path, mounts: Path = Path("/proc/mounts")) -> bool:
 def create(folder: str | Path) -> sqlite3.Connection:
     """A connection for writing to the store of a folder, its tables made if there are none.
 
-    A new store gets its name when it has its tables, so that a kill leaves none or a whole one.
+    A new store gets its name when it has its tables and its kind of journal, so that a kill leaves
+    none or a whole one.
     """
     path = Path(folder) / STORE
+    # A write-ahead log's index is memory that the processes of one machine share.
+    journal = f"PRAGMA journal_mode={'DELETE' if on_network(path.parent) else 'WAL'}"
     if not path.is_file() or not path.stat().st_size:
         with whole_file(path) as part, closing(sqlite3.connect(part)) as db, db:
+            db.execute(journal)
             db.executescript(f"BEGIN; {TABLES}")
             insert(db, "meta", [{"key": "schema_version", "value": str(SCHEMA_VERSION)}])
     db = sqlite3.connect(path)
     try:
-        # A write-ahead log's index is memory that the processes of one machine share.
-        db.execute(f"PRAGMA journal_mode={'DELETE' if on_network(path.parent) else 'WAL'}")
+        db.execute(journal)
         db.execute("PRAGMA synchronous=NORMAL")
     except BaseException:
         db.close()

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.store import Store
 from leaderboards.errors import LeaderboardError
 from leaderboards.ranking import anchors_of
-from leaderboards.runfolder import FRAMES, MetricRow, RunFolder, unique_labels
+from leaderboards.runfolder import (
+    FRAMES,
+    SCHEMA_VERSION,
+    STORE,
+    MetricRow,
+    RunFolder,
+    create,
+    unique_labels,
+)
 from leaderboards.runs import read_run
 from metrics import metric_info
 from tests.leaderboards.runs import make_run
@@ -189,3 +200,47 @@ def test_labels_lengthen_until_they_are_unique() -> None:
         "abce": "a [abce]",
         "ffff": "b",
     }
+
+
+#: Dies in the middle of a transaction that has already reached the file.
+CUT_OFF = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("PRAGMA journal_mode=DELETE")
+db.execute("PRAGMA cache_size=1")
+db.execute("PRAGMA cache_spill=1")
+db.execute("BEGIN IMMEDIATE")
+db.execute("UPDATE meta SET value = '999' WHERE key = 'schema_version'")
+db.executemany("INSERT INTO meta VALUES (?, ?)", [(f"k{i}", "x" * 500) for i in range(500)])
+os._exit(9)
+"""
+
+
+def test_a_transaction_that_a_kill_cut_off_is_rolled_back_by_a_reader(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert subprocess.run([sys.executable, "-c", CUT_OFF, run / STORE], check=False).returncode == 9
+    assert (run / f"{STORE}-journal").stat().st_size > 0
+    with RunFolder(run) as folder:
+        assert folder.meta("schema_version") == str(SCHEMA_VERSION)
+        assert folder.meta("k0") is None
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            folder.db.execute("DELETE FROM meta")
+
+
+def test_a_new_store_has_its_journal_when_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def connect(path: Path, **settings: Any) -> sqlite3.Connection:
+        if path == tmp_path / STORE:
+            raise Killed
+        return sqlite3_connect(path, **settings)
+
+    sqlite3_connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with pytest.raises(Killed):
+        create(tmp_path)
+    assert (tmp_path / STORE).read_bytes()[18:20] == b"\x02\x02"  # a write-ahead log, in its header
+    assert [path.name for path in tmp_path.iterdir()] == [STORE]
