@@ -26,12 +26,8 @@ def default_metrics(items: Iterable[VideoItem], real: bool = False) -> tuple[lis
         real: true videos are given beside those of the items.
     """
     listed = list(items)
-    given = {
-        "reference": any(item.references for item in listed),
-        "prompt": any(item.prompt for item in listed),
-        "target": real or any(item.target for item in listed),
-        "timeline": any(item.timeline for item in listed),
-    }
+    given = {need: any(item.given[need] for item in listed) for need in NEEDS}
+    given["target"] |= real
     infos = [info for info in map(metric_info, metric_names()) if info.by_default]
     fit = [info for info in infos if all(given[need] for need in info.needs)]
     fit = [info for info in fit if info.level == "video" or len(listed) > 1]
@@ -109,7 +105,11 @@ def _names(fit: Sequence[MetricInfo], here: Sequence[MetricInfo]) -> list[str]:
 
 
 def _one_of(lacking: Iterable[MetricInfo], given: Mapping[str, bool]) -> str:
-    words = {need: need for need in NEEDS} | {"target": "true video"}
+    words = {need: need for need in NEEDS} | {
+        "target": "true video",
+        "people": "second person's reference",
+        "times": "time of a reference",
+    }
     needs = {need for info in lacking for need in info.needs if not given[need]}
     return " or ".join(word for need, word in words.items() if need in needs) or "second video"
 

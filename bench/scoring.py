@@ -63,6 +63,7 @@ def item_of(sample: Sample, video: Path, key: str = "", group: str = "") -> Vide
         identity=sample.identity,
         group=group,
         timeline=tuple((e.start, e.end, e.description) for e in sample.timeline),
+        shown=tuple((s.person, s.start, s.end) for s in sample.shown),
     )
 
 
@@ -82,7 +83,7 @@ def check_metrics(config: cfg.Metrics) -> None:
 def inputs(needs: Sequence[str], item: VideoItem, sha256: str) -> str:
     """Hash of what a metric is shown: a video, by its own hash, and what it needs of the item."""
     shown: dict[str, Any] = {"video": sha256}
-    if "reference" in needs:
+    if {"reference", "people", "times"} & set(needs):
         shown["reference"] = [file_sha256(path) for path in item.references]
     if "target" in needs:
         shown["target"] = file_sha256(item.target) if item.target else None
@@ -90,6 +91,8 @@ def inputs(needs: Sequence[str], item: VideoItem, sha256: str) -> str:
         shown["prompt"] = item.prompt
     if "timeline" in needs:
         shown["timeline"] = item.timeline
+    if {"people", "times"} & set(needs):
+        shown["whom"] = item.whom
     return hashlib.sha256(canonical(shown).encode()).hexdigest()[:32]
 
 

@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 from bench.errors import BenchError
 from bench.evalsets import Sample
 from bench.keys import canonical
+from bench.scoring import item_of
 from bench.sweep import Cell, Task
 from leaderboards.runfolder import (
     SCHEMA_VERSION,
@@ -274,6 +275,7 @@ class Store(RunFolder):
             "refs": json.dumps([self._relative(r) for r in sample.references]),
             "target": self._relative(sample.target) if sample.target else None,
             "timeline": canonical(timeline) if timeline else None,
+            "shown": canonical(item_of(sample, self.folder).whom),
         }
 
     def _relative(self, path: Path) -> str:

@@ -59,7 +59,9 @@ def _entry(rows: list[MetricInfo]) -> str:
     label = first.label.removesuffix(f" ({first.backend})") if len(rows) > 1 else first.label
     names = ", ".join(f"`{info.name}`" for info in rows)
     better = "higher is better" if first.higher_is_better else "lower is better"
-    given = f"needs the {' and the '.join(first.needs)}" if first.needs else "needs the video only"
+    words = {"people": "references of several people", "times": "times of references"}
+    needs = [words.get(need, need) for need in first.needs]
+    given = f"needs the {' and the '.join(needs)}" if needs else "needs the video only"
     usual = {"sampled": "the sampled frames", "all": "all frames"}
     frames = usual.get(first.frames, f"frames: {first.frames}")
     if first.level == "set":

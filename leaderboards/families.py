@@ -27,6 +27,8 @@ _KNOWN: tuple[tuple[str, str, bool], ...] = (
     ("identity.*.consistency", "temporal", False),
     ("identity.*.largest", "identity", True),
     ("identity.*.differs", "identity", True),
+    ("identity.people.*.*", "identity", True),
+    ("identity.timeline.*.*", "identity", True),
     # The mean over frames with a face is better for whoever hides the face.
     ("identity.*.faces_only", "identity", True),
     ("leakage.*", "copying", True),

@@ -26,7 +26,7 @@ from media.files import whole_file
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 STORE = "store.sqlite"
 
 TABLES = """
@@ -39,7 +39,8 @@ CREATE TABLE samples(
     sample TEXT PRIMARY KEY, identity TEXT, prompt TEXT,
     refs TEXT,                -- JSON list of paths; inside the run folder, relative to it
     target TEXT,
-    timeline TEXT);           -- JSON list of [start, end, description]
+    timeline TEXT,            -- JSON list of [start, end, description]
+    shown TEXT);              -- JSON list of [person, start, end], one a reference
 CREATE TABLE videos(
     video TEXT PRIMARY KEY,   -- its key: the hash of everything that determines it
     cell TEXT, sample TEXT, seed INTEGER,
@@ -70,7 +71,7 @@ CREATE TABLE metrics(
     family TEXT,              -- what metrics of one kind share, such as 'identity'
     level TEXT,               -- 'video' or 'set'
     diagnostic INTEGER,       -- 1: it informs, and takes no part in ranks
-    needs TEXT,               -- JSON list: of 'reference', 'prompt', 'target', what it is shown
+    needs TEXT,               -- JSON list, what it is shown: of `metrics.facts.NEEDS`
     anchors TEXT,             -- JSON [worst, best], where the metric states them
     PRIMARY KEY (metric, backend));
 CREATE INDEX videos_by_cell ON videos(cell, status);
@@ -102,6 +103,7 @@ ALTER TABLE videos ADD COLUMN environment TEXT;
 CREATE TABLE environments(environment TEXT PRIMARY KEY, what TEXT);
 """,
     4: "ALTER TABLE metrics ADD COLUMN anchors TEXT;\n",
+    5: "ALTER TABLE samples ADD COLUMN shown TEXT;",
 }
 
 _AS_VIEWS = {
@@ -115,6 +117,7 @@ CREATE TEMP VIEW metrics AS SELECT rowid, metric, backend, label, higher_is_bett
     4: """
 CREATE TEMP VIEW IF NOT EXISTS metrics AS SELECT rowid, *, NULL AS anchors FROM main.metrics;
 """,
+    5: "CREATE TEMP VIEW samples AS SELECT rowid, *, NULL AS shown FROM main.samples;",
 }
 
 _CURRENT = """
@@ -183,7 +186,8 @@ class MetricRow:
         per_video: False for metrics of a whole cell.
         family: what metrics of one kind share.
         diagnostic: it informs, and takes no part in ranks.
-        needs: of "reference", "prompt", "target" and "timeline", what it is shown beside the video.
+        needs: what it is shown beside the video: of "reference", "prompt", "target", "timeline",
+            "people" (references of several) and "times" (of references).
         anchors: (worst, best) for a weighted score; None where the metric states none.
     """
 
@@ -497,7 +501,7 @@ class RunFolder:
 FRAMES: Mapping[str, str] = {
     "videos": "SELECT cell AS entry, sample, seed, video, status, path, reason, place "
     "FROM current_videos ORDER BY place",
-    "samples": "SELECT sample, identity, prompt, refs, timeline, target FROM samples "
+    "samples": "SELECT sample, identity, prompt, refs, timeline, target, shown FROM samples "
     "WHERE sample IN (SELECT sample FROM current_videos) ORDER BY rowid",
     # A number in place of three texts: a million of each take seconds to become Python's.
     "scores": "SELECT v.place, s.metric, s.backend, s.version, s.value, s.status, s.reason "

@@ -54,7 +54,7 @@ def read_run(run: str | Path) -> Rows:
     row = pd.Index(videos.pop("place")).get_indexer(scores.pop("place"))
     for name in ("entry", "sample", "seed"):
         scores[name] = videos[name].take(row).array
-    for name in ("refs", "timeline"):
+    for name in ("refs", "timeline", "shown"):
         samples[name] = [json.loads(x) if isinstance(x, str) and x else [] for x in samples[name]]
     samples["refs"] = [[str(run.absolute() / ref) for ref in refs] for refs in samples["refs"]]
     blank = (samples["identity"].fillna("") == "").to_numpy()
@@ -133,6 +133,10 @@ def _lacking(metrics: Sequence[MetricRow], samples: pd.DataFrame) -> set[tuple[s
         "reference": samples["refs"].str.len() > 0,
         "target": samples["target"].fillna("") != "",
         "timeline": samples["timeline"].str.len() > 0,
+        "people": samples["shown"].map(lambda rows: len({person for person, *_ in rows}) > 1),
+        "times": samples["shown"].map(
+            lambda rows: any(t is not None for _, *ts in rows for t in ts)
+        ),
     }
     return {
         (row.metric, sample)

@@ -41,6 +41,8 @@ from .metric import (
 )
 from .motion import DynamicDegree as DynamicDegree
 from .motion import WarpingError as WarpingError
+from .people import IdentityPeople as IdentityPeople
+from .people import IdentityTimeline as IdentityTimeline
 from .scores import Score as Score
 from .scores import SetScore as SetScore
 from .scores import VideoItem as VideoItem

@@ -21,6 +21,7 @@ import metrics.dynamics
 import metrics.identity
 import metrics.leakage
 import metrics.motion
+import metrics.people
 import metrics.protocols
 import metrics.quality
 import metrics.smoothness

@@ -19,7 +19,8 @@ FAMILIES = (
 )  # fmt: skip
 """What a metric is about; in `--metrics` and `metrics.names` a family stands for its members."""
 
-NEEDS = ("reference", "prompt", "target", "timeline")
+NEEDS = ("reference", "prompt", "target", "timeline", "people", "times")
+"""What a video may come with; "people": references of several, "times": one with a time."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,20 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Whom a reference shows, and between which seconds; None: from the start, to the end."""
+
+    person: str = ""
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether it counts at some time only."""
+        return (self.start, self.end) != (None, None)
+
+
+@dataclass(frozen=True)
 class Video:
     """One video as `measure` sees it; ``video[feature]`` is the feature at the metric's frames.
 
@@ -54,6 +68,7 @@ class Video:
         target: a true video of the same identity and prompt.
         label: for messages.
         timeline: what should happen when.
+        shown: of each reference, whom it shows and when.
         fps: frames per second; 0 for a folder of images.
     """
 
@@ -65,6 +80,7 @@ class Video:
     target: Video | None = None
     label: str = "the video"
     timeline: tuple[Event, ...] = ()
+    shown: tuple[Shown, ...] = ()
     fps: float = 0.0
 
     def __getitem__(self, feature: str) -> list[Any]:

@@ -105,6 +105,7 @@ PRESETS: dict[str, Preset] = {
         },
         "weighted sum on the anchors; `stdrc leaderboard --by opens2v` with the lacking columns "
         "from a table of scores",
+        beside=("identity.people.curricularface",),  # of its samples with several faces
     ),
     "vbench": Preset(
         "VBench, arXiv 2311.17982",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from metrics.errors import MetricsError
 
 #: How the reason of a failure begins that isn't about the video: memory, a disk, a defect.
 UNEXPECTED = "unexpected "
@@ -24,6 +26,8 @@ class VideoItem:
         identity: name of the person, for reports.
         group: set-level metrics are computed within a group (a cell of an experiment).
         timeline: (start, end, caption) of what should happen when, in seconds.
+        shown: (person, start, end) of each reference, in seconds; None: from the start, to the end.
+            Without, and where a person has no name, each is another person, seen always.
     """
 
     video: Path
@@ -34,6 +38,45 @@ class VideoItem:
     identity: str = ""
     group: str = ""
     timeline: tuple[tuple[float, float, str], ...] = ()
+    shown: tuple[tuple[str, float | None, float | None], ...] = ()
+
+    @property
+    def given(self) -> dict[str, bool]:
+        """Which of :data:`metrics.facts.NEEDS` it comes with."""
+        return {
+            "reference": bool(self.references),
+            "prompt": bool(self.prompt),
+            "target": self.target is not None,
+            "timeline": bool(self.timeline),
+            "people": len({person for person, _, _ in self.whom}) > 1,
+            "times": any((start, end) != (None, None) for _, start, end in self.whom),
+        }
+
+    @property
+    def whom(self) -> tuple[tuple[str, float | None, float | None], ...]:
+        """:func:`whom` of its references."""
+        return whom(self.shown, len(self.references))
+
+
+def whom(
+    shown: Sequence[tuple[str, float | None, float | None]], references: int
+) -> tuple[tuple[str, float | None, float | None], ...]:
+    """(person, start, end) of each of so many references; each is somebody, whoever has no name.
+
+    Raises:
+        MetricsError: ``shown`` says it of more or fewer.
+
+    Example:
+        >>> whom((), 2)
+        (('reference 1', None, None), ('reference 2', None, None))
+    """
+    if shown and len(shown) != references:
+        raise MetricsError(
+            f"there are {references} references, and {len(shown)} entries say whom they show; pass "
+            "one each."
+        )
+    said = shown or (("", None, None),) * references
+    return tuple((p or f"reference {n}", start, end) for n, (p, start, end) in enumerate(said, 1))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from metrics.errors import MetricsError
 from metrics.facts import MetricInfo
 from metrics.features.models import Models, PictureFile
 from metrics.features.networks.engine import engine_version
-from metrics.metric import Event, Result, StreamedMetric, Video
+from metrics.metric import Event, Result, Shown, StreamedMetric, Video
 from metrics.passes import Job, Pass, words
 from metrics.scores import Score, SetScore, VideoItem
 from metrics.sets import SetMetric, number_of
@@ -40,6 +40,8 @@ _NEEDS = {
     "prompt": "needs the prompt, and none was given for this video",
     "target": "needs a true video of the same person to compare with, and none was given",
     "timeline": "needs a timeline, and none was given for this video",
+    "people": "needs references of several people, and this video has none or all are of one",
+    "times": "needs a reference with a time, and none was given for this video",
 }
 
 
@@ -168,12 +170,8 @@ class MetricSuite:
     def _lacks(self, name: str, item: VideoItem) -> str:
         """Which of what a metric needs an item comes without, or nothing."""
         info = self._infos[name]
-        given = {
-            "reference": bool(item.references),
-            "prompt": bool(item.prompt),
-            "target": item.target is not None or (info.level == "set" and bool(self.real)),
-            "timeline": bool(item.timeline),
-        }
+        given = item.given
+        given["target"] |= info.level == "set" and bool(self.real)
         return next((_NEEDS[need] for need in info.needs if not given[need]), "")
 
     def _wants(self, name: str, item: VideoItem) -> bool:
@@ -191,6 +189,7 @@ class MetricSuite:
             target=None if item.target is None else self._other(item.target, indices, "target"),
             label=str(item.video),
             timeline=tuple(Event(*event) for event in item.timeline),
+            shown=tuple(Shown(*one) for one in item.whom),
             fps=job.info.fps or 0.0,
         )
 

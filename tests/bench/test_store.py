@@ -40,11 +40,11 @@ def test_the_schema_is_the_contract(tmp_path: Path) -> None:
             for (table,) in store.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
         assert store.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert store.meta("schema_version") == "5"
+        assert store.meta("schema_version") == "6"
     assert columns == {
         "meta": ["key", "value"],
         "cells": ["cell", "label", "axes", "mismatch"],
-        "samples": ["sample", "identity", "prompt", "refs", "target", "timeline"],
+        "samples": ["sample", "identity", "prompt", "refs", "target", "timeline", "shown"],
         "videos": [
             *("video", "cell", "sample", "seed", "status", "path", "sha256", "reason", "seconds"),
             *("stamp", "environment"),
@@ -66,9 +66,9 @@ def test_the_schema_is_the_contract(tmp_path: Path) -> None:
 
 def test_a_store_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path, write=True) as store:
-        store.set_meta("schema_version", "6")
+        store.set_meta("schema_version", "7")
     for write in (True, False):
-        with pytest.raises(BenchError, match=r"written by another version \(schema version 6"):
+        with pytest.raises(BenchError, match=r"written by another version \(schema version 7"):
             Store(tmp_path, write=write)
 
 

@@ -101,7 +101,7 @@ def make_run(
             Image.fromarray(moving_square(k // prompts, frames=1, size=96)[0]).save(target)
         prompt = f"a person moves {'left' if k % 2 else 'right'} in front of <wall> & {k}"
         db.execute(
-            "INSERT INTO samples VALUES (?, ?, ?, ?, NULL, NULL)",
+            "INSERT INTO samples VALUES (?, ?, ?, ?, NULL, NULL, NULL)",
             (name, f"id{k // prompts:03d}", prompt, json.dumps(refs)),
         )
     for i, (cell, axes) in enumerate(cells.items()):

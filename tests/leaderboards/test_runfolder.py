@@ -133,7 +133,7 @@ def test_upgrading_a_folder_changes_nothing_that_is_read(old: Path) -> None:
     Store(old, write=True).close()
     assert everything(old) == before
     with Store(old) as store:
-        assert store.meta("schema_version") == "5"
+        assert store.meta("schema_version") == "6"
         assert store.meta("set:c1") is None  # it stands with the set scores now
         assert set(store.db.execute("SELECT config FROM planned")) == {("mine",)}
 
