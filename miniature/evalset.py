@@ -12,7 +12,7 @@ from pydantic import Field
 from bench.evalsets.base import EvalSetBase
 from bench.evalsets.cached import digest, write_once
 from bench.evalsets.reading import rows
-from bench.evalsets.samples import Event, Sample
+from bench.evalsets.samples import Event, Sample, Shown
 
 WORLD_VERSION = 1  # raised when the same settings would draw another world
 
@@ -25,13 +25,17 @@ def _write_table(folder: Path, listed: list[dict[str, Any]]) -> None:
 def _read_table(folder: Path, problems: list[str]) -> Iterator[Sample]:
     """The samples of a folder that `_write_table` was given; paths stand in it."""
     for where, row in rows(folder / "samples.jsonl", "jsonl", problems):
+        told = row["reference"]  # an image, or a list of who is shown by which and when
+        people = [{"image": told}] if isinstance(told, str) else told
+        whom = tuple(Shown(r.get("person", ""), r.get("start"), r.get("end")) for r in people)
         yield Sample(
             id=row["id"],
             prompt=row["prompt"],
-            references=(folder / row["reference"],),
+            references=tuple(folder / r["image"] for r in people),
             target=folder / row["target"],
-            identity=row["id"].split("/")[0],
+            identity="+".join(one.person for one in whom) or row["id"].split("/")[0],
             timeline=tuple(Event(*told) for told in row.get("timeline", ())),
+            shown=() if isinstance(told, str) else whom,
             source=where,
         )
 
@@ -120,6 +124,69 @@ class WorldSequentialSet(EvalSetBase):
                 files = {"reference": f"{name}.png", "target": f"{name}.mp4"}
                 said = {"prompt": clip.caption, "timeline": clip.timeline}
                 listed.append({"id": name, **said, **files})
+            _write_table(part, listed)
+
+        yield from _read_table(write_once(folder, fill), problems)
+
+
+class WorldPeopleSet(EvalSetBase):
+    """Two or three drawn people side by side in a wide frame, or one after another in a square one.
+
+    References say who they are; in turn, also when, and each person's time is an event.
+    """
+
+    kind: Literal["world_people"]
+    clips: int = Field(default=4, ge=1, description="Clips; each has people of its own.")
+    people: int = Field(default=2, ge=2, le=3, description="People in each clip.")
+    arrangement: Literal["beside", "in_turn"] = Field(
+        default="beside",
+        description="'beside', each in a square of a frame that is as many times as wide; "
+        "'in_turn', each in its part of the clip.",
+    )
+    frames: int = Field(default=17, ge=6)
+    image_size: int = Field(default=64, ge=16, description="Height of the frame in pixels.")
+    seed: int = 0
+
+    def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
+        values = self.model_dump(exclude={"kind", "prefix", "limit"})
+        folder = cache / f"world-people-{digest(values, WORLD_VERSION)}"
+
+        def fill(part: Path) -> None:
+            import numpy as np
+            from PIL import Image
+
+            from media.writing import write_video
+            from miniature.world.people import render_people
+            from miniature.world.sequences import sample_scenes
+            from miniature.world.world import World
+
+            world = World(split="test", size=self.clips * self.people, seed=self.seed)
+            listed = []
+            for index in range(self.clips):
+                first = index * self.people
+                scenes = sample_scenes(np.random.default_rng([97, self.seed, index]), self.people)
+                clip = render_people(
+                    [world.identity(first + k) for k in range(self.people)],
+                    scenes,
+                    self.arrangement,
+                    frames=self.frames,
+                    size=self.image_size,
+                    seed=self.seed * 1_000_003 + index,
+                )
+                name = f"clip{index + 1:03d}"
+                write_video(part / f"{name}.mp4", clip.frames, clip.fps, crf=0)
+                references, events = [], []
+                parts = zip(clip.people, clip.references, clip.times, clip.captions, strict=True)
+                for person, pixels, (start, end), caption in parts:
+                    image = f"{name}-{person.name}.png"
+                    Image.fromarray(pixels).save(part / image)
+                    reference = {"image": image, "person": person.name}
+                    if self.arrangement == "in_turn":
+                        reference |= {"start": start, "end": end}
+                        events.append((start, end, caption))
+                    references.append(reference)
+                row = {"id": name, "prompt": clip.caption, "target": f"{name}.mp4"}
+                listed.append(row | {"reference": references, "timeline": events})
             _write_table(part, listed)
 
         yield from _read_table(write_once(folder, fill), problems)

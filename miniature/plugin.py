@@ -13,6 +13,7 @@ REMARKS = {"miniature": "miniature.remarks:remarks"}
 EVALSETS = {
     "world": "miniature.evalset:WorldSet",
     "world_sequential": "miniature.evalset:WorldSequentialSet",
+    "world_people": "miniature.evalset:WorldPeopleSet",
 }
 FACE_BACKENDS = {"miniature": "miniature.judges.faces:MiniatureFaces"}
 METRICS = (

@@ -28,7 +28,9 @@ class MiniatureFaces:
     """A `FaceBackend` for the procedural world, trained on identities that no generator is.
 
     It knows one face per frame, as the world draws them, and only drawn ones. Frames of another
-    size are looked at 64 x 64; boxes and landmarks come back in the frame's own pixels.
+    size are looked at 64 x 64; boxes and landmarks come back in the frame's own pixels. A frame
+    that is twice as wide as high, or more times, is looked at as squares side by side, each with
+    one face or none.
 
     Args:
         device: where the networks run.
@@ -70,11 +72,14 @@ class MiniatureFaces:
 
     @torch.inference_mode()
     def detect(self, frames: Frames) -> list[Faces]:
-        """The face of each frame, or none: uint8 [T, H, W, 3]."""
+        """The face of each frame, or none: uint8 [T, H, W, 3]; of wide frames, of each square."""
         check_frames(frames, least=0)
         if not len(frames):
             return []
         height, width = frames.shape[1:3]
+        if width > height and width % height == 0:
+            squares = np.split(frames, width // height, axis=2)
+            return [_beside(row, height) for row in zip(*map(self.detect, squares), strict=True)]
         small = frames
         if (height, width) != (FRAME, FRAME):
             small = np.stack([fit_frame(frame) for frame in frames])
@@ -105,3 +110,10 @@ class MiniatureFaces:
         pixels = torch.from_numpy(np.ascontiguousarray(crops))
         parts = [self._embedder(part.to(self.device)).cpu() for part in pixels.split(128)]
         return torch.cat(parts) if parts else torch.empty(0, 128)
+
+
+def _beside(squares: tuple[Faces, ...], side: int) -> Faces:
+    """The faces of squares side by side, in the whole frame's pixels."""
+    moved = [found.moved(dx=side * k) for k, found in enumerate(squares)]
+    parts = ([getattr(f, name) for f in moved] for name in ("boxes", "landmarks", "scores"))
+    return Faces.sorted(*map(torch.cat, parts))

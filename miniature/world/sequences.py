@@ -48,11 +48,12 @@ class SequenceClip:
     fps: float
 
 
-def _place(scene: ClipAttributes) -> str:
+def place(scene: ClipAttributes) -> str:
+    """The background in words."""
     return f"in front of {words.PATTERN_PHRASES[scene.pattern][0].format(scene.color)}"
 
 
-def _action(scene: ClipAttributes) -> str:
+def action(scene: ClipAttributes) -> str:
     """Motion and expression in words, the expression only where it is one."""
     said = [phrase for phrase in words.EXPRESSION_PHRASES[scene.expression] if phrase]
     expression = f" {said[0]}" if scene.expression != "neutral" else ""
@@ -111,7 +112,7 @@ def render_sequence(
     borders = np.linspace(0, frames, len(scenes) + 1).round().astype(int)
     pixels, boxes, told = [], [], []
     last: Pose | None = None
-    place = _place(scenes[0])
+    where = place(scenes[0])
     for scene, (start, end) in zip(scenes, pairwise(borders)):
         poses = follow(sample_poses(scene.motion, end - start, rng), last)
         last = poses[-1]
@@ -120,7 +121,7 @@ def render_sequence(
         part, faces, _ = render_poses(identity, scene, poses, size, drawn)
         pixels.append(part)
         boxes.append(faces)
-        told.append((float(start / fps), float(end / fps), f"a person {_action(scene)} {place}"))
+        told.append((float(start / fps), float(end / fps), f"a person {action(scene)} {where}"))
     portrait = ClipAttributes.sample(rng)
     while portrait.color == scenes[0].color or portrait.lighting == "dim":
         portrait = ClipAttributes.sample(rng)
@@ -131,7 +132,7 @@ def render_sequence(
         identity=identity,
         scenes=scenes,
         timeline=tuple(told),
-        caption=f"a person {', then '.join(_action(s) for s in scenes)}, {place}",
+        caption=f"a person {', then '.join(action(s) for s in scenes)}, {where}",
         frames=np.concatenate(pixels),
         boxes=np.concatenate(boxes),
         reference=reference,
