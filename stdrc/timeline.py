@@ -323,10 +323,15 @@ def warn_of_people(reference: Any, placement: ReferencePlacement) -> None:
     given = reference if isinstance(reference, list | tuple) else [reference]
     flat = [r for one in given for r in (one if isinstance(one, list | tuple) else [one])]
     people = {r.person for r in flat if isinstance(r, Reference)}
-    if len(people) > 1 and placement.when == "start" and not placement.phase:
-        logger.warning(
-            "References of %d people stand at one place under the placement '%s', and the model "
-            "can't tell their order; place them after the video, as 'tass' does.",
-            len(people),
-            placement,
-        )
+    if said := at_one_place(len(people), placement):
+        logger.warning(said)
+
+
+def at_one_place(people: int, placement: ReferencePlacement) -> str:
+    """What is to be said of so many people's references under a placement; empty if nothing."""
+    if people < 2 or placement.when != "start" or placement.phase:
+        return ""
+    return (
+        f"References of {people} people stand at one place under the placement '{placement}', and "
+        "the model can't tell their order; place them after the video, as 'tass' does."
+    )

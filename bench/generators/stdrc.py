@@ -429,6 +429,7 @@ class STDRCGenerator(Generator):
                         f"enhanced prompt: {self._enhanced(self._pipe_of, samples[i].prompt)}"
                     )
                 said += _other_crop(variant, samples[i], settings)
+                said += _at_one_place(samples[i], placement)
                 videos[i] = Remarked(video, "; ".join(said)) if said else video
         return [videos[i] for i in range(len(samples))]
 
@@ -510,6 +511,16 @@ def _events(sample: Sample) -> list[Any]:
     from stdrc.timeline import Event
 
     return [Event(e.start, e.end, e.description) for e in sample.timeline]
+
+
+def _at_one_place(sample: Sample, placement: str) -> list[str]:
+    """A warning where references of several people can't be told apart."""
+    from stdrc import ReferencePlacement
+    from stdrc.timeline import at_one_place
+
+    people = {s.person or i for i, s in enumerate(sample.shown)} or set(sample.references)
+    said = at_one_place(len(people), ReferencePlacement.parse(placement))
+    return [said] if said else []
 
 
 def _timed(shown: Shown) -> tuple[float, float] | None:
