@@ -1,6 +1,7 @@
 """A sample's timeline in a sweep: keys, prompts, cost, and what tables can say of references."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,13 @@ from bench.errors import BenchError
 from bench.evalsets import evalset
 from bench.evalsets.samples import Event, Sample, Shown
 from bench.generators import Settings
+from bench.scoring import inputs, item_of
 from bench.sweep import plan
+from media.writing import write_video
+from metrics.suite import MetricSuite
+from miniature.world.attributes import ClipAttributes
+from miniature.world.identity import Identity
+from miniature.world.render import render_portrait
 
 from .test_stdrc_generator import make, section, weights  # noqa: F401  (a fixture)
 
@@ -129,3 +136,39 @@ def test_when_a_reference_counts_is_part_of_the_videos_key(weights):  # noqa: F8
         )
     }
     assert len(keys) == 4
+
+
+def test_several_faces_of_opens2v_go_from_its_json_to_scores(tmp_path, weights):  # noqa: F811
+    """Its multi-person samples as published: each image is another person."""
+    for number, seed in enumerate((110_001, 110_002)):
+        pixels = render_portrait(Identity.from_seed(seed), ClipAttributes())[0]
+        (tmp_path / "Images").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"Images/{number}.png")
+    entry = {
+        "prompt": "A man and a woman talk.",
+        "img_paths": ["Images/0.png", "Images/1.png"],
+        "class_label": ["man", "woman"],
+    }
+    path = tmp_path / "Human-Domain_Eval.json"
+    path.write_text(json.dumps({"multiface_1": entry}, indent=4))
+    samples = evalset("opens2v", path=path).load(tmp_path)
+    generator = make(weights)
+    for placement, warned in (("tass", False), ("overlap", True)):
+        asked = Settings(placement=placement, augmentation="on", steps=1, seed=1)
+        (video,) = generator.generate(samples, generator.resolve(asked).settings)
+        remark = getattr(video, "remark", "")
+        assert ("References of 2 people stand at one place" in remark) == warned
+    write_video(tmp_path / "v.mp4", np.asarray(getattr(video, "video", video)), 8.0)
+    suite = MetricSuite(["identity.people.miniature", "identity.people.miniature.absence"])
+    mean, absence = suite.score([item_of(samples[0], tmp_path / "v.mp4")])
+    assert mean.status == absence.status == "ok", mean.reason
+    assert len(mean.detail["similarity"]) == 2
+    assert 0 <= absence.value <= 1
+
+
+def test_whom_a_metric_was_shown_is_part_of_a_scores_inputs(table):
+    sample = read(table)[1]
+    item = item_of(sample, table)
+    other = item_of(replace(sample, shown=(Shown("a"), Shown("b"))), table)
+    assert inputs(("people",), item, "0") != inputs(("people",), other, "0")
+    assert inputs(("reference",), item, "0") == inputs(("reference",), other, "0")
