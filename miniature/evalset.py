@@ -26,7 +26,7 @@ def _read_table(folder: Path, problems: list[str]) -> Iterator[Sample]:
     """The samples of a folder that `_write_table` was given; paths stand in it."""
     for where, row in rows(folder / "samples.jsonl", "jsonl", problems):
         told = row["reference"]  # an image, or a list of who is shown by which and when
-        people = [{"image": told}] if isinstance(told, str) else told
+        people: list[dict[str, Any]] = [{"image": told}] if isinstance(told, str) else told
         whom = tuple(Shown(r.get("person", ""), r.get("start"), r.get("end")) for r in people)
         yield Sample(
             id=row["id"],
@@ -180,7 +180,7 @@ class WorldPeopleSet(EvalSetBase):
                 for person, pixels, (start, end), caption in parts:
                     image = f"{name}-{person.name}.png"
                     Image.fromarray(pixels).save(part / image)
-                    reference = {"image": image, "person": person.name}
+                    reference: dict[str, Any] = {"image": image, "person": person.name}
                     if self.arrangement == "in_turn":
                         reference |= {"start": start, "end": end}
                         events.append((start, end, caption))

@@ -114,6 +114,9 @@ class MiniatureFaces:
 
 def _beside(squares: tuple[Faces, ...], side: int) -> Faces:
     """The faces of squares side by side, in the whole frame's pixels."""
-    moved = [found.moved(dx=side * k) for k, found in enumerate(squares)]
-    parts = ([getattr(f, name) for f in moved] for name in ("boxes", "landmarks", "scores"))
-    return Faces.sorted(*map(torch.cat, parts))
+    right = [torch.tensor([side * k, 0]) for k in range(len(squares))]
+    return Faces.sorted(
+        torch.cat([f.boxes + x.repeat(2) for f, x in zip(squares, right, strict=True)]),
+        torch.cat([f.landmarks + x for f, x in zip(squares, right, strict=True)]),
+        torch.cat([f.scores for f in squares]),
+    )
