@@ -154,7 +154,7 @@ def test_several_faces_of_opens2v_go_from_its_json_to_scores(tmp_path, weights):
     samples = evalset("opens2v", path=path).load(tmp_path)
     generator = make(weights)
     for placement, warned in (("tass", False), ("overlap", True)):
-        asked = Settings(placement=placement, augmentation="on", steps=1, seed=1)
+        asked = Settings(placement=placement, augmentation="on", steps=2, seed=1)
         (video,) = generator.generate(samples, generator.resolve(asked).settings)
         remark = getattr(video, "remark", "")
         assert ("References of 2 people stand at one place" in remark) == warned
