@@ -61,7 +61,8 @@ class MiniatureFaces:
         if not 0 <= threshold <= 1:
             raise MetricsError(f"The detection threshold is {threshold}; choose one in 0..1.")
         self.device, self.threshold = torch.device(device), threshold
-        self.version = weights_version("detector", "embedder")
+        # 2: wide frames are looked at as squares.
+        self.version = f"{weights_version('detector', 'embedder')}-2"
         self._detector = load_weights(Detector(), "detector", device)
         self._embedder = load_weights(Embedder(), "embedder", device)
 
