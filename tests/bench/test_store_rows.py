@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from bench.errors import BenchError
 from bench.evalsets import Event, Sample
@@ -73,6 +73,7 @@ def test_a_plan_in_its_rows(store: Store, tmp_path: Path) -> None:
         (
             "s1", "ann", "a person waves", json.dumps(["evalset/a.png", str(tmp_path / "b.png")]),
             str(tmp_path / "t.mp4"), '[[0,1.5,"waves"],[2,3,"sits"]]',
+            '[["reference 1",null,null],["reference 2",null,null]]',
         )
     ]  # fmt: skip
     none = (None,) * 6
@@ -376,9 +377,9 @@ def test_who_writes_is_said_and_waited_for(tmp_path: Path) -> None:
 
 def test_waiting_without_end_for_another_writer(tmp_path: Path) -> None:
     Store(tmp_path, write=True).close()
-    other = FileLock(tmp_path / ".lock", thread_local=False)
-    other.acquire()
-    threading.Timer(1.4, other.release).start()  # longer than one asks who holds it
+    other = (tmp_path / ".lock").open("w")
+    fcntl.flock(other, fcntl.LOCK_EX)  # as another process' FileLock; one of this would be told
+    threading.Timer(1.4, other.close).start()  # longer than one asks who holds it
     Store(tmp_path, write=True, wait=None).close()
 
 

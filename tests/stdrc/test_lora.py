@@ -383,7 +383,7 @@ def test_the_crop_is_the_trainings_by_default(pipe, tmp_path, caplog):
     ("arguments", "words"),
     [
         ({"crop": "none", "face_detector": list}, "would do nothing: the crop is 'none'"),
-        ({"crop": "face"}, "nothing says where that is"),
+        ({"crop": "face"}, "nothing says where it is"),
         ({"crop": "nose", "face_detector": list}, "'none', 'face' or 'head', not 'nose'"),
         ({"crop": "face", "reference_boxes": [[1, 2, 3, 4], [1, 2, 3, 4]]}, "1 references and"),
         ({"face_detector": list, "reference_boxes": [[1, 2, 3, 4]]}, "not both"),

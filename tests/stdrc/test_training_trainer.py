@@ -115,16 +115,18 @@ def _run(output: Path, kill_at: int | None, **changes: object) -> None:
     ids=["full", "lora with dropout", "adafactor", "muon", "alignment"],
 )
 def test_killed_and_resumed_equals_never_stopped(tmp_path: Path, changes: dict) -> None:
-    fork = multiprocessing.get_context("fork")
+    # Not forked from here: another test may have used autograd's threads, which don't survive it.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
     for output, kill_at in ((tmp_path / "whole", None), (tmp_path / "cut", 3)):
-        process = fork.Process(target=_run, args=(output, kill_at), kwargs=changes)
+        process = server.Process(target=_run, args=(output, kill_at), kwargs=changes)
         process.start()
         process.join(60)
         assert process.exitcode == (-signal.SIGKILL if kill_at else 0)
     assert [p.name for p in checkpoint.checkpoints(tmp_path / "cut/checkpoints")] == [
         "step-0000002"
     ]
-    process = fork.Process(target=_run, args=(tmp_path / "cut", None), kwargs=changes)
+    process = server.Process(target=_run, args=(tmp_path / "cut", None), kwargs=changes)
     process.start()
     process.join(60)
     assert process.exitcode == 0
