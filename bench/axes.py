@@ -118,8 +118,10 @@ class Axes(_Guidance):
         "times, or 'blended', a prompt for each event, which costs a step's passes for each; "
         "default: by the sample's prompt alone",
     )
+    # By a factory: pydantic copies a default deeply for each of a plan's cells.
     args: dict[str, Any] = Field(
-        default={}, description="Any other argument of the pipeline, in a sweep 'args.NAME'."
+        default_factory=dict,
+        description="Any other argument of the pipeline, in a sweep 'args.NAME'.",
     )
 
 

@@ -6,9 +6,11 @@ all that determines the video, so that the same work is never planned twice, now
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,6 +203,25 @@ def plan(
             f"evalset.enhance does nothing in the generator {generator.name}, which has no "
             "language model of its own; leave it out."
         )
+    with _without_collection():
+        return _plan(config, samples, generator, shard)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No search for cycles meanwhile: a million cells have none, and it takes its time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _plan(
+    config: cfg.BenchConfig, samples: EvalSet, generator: Generator, shard: tuple[int, int]
+) -> Plan:
     identity = [*generator.identity(), config.video.crf]
     found: dict[str, tuple[Resolved, dict[str, Any]]] = {}
     problems: dict[str, None] = {}
