@@ -520,7 +520,7 @@ def _at_one_place(sample: Sample, placement: str) -> list[str]:
 
     people = {s.person or i for i, s in enumerate(sample.shown)}
     count = len(people or sample.references)
-    said = at_one_place(count, ReferencePlacement.parse(placement))
+    said = at_one_place(count, ReferencePlacement.parse(plain(placement)))
     return [said] if said else []
 
 
