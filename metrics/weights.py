@@ -81,8 +81,33 @@ def _pyiqa(name: str, file: str, purpose: str) -> Weights:
     return Weights(name, purpose, file, "PolyForm Noncommercial (pyiqa)", url=f"{pages}/{file}")
 
 
-_DLIB = "pip install dlib-bin face-recognition-models"
-_PYTORCH = "https://download.pytorch.org/models"
+def _dlib(name: str, file: str, purpose: str, terms: str = "CC0") -> Weights:
+    """A file of dlib's, as the package face_recognition_models ships it."""
+    return Weights(
+        f"dlib.{name}",
+        f"{purpose} (identity.dlib)",
+        file,
+        terms,
+        "pip install dlib-bin face-recognition-models",
+        package="face_recognition_models",
+        package_file=f"models/{file}",
+    )
+
+
+def _torchvision(name: str, file: str, purpose: str, megabytes: float, terms: str = "") -> Weights:
+    """A file of torchvision's, which ends with the start of its SHA-256."""
+    return Weights(
+        name,
+        purpose,
+        file,
+        f"BSD-3-Clause{terms}",
+        places=(f"torch:hub/checkpoints/{file}",),
+        sha256=Path(file).stem.rpartition("-")[2],
+        url=f"https://download.pytorch.org/models/{file}",
+        megabytes=megabytes,
+    )
+
+
 _ZOO = "https://github.com/deepinsight/insightface/releases/download/model-zoo"
 _INSIGHTFACE_LICENSE = "non-commercial research only (InsightFace model zoo)"
 _CONSISID = "BestWishYsh/ConsisID-preview"
@@ -108,32 +133,17 @@ WEIGHTS: dict[str, Weights] = {
             url="https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
             "20180402-114759-vggface2.pt",
         ),
-        Weights(
-            "dlib.recognition",
-            "128-d face recognition network (identity.dlib)",
+        _dlib(
+            "recognition",
             "dlib_face_recognition_resnet_model_v1.dat",
-            "CC0",
-            _DLIB,
-            package="face_recognition_models",
-            package_file="models/dlib_face_recognition_resnet_model_v1.dat",
+            "128-d face recognition network",
         ),
-        Weights(
-            "dlib.landmarks5",
-            "five landmarks for aligning (identity.dlib)",
-            "shape_predictor_5_face_landmarks.dat",
-            "CC0",
-            _DLIB,
-            package="face_recognition_models",
-            package_file="models/shape_predictor_5_face_landmarks.dat",
-        ),
-        Weights(
-            "dlib.landmarks68",
-            "68 landmarks, of which eyes, nose and mouth are reported (identity.dlib)",
+        _dlib("landmarks5", "shape_predictor_5_face_landmarks.dat", "five landmarks for aligning"),
+        _dlib(
+            "landmarks68",
             "shape_predictor_68_face_landmarks.dat",
+            "68 landmarks, of which eyes, nose and mouth are reported",
             "iBUG 300-W data is for research, not for commercial use",
-            _DLIB,
-            package="face_recognition_models",
-            package_file="models/shape_predictor_68_face_landmarks.dat",
         ),
         Weights(
             "insightface.buffalo_l",
@@ -160,15 +170,12 @@ WEIGHTS: dict[str, Weights] = {
             hub=_CONSISID,
             hub_file="face_encoder/glint360k_curricular_face_r101_backbone.bin",
         ),
-        Weights(
+        _torchvision(
             "inception.imagenet",
-            "torchvision Inception-v3 features (consisid.fid)",
             "inception_v3_google-0cc3c7bd.pth",
-            "BSD-3-Clause code; ImageNet data is for research",
-            places=("torch:hub/checkpoints/inception_v3_google-0cc3c7bd.pth",),
-            sha256="0cc3c7bd",
-            url=f"{_PYTORCH}/inception_v3_google-0cc3c7bd.pth",
-            megabytes=103.9,
+            "torchvision Inception-v3 features (consisid.fid)",
+            103.9,
+            " code; ImageNet data is for research",
         ),
         Weights(
             "clip.vit_b32",
@@ -231,25 +238,18 @@ WEIGHTS: dict[str, Weights] = {
             "MIT",
             hub="microsoft/xclip-base-patch32",
         ),
-        Weights(
+        _torchvision(
             "raft.large",
-            "RAFT optical flow (temporal.warping_error.raft, temporal.dynamic_degree.raft)",
             "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
-            "BSD-3-Clause",
-            places=("torch:hub/checkpoints/raft_large_C_T_SKHT_V2-ff5fadd5.pth",),
-            sha256="ff5fadd5",
-            url=f"{_PYTORCH}/raft_large_C_T_SKHT_V2-ff5fadd5.pth",
-            megabytes=20.1,
+            "RAFT optical flow (temporal.warping_error.raft, temporal.dynamic_degree.raft)",
+            20.1,
         ),
-        Weights(
+        _torchvision(
             "lpips.alexnet",
-            "torchvision's AlexNet under LPIPS (leakage.crop_lpips)",
             "alexnet-owt-7be5be79.pth",
-            "BSD-3-Clause code; ImageNet data is for research",
-            places=("torch:hub/checkpoints/alexnet-owt-7be5be79.pth",),
-            sha256="7be5be79",
-            url=f"{_PYTORCH}/alexnet-owt-7be5be79.pth",
-            megabytes=233.1,
+            "torchvision's AlexNet under LPIPS (leakage.crop_lpips)",
+            233.1,
+            " code; ImageNet data is for research",
         ),
         Weights(
             "clip.vit_l14",

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from media.plugins import load
 from metrics.errors import MetricsError, UnknownNameError
 from metrics.features.base import Networks, feature
 from metrics.frames import Frames
@@ -157,54 +158,38 @@ def clip_vector(networks: Networks, encoder: str, window: str) -> ClipVector:
     return ClipVector(f"clip.{encoder}.{window}", network, Window.parse(window))
 
 
-_CD_FVD = Window(short_side=256)
+def _own(name: str, made: str, weights: str, **facts: Any) -> None:
+    """Register a network of `metrics.features.networks.video`."""
+
+    def build(networks: Networks) -> Any:
+        path, network = networks.weight(weights), load(f"metrics.features.networks.video:{made}")
+        return network(path, device=networks.device)
+
+    video_encoder(name, weights=(weights,), **facts)(build)
 
 
-@video_encoder(
+_CD_FVD: dict[str, Any] = {"window": Window(short_side=256)}
+_DEBIASED = "content-debiased FVD, arXiv 2404.12391"
+_own(
     "i3d",
-    window=_CD_FVD,
-    weights=("i3d.torchscript",),
+    "I3D",
+    "i3d.torchscript",
     source="FVD, arXiv 1812.01717; StyleGAN-V's detector, cd-fvd's frames",
+    **_CD_FVD,
 )
-def _i3d(networks: Networks) -> Any:
-    from metrics.features.networks.video import I3D
-
-    return I3D(networks.weight("i3d.torchscript"), device=networks.device)
-
-
-@video_encoder(
+_own(
     "videomae_base",
-    window=_CD_FVD,
-    weights=("videomae.base",),
-    source="content-debiased FVD, arXiv 2404.12391, with VideoMAE-base",
+    "VideoMAE",
+    "videomae.base",
+    source=f"{_DEBIASED}, with VideoMAE-base",
     quirks="not cd-fvd's network, which is videomae_v2",
+    **_CD_FVD,
 )
-def _videomae_base(networks: Networks) -> Any:
-    from metrics.features.networks.video import VideoMAE
-
-    return VideoMAE(networks.weight("videomae.base"), device=networks.device)
-
-
-@video_encoder(
-    "videomae_v2",
-    window=_CD_FVD,
-    weights=("videomae.v2",),
-    source="content-debiased FVD, arXiv 2404.12391",
-)
-def _videomae_v2(networks: Networks) -> Any:
-    from metrics.features.networks.video import VideoMAEv2
-
-    return VideoMAEv2(networks.weight("videomae.v2"), device=networks.device)
-
-
-@video_encoder(
+_own("videomae_v2", "VideoMAEv2", "videomae.v2", source=_DEBIASED, **_CD_FVD)
+_own(
     "vjepa2",
-    window=Window(),
-    weights=("vjepa2.ssv2",),
+    "VJEPA2",
+    "vjepa2.ssv2",
     source="V-JEPA 2, arXiv 2506.09985, with the attentive probe of Something-Something",
     quirks="frames are squeezed or cropped by the checkpoint's own preprocessing",
 )
-def _vjepa2(networks: Networks) -> Any:
-    from metrics.features.networks.video import VJEPA2
-
-    return VJEPA2(networks.weight("vjepa2.ssv2"), device=networks.device)

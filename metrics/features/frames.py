@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from media.plugins import load
 from metrics.errors import UnknownNameError
 from metrics.features.base import Networks, feature
 from metrics.frames import Frames
@@ -62,43 +63,24 @@ def pixels(networks: Networks) -> PixelsFeature:
     return PixelsFeature()
 
 
-def _clip(networks: Networks) -> Any:
-    from metrics.features.networks.clip import TransformersCLIP
-
-    source = networks.weight("clip.vit_b32")
-    return networks.shared("clip", lambda: TransformersCLIP(source, device=networks.device))
-
-
-def _clip_l14(networks: Networks) -> Any:
-    from metrics.features.networks.clip import TransformersCLIP
-
-    source = networks.weight("clip.vit_l14")
-    return networks.shared("clip_l14", lambda: TransformersCLIP(source, device=networks.device))
-
-
-def _open_clip(networks: Networks) -> Any:
-    from metrics.features.networks.clip import OpenCLIP
-
-    # OpenAI's weights were trained with the fast GELU; open_clip has an architecture for it.
-    path, name = networks.weight("open_clip.vit_b32"), "ViT-B-32-quickgelu"
-    return networks.shared("open_clip", lambda: OpenCLIP(name, path, device=networks.device))
+#: Name -> class in `metrics.features.networks`, its weights, and arguments before them. OpenAI's
+#: weights were trained with the fast GELU; open_clip has an architecture for it.
+_NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "clip": ("clip:TransformersCLIP", "clip.vit_b32", ()),
+    "clip_l14": ("clip:TransformersCLIP", "clip.vit_l14", ()),
+    "open_clip": ("clip:OpenCLIP", "open_clip.vit_b32", ("ViT-B-32-quickgelu",)),
+    "viclip": ("viclip:ViCLIP", "viclip.l14", ()),
+    "xclip": ("clip:XCLIP", "xclip.base", ()),
+    "dino.vitb16": ("image:DINO", "dino.vitb16", ()),
+    "inception.fid": ("image:ScriptedInception", "inception.fid", ()),
+}
+_TEXT_MODELS = ("clip", "open_clip", "viclip", "xclip")
 
 
-def _viclip(networks: Networks) -> Any:
-    from metrics.features.networks.viclip import ViCLIP
-
-    path = networks.weight("viclip.l14")
-    return networks.shared("viclip", lambda: ViCLIP(path, device=networks.device))
-
-
-def _xclip(networks: Networks) -> Any:
-    from metrics.features.networks.clip import XCLIP
-
-    source = networks.weight("xclip.base")
-    return networks.shared("xclip", lambda: XCLIP(source, device=networks.device))
-
-
-_TEXT_MODELS = {"clip": _clip, "open_clip": _open_clip, "viclip": _viclip, "xclip": _xclip}
+def _network(networks: Networks, name: str) -> Any:
+    target, weights, first = _NETWORKS[name]
+    path, made = networks.weight(weights), load(f"metrics.features.networks.{target}")
+    return networks.shared(name, lambda: made(*first, path, device=networks.device))
 
 
 def text_model(networks: Networks, name: str) -> Any:
@@ -109,36 +91,30 @@ def text_model(networks: Networks, name: str) -> Any:
     """
     if name not in _TEXT_MODELS:
         raise UnknownNameError.among("no text model is called", name, _TEXT_MODELS)
-    return _TEXT_MODELS[name](networks)
-
-
-@feature("clip.rgb")
-def clip_rgb(networks: Networks) -> FrameFeature:
-    return FrameFeature("clip.rgb", _clip(networks))
+    return _network(networks, name)
 
 
 @feature("clip.bgr")
 def clip_bgr(networks: Networks) -> FrameFeature:
-    return FrameFeature("clip.bgr", _clip(networks), bgr=True)
+    return FrameFeature("clip.bgr", _network(networks, "clip"), bgr=True)
 
 
-@feature("clip.vbench")
-def clip_vbench(networks: Networks) -> FrameFeature:
-    from metrics.features.networks.clip import VBenchCLIP
+def _vectors(name: str, network: str, view: str = "") -> None:
+    """Register a vector per frame, of a network or of a view of it."""
 
-    return FrameFeature("clip.vbench", VBenchCLIP(_clip(networks)))
+    def build(networks: Networks) -> FrameFeature:
+        model = _network(networks, network)
+        return FrameFeature(name, load(view)(model) if view else model)
 
-
-@feature("clip_l14.rgb")
-def clip_l14_rgb(networks: Networks) -> FrameFeature:
-    return FrameFeature("clip_l14.rgb", _clip_l14(networks))
+    feature(name)(build)
 
 
-@feature("clip_l14.vbench")
-def clip_l14_vbench(networks: Networks) -> FrameFeature:
-    from metrics.features.networks.clip import VBenchCLIP
-
-    return FrameFeature("clip_l14.vbench", VBenchCLIP(_clip_l14(networks)))
+for _name in ("dino.vitb16", "inception.fid"):
+    _vectors(_name, _name)
+for _name in ("clip", "clip_l14", "open_clip"):
+    _vectors(f"{_name}.rgb", _name)
+for _name in ("clip", "clip_l14"):
+    _vectors(f"{_name}.vbench", _name, "metrics.features.networks.clip:VBenchCLIP")
 
 
 _IQA = {
@@ -158,23 +134,3 @@ def image_quality(networks: Networks, network: str) -> FrameFeature:
     kind = network.partition(".")[0]
     model = PyIQA(kind, networks.weight(weights), side, networks.device)
     return FrameFeature(f"iqa.{network}", model)
-
-
-@feature("open_clip.rgb")
-def open_clip_rgb(networks: Networks) -> FrameFeature:
-    return FrameFeature("open_clip.rgb", _open_clip(networks))
-
-
-@feature("dino.vitb16")
-def dino(networks: Networks) -> FrameFeature:
-    from metrics.features.networks.image import DINO
-
-    return FrameFeature("dino.vitb16", DINO(networks.weight("dino.vitb16"), device=networks.device))
-
-
-@feature("inception.fid")
-def inception(networks: Networks) -> FrameFeature:
-    from metrics.features.networks.image import ScriptedInception
-
-    path = networks.weight("inception.fid")
-    return FrameFeature("inception.fid", ScriptedInception(path, device=networks.device))

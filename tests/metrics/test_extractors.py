@@ -25,7 +25,7 @@ from metrics.errors import MetricsError
 from metrics.features.clips import crop_short_side
 from metrics.features.networks.clip import OpenCLIP, TransformersCLIP
 from metrics.features.networks.flow import RAFTFlow
-from metrics.features.networks.image import DINO, ScriptedInception, TorchvisionInception
+from metrics.features.networks.image import DINO, ScriptedInception
 from metrics.features.networks.loading import load_tensors, model_hash, read_tensors
 from metrics.features.networks.lpips import LPIPS
 from metrics.features.networks.video import I3D, VJEPA2, VideoMAE, VideoMAEv2
@@ -196,16 +196,6 @@ def test_scripted_inception_hands_over_bytes(tmp_path):
     np.testing.assert_allclose(features, frames.mean(axis=(1, 2)), rtol=1e-5)
 
 
-def test_torchvision_inception_gives_pooled_features(tmp_path):
-    torch.manual_seed(0)
-    network = torchvision.models.inception_v3(weights=None, init_weights=False)
-    path = tmp_path / "inception.pth"
-    torch.save(network.state_dict(), path)
-    features = TorchvisionInception(path).encode(noise(0, 1, 40, 40))
-    assert features.shape == (1, 2048)
-    assert torch.isfinite(features).all()
-
-
 def test_videomae_v2_is_cd_fvds_network_under_other_names(tmp_path):
     theirs = pytest.importorskip("cdfvd.third_party.VideoMAEv2.videomaev2_finetune")
     from cdfvd.third_party.VideoMAEv2.utils import preprocess_videomae
@@ -301,7 +291,6 @@ def test_lpips_of_another_network_is_refused(tmp_path):
     [
         (lambda f: I3D(f / "i3d_torchscript.pt"), "i3d_torchscript.pt"),
         (lambda f: ScriptedInception(f / "x.pt"), "inception-2015-12-05.pt"),
-        (lambda f: TorchvisionInception(f / "x.pth"), "inception_v3_google"),
         (lambda f: LPIPS(f / "x.pth"), "alexnet-owt"),
         (lambda f: RAFTFlow(f / "x.pth"), "raft_large_C_T_SKHT_V2"),
         (lambda f: DINO("nobody/no-such-dino"), "hf download nobody/no-such-dino"),

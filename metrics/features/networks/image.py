@@ -1,4 +1,4 @@
-"""Image models for consistency and FID: DINO, and Inception as TorchScript and of torchvision."""
+"""Image models for consistency and FID: DINO, and Inception as TorchScript."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torchvision.models import inception_v3
+from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 from transformers import ViTModel
 
@@ -17,7 +15,6 @@ from metrics.features.networks.arrays import (
     IMAGENET,
     feature_rows,
     normalise,
-    resize_square,
     to_tensor,
 )
 from metrics.features.networks.encoder import Encoder, short_name
@@ -25,7 +22,6 @@ from metrics.features.networks.loading import (
     file_hash,
     freeze,
     load_pretrained,
-    load_tensors,
     load_torchscript,
     model_hash,
     require_file,
@@ -93,43 +89,3 @@ class ScriptedInception(Encoder):
     def _embed(self, part: NDArray[np.uint8]) -> Tensor:
         features = self._model(to_tensor(part, self._device), return_features=True)
         return feature_rows(features, len(part), self.name)
-
-
-class TorchvisionInception(Encoder):
-    """torchvision's Inception-v3 pooled features, which ConsisID's "FID" takes.
-
-    Frames are resized to 299 x 299 and normalised by ImageNet's statistics. Not the network of
-    FID: numbers of the two do not compare.
-
-    Args:
-        weights: a state dict, for example ``inception_v3_google-0cc3c7bd.pth``. Without one,
-            torchvision's published file is looked for in the torch hub cache.
-        batch_size, device: see :class:`Encoder`.
-
-    Raises:
-        MetricsError: the file is absent or does not fit.
-    """
-
-    name = "torchvision_inception"
-
-    def __init__(
-        self,
-        weights: str | Path | None = None,
-        *,
-        batch_size: int = 32,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        published = "inception_v3_google-0cc3c7bd.pth"
-        if weights is None:
-            weights = Path(torch.hub.get_dir()) / "checkpoints" / published
-        path = require_file(weights, f"torchvision's Inception-v3 ({published})")
-        # transform_input: the published weights are of a network that takes pixels in -1..1.
-        network = inception_v3(weights=None, init_weights=False, transform_input=True)
-        load_tensors(network, path)
-        network.fc = nn.Identity()
-        super().__init__(freeze(network, device), device, batch_size)
-        self.version = f"{torchvision.__version__}-{file_hash(path)}"
-
-    def _embed(self, part: NDArray[np.uint8]) -> Tensor:
-        images = resize_square(to_tensor(part, self._device).float() / 255, 299, antialias=True)
-        return self._model(normalise(images, IMAGENET))
