@@ -57,6 +57,10 @@ def read_status(folder: Path, cells: int = 20) -> dict[str, Any]:
                 {"cell": label, "sample": sample, "reason": reason}
                 for label, sample, reason in store.failures()
             ],
+            "score_failures": [
+                {"metric": metric, "reason": reason, "scores": n}
+                for metric, reason, n in store.score_failures()
+            ],
             "retired": [
                 {"cell": label, "videos": n, "bytes": size} for label, n, size in store.retired()
             ],
@@ -68,7 +72,7 @@ def _read_parts(folder: Path, found: list[dict[str, Any]]) -> dict[str, Any]:
     videos = {s: sum(part["videos"][s] for part in found) for s in ("done", "failed")}
     videos["pending"] = sum(found[0]["videos"].values()) - sum(videos.values())
     whole = {**found[0], "run": str(folder), "videos": videos, "cells": [], "metrics": []}
-    for key in ("working", "failures", "retired"):
+    for key in ("working", "failures", "score_failures", "retired"):
         whole[key] = [row for part in found for row in part[key]]
     writers = [part["writer"] for part in found if part["writer"]]
     return {**whole, "cells_in_all": 0, "writer": "; ".join(writers) or None}
@@ -139,6 +143,8 @@ def _parts(found: dict[str, Any]) -> Iterator[str | Table]:
             f"whole errors: {found['run']}/logs/videos; 'stdrc bench retry {found['run']}' tries "
             "again"
         )
+    for row in found["score_failures"]:
+        yield f"no {row['metric']} of {row['scores']}: {row['reason']}"
     if found["retired"]:
         n, size = (sum(row[key] for row in found["retired"]) for key in ("videos", "bytes"))
         cells = ", ".join(dict.fromkeys(row["cell"] for row in found["retired"]))

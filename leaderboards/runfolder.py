@@ -460,6 +460,20 @@ class RunFolder:
             )
         )
 
+    def score_failures(self, limit: int = 10) -> list[tuple[str, str, int]]:
+        """(metric, reason, scores) of what has no score, the most frequent first."""
+        return list(
+            self.db.execute(
+                "SELECT metric, reason, COUNT(*) AS n FROM ("
+                "SELECT metric, reason FROM scores WHERE status = 'failed' AND video IN "
+                "(SELECT video FROM planned) UNION ALL "
+                "SELECT metric, reason FROM set_scores WHERE status = 'failed' AND cell IN "
+                "(SELECT cell FROM current_cells)) GROUP BY metric, reason "
+                "ORDER BY n DESC, metric, reason LIMIT ?",
+                (limit,),
+            )
+        )
+
     def failed_scores(self) -> int:
         """How many scores of planned videos and cells failed."""
         (n,) = self.db.execute(

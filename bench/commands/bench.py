@@ -21,7 +21,10 @@ app = group(
 CONFIG_HELP = "The run's YAML file, or a name that 'stdrc configs' lists."
 Config = Annotated[str, typer.Argument(help=CONFIG_HELP, show_default=False)]
 RunFolder = Annotated[
-    Path | None, typer.Option("--run", help="The run folder; by default the config's.")
+    Path | None,
+    typer.Option(
+        "--run", "--out", "-o", help="The run folder; by default the config's.", show_default=False
+    ),
 ]
 
 
@@ -279,7 +282,7 @@ def _say(console: Any, summary: Any) -> None:
         console.print(
             f"{summary.failed} of {summary.videos} videos and {summary.unscorable} scores failed; "
             f"'stdrc bench status {summary.folder}' says why, 'stdrc bench retry "
-            f"{summary.folder}'retries them",
+            f"{summary.folder}' retries them",
             markup=False,
             soft_wrap=True,
         )

@@ -156,7 +156,9 @@ def short_names(board: Leaderboard, columns: Sequence[int]) -> list[str]:
 def _abbreviated(metric: str, backend: str) -> str:
     """The telling parts of a metric's name: "leakage.pose_difference.dlib", "pose difference"."""
     parts = [part.replace("_", " ") for part in re.split(r"[.\s]+", metric) if part != backend]
-    words = parts[1] if len(parts) > 1 and len(parts[1]) >= 8 else " ".join(parts[:2])
+    words = parts[1] if len(parts) == 2 and len(parts[1]) >= 8 else " ".join(parts[-2:])
+    if len(parts) > 2 and len(words) > _LONGEST:
+        words = parts[-1]
     return words if len(words) <= _LONGEST else words[: _LONGEST - 1].rstrip() + "."
 
 

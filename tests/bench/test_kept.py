@@ -21,6 +21,7 @@ from bench.evalsets import Event, Sample
 from bench.merging import merge
 from bench.runner import Runner
 from bench.scoring import judge_fingerprint
+from bench.status import read_status
 from bench.store import Store
 from leaderboards.runfolder import MetricRow
 from leaderboards.runs import read_run
@@ -68,7 +69,8 @@ class NeedyJudge:
                 self.asked.add((item.key, m))
                 value = 0.5 if self.status == "ok" else None
                 version = self.versions.get(m, "1")
-                yield FakeScore(item.key, item.group, m, "fake", version, value, self.status)
+                why = "" if self.status == "ok" else "no face"
+                yield FakeScore(item.key, item.group, m, "fake", version, value, self.status, why)
 
     def score_sets(self, items: Iterable[VideoItem], metrics: Sequence[str]) -> Iterator[Any]:
         groups: dict[str, int] = {}
@@ -339,6 +341,11 @@ def test_failed_scores_are_not_scored_again(tmp_path: Path) -> None:
         )
         assert runner.run().unscorable == failed
         assert len(judge.asked) == expected
+    told = read_status(runner.config.folder)["score_failures"]
+    assert {row["reason"] for row in told} == {"no face"}
+    assert {row["metric"]: row["scores"] for row in told} == dict.fromkeys(
+        NEEDS, 2 * CELLS * SAMPLES
+    )
 
 
 @pytest.mark.parametrize("same", [True, False])

@@ -9,7 +9,7 @@ import pytest
 
 from leaderboards import Leaderboard, LeaderboardError
 from leaderboards.tables import select, terminal_table
-from leaderboards.tables.text import decimals, mean_text, short_names
+from leaderboards.tables.text import _abbreviated, decimals, mean_text, short_names
 
 
 def printed(board: Leaderboard, width: int = 80, **settings: Any) -> list[str]:
@@ -119,6 +119,21 @@ def test_an_interval_is_never_zero_wide(board: Leaderboard) -> None:
         half = np.nanmedian(board.highs[:, c] - board.lows[:, c]) / 2
         if np.isfinite(half) and half > 0:
             assert round(half, decimals(board, c)) > 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "short"),
+    [
+        ("identity.people.miniature.absence", "people absence"),
+        ("identity.timeline.miniature.stranger", "stranger"),
+        ("identity.timeline.miniature", "timeline"),
+        ("leakage.pose_difference.miniature", "pose difference"),
+        ("leakage.attributes.hat.miniature", "attributes hat"),
+        ("faces.rate.miniature", "faces rate"),
+    ],
+)
+def test_a_long_label_is_shortened_to_what_tells_the_metric(metric: str, short: str) -> None:
+    assert _abbreviated(metric, "miniature") == short
 
 
 def test_short_names_differ(board: Leaderboard) -> None:
