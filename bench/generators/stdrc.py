@@ -518,9 +518,8 @@ def _at_one_place(sample: Sample, placement: str) -> list[str]:
     from stdrc import ReferencePlacement
     from stdrc.timeline import at_one_place
 
-    people = {s.person or i for i, s in enumerate(sample.shown)}
-    count = len(people or sample.references)
-    said = at_one_place(count, ReferencePlacement.parse(plain(placement)))
+    people = {shown.person for shown in sample.shown if shown.person}
+    said = at_one_place(len(people), ReferencePlacement.parse(plain(placement)))
     return [said] if said else []
 
 

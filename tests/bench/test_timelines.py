@@ -152,10 +152,16 @@ def test_several_faces_of_opens2v_go_from_its_json_to_scores(tmp_path, weights):
     path = tmp_path / "Human-Domain_Eval.json"
     path.write_text(json.dumps({"multiface_1": entry}, indent=4))
     samples = evalset("opens2v", path=path).load(tmp_path)
+    assert [shown.person for shown in samples[0].shown] == ["man", "woman"]
     generator = make(weights)
-    for placement, warned in (("tass", False), ("overlap", True)):
+    unnamed = [replace(samples[0], shown=())]  # for all one knows of one person
+    for placement, of, warned in (
+        ("tass", samples, False),
+        ("overlap", samples, True),
+        ("overlap", unnamed, False),
+    ):
         asked = Settings(placement=placement, augmentation="on", steps=2, seed=1)
-        (video,) = generator.generate(samples, generator.resolve(asked).settings)
+        (video,) = generator.generate(of, generator.resolve(asked).settings)
         remark = getattr(video, "remark", "")
         assert ("References of 2 people stand at one place" in remark) == warned
     write_video(tmp_path / "v.mp4", np.asarray(getattr(video, "video", video)), 8.0)
