@@ -9,8 +9,8 @@ PLANTED: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "timeline left out of a video's key",
         "bench/generators/base.py",
-        "references, timeline, *shown]",
-        "references, *shown]",
+        "references, timeline, *shown, *enhanced]",
+        "references, *shown, *enhanced]",
         f"{KEPT}the_timeline_is_in_a_videos_key",
     ),
     (
