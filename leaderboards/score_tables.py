@@ -19,30 +19,13 @@ from leaderboards.scores import SCORES, SUMMARIES, VIDEOS, Column, Entry, Rows
 #: Directions of metric names in wide use, for tables that do not state one. Compared without case
 #: and punctuation; a run folder's own `metrics` table always wins.
 KNOWN_DIRECTIONS: Mapping[str, bool] = {
-    "facecur": True,
-    "facearc": True,
-    "facesim": True,
-    "facesimcur": True,
-    "facesimarc": True,
-    "clipscore": True,
-    "identity": True,
-    "text": True,
-    "facerate": True,
-    "userstudy": True,
-    "points": True,
-    "subjectconsistency": True,
-    "backgroundconsistency": True,
-    "temporalflickering": True,
-    "ssim": True,
-    "psnr": True,
-    "fid": False,
-    "fvd": False,
-    "kid": False,
-    "kvd": False,
-    "lpips": False,
-    "copypaste": False,
-    "warpingerror": False,
-}
+    **dict.fromkeys((
+        "facecur", "facearc", "facesim", "facesimcur", "facesimarc", "clipscore", "identity",
+        "text", "facerate", "userstudy", "points", "subjectconsistency", "backgroundconsistency",
+        "temporalflickering", "ssim", "psnr",
+    ), True),
+    **dict.fromkeys(("fid", "fvd", "kid", "kvd", "lpips", "copypaste", "warpingerror"), False),
+}  # fmt: skip
 
 _HIGHER = ("↑", "^")
 _LOWER = ("↓",)

@@ -208,19 +208,8 @@ def video_counts(scores: Scores, sizes: np.ndarray) -> list[dict[str, int]]:
 
 
 SCORES = ["entry", "sample", "seed", "metric", "backend", "version", "value"]
-SUMMARIES = [
-    "entry",
-    "metric",
-    "backend",
-    "version",
-    "value",
-    "low",
-    "high",
-    "n",
-    "planned",
-    "level",
-    "influences",
-]
+SUMMARIES = ["entry", "metric", "backend", "version", "value", "low", "high", "n", "planned"]
+SUMMARIES += ["level", "influences"]
 VIDEOS = ["entry", "sample", "seed", "video", "status", "path", "reason"]
 FAILURES = ["entry", "sample", "seed", "metric", "reason"]
 

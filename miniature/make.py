@@ -15,8 +15,9 @@ import argparse
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,15 @@ from stdrc.training import TrainConfig, TrainingData, train
 
 CONFIGS = Path(__file__).parent / "configs" / "train"
 SIZE = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8.0}
-STAGES = (
-    "world", "encoder", "decoder", "text", "base", "deepen", "identity", "likeness", "rollout",
-    "average", "variants", "ship",
-)  # fmt: skip
 #: What the base's trainings before the last say of themselves, beside the last one's `stdrc.json`.
 EARLIER_TRAININGS = ("first_training.json", "second_training.json", "third_training.json")
+#: A training -> what it starts from, and where that keeps what it said of itself.
+TRAININGS = {
+    "base": ("start", ""),
+    "identity": ("deeper", ""),
+    "likeness": ("identity/checkpoint", EARLIER_TRAININGS[1]),
+    "rollout": ("likeness/checkpoint", EARLIER_TRAININGS[2]),
+}
 #: Share of the last training in the shipped base; the rest is the second's.
 LAST_SHARE = 0.75
 #: The four blocks of the base among the six of what is trained on: two new ones, to read and draw.
@@ -195,7 +199,7 @@ def make_start(plan: Plan) -> None:
 
 
 def read_config(
-    plan: Plan, config: str, output: Path, base: Path, overrides: list[str]
+    plan: Plan, config: str, output: Path, base: Path, overrides: Sequence[str] = ()
 ) -> TrainConfig:
     """A file of `configs` with the work folder's paths."""
     settings = [f"base={base}", f"output={output}", f"data=[{plan.work / 'world'}]"]
@@ -203,11 +207,20 @@ def read_config(
     return TrainConfig.load(CONFIGS / config, [*settings, *overrides, *plan.overrides])
 
 
-def make_base(plan: Plan) -> None:
-    output = plan.work / "base"
-    if not (output / "checkpoint" / "model_index.json").is_file():
-        config = read_config(plan, "miniature-base.yaml", output, plan.work / "start", [])
-        train(config, resume=any(output.glob("checkpoints/*")))
+def train_on(name: str, plan: Plan) -> None:
+    """One of `TRAININGS`: the base; deeper, until it reads a face from its reference; until it
+    draws the face that it reads; and until it keeps to that face by its own steps."""
+    output, (before, record) = plan.work / name, TRAININGS[name]
+    if (output / "checkpoint" / "model_index.json").is_file():
+        return
+    start = plan.work / before
+    # The other processes read nothing before the main one has encoded the data.
+    if record and int(os.environ.get("RANK", "0")) == 0:
+        if name == "likeness":
+            take_decoder(plan)
+        shutil.copyfile(start / "stdrc.json", start / record)
+    config = read_config(plan, f"miniature-{name}.yaml", output, start)
+    train(config, resume=any(output.glob("checkpoints/*")))
 
 
 def make_deeper(plan: Plan) -> None:
@@ -224,17 +237,8 @@ def make_deeper(plan: Plan) -> None:
         shutil.copyfile(base / "stdrc.json", part / EARLIER_TRAININGS[0])
 
 
-def make_identity(plan: Plan) -> None:
-    """The deeper base, trained on until it reads a face from its reference."""
-    output = plan.work / "identity"
-    if not (output / "checkpoint" / "model_index.json").is_file():
-        start = plan.work / "deeper"
-        config = read_config(plan, "miniature-identity.yaml", output, start, [])
-        train(config, resume=any(output.glob("checkpoints/*")))
-
-
-def take_decoder(plan: Plan) -> Path:
-    """Put the trained decoder into the base, which was trained beside it; the base's folder."""
+def take_decoder(plan: Plan) -> None:
+    """Put the trained decoder into the base, which was trained beside it."""
     base = plan.work / "identity" / "checkpoint"
     trained = plan.work / "decoder"
     if not (trained / "psnr.json").is_file():
@@ -242,37 +246,6 @@ def take_decoder(plan: Plan) -> Path:
     if not (base / "autoencoder.json").is_file():
         shutil.copytree(trained / "vae", base / "vae", dirs_exist_ok=True)
         shutil.copyfile(trained / "psnr.json", base / "autoencoder.json")
-    return base
-
-
-def make_likeness(plan: Plan) -> None:
-    """The same, trained on until it draws the face that it reads."""
-    go_on(plan, "identity", "likeness", EARLIER_TRAININGS[1], take_decoder)
-
-
-def make_rollout(plan: Plan) -> None:
-    """The same, trained on until it keeps to that face where it has come by its own steps."""
-    go_on(plan, "likeness", "rollout", EARLIER_TRAININGS[2])
-
-
-def go_on(
-    plan: Plan,
-    before: str,
-    name: str,
-    record: str,
-    prepare: Callable[[Plan], Any] | None = None,
-) -> None:
-    """Train on from an earlier stage's checkpoint; `record` keeps what that said of itself."""
-    output = plan.work / name
-    if not (output / "checkpoint" / "model_index.json").is_file():
-        start = plan.work / before / "checkpoint"
-        # The other processes read nothing before the main one has encoded the data.
-        if int(os.environ.get("RANK", "0")) == 0:
-            if prepare is not None:
-                prepare(plan)
-            shutil.copyfile(start / "stdrc.json", start / record)
-        config = read_config(plan, f"miniature-{name}.yaml", output, start, [])
-        train(config, resume=any(output.glob("checkpoints/*")))
 
 
 def make_average(plan: Plan) -> None:
@@ -358,11 +331,11 @@ MAKERS: dict[str, Callable[[Plan], Any]] = {
     "encoder": make_encoder,
     "decoder": make_decoder,
     "text": make_start,
-    "base": make_base,
+    "base": partial(train_on, "base"),
     "deepen": make_deeper,
-    "identity": make_identity,
-    "likeness": make_likeness,
-    "rollout": make_rollout,
+    "identity": partial(train_on, "identity"),
+    "likeness": partial(train_on, "likeness"),
+    "rollout": partial(train_on, "rollout"),
     "average": make_average,
     "variants": make_variants,
     "ship": ship,
@@ -372,7 +345,9 @@ MAKERS: dict[str, Callable[[Plan], Any]] = {
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/miniature"))
-    parser.add_argument("--stage", action="append", choices=STAGES, help="only these; repeat")
+    parser.add_argument(
+        "--stage", action="append", choices=tuple(MAKERS), help="only these; repeat"
+    )
     for name in ("clips", "decoder-steps", "text-steps"):
         default = getattr(Plan, name.replace("-", "_"))
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")
@@ -397,7 +372,7 @@ def main(arguments: list[str] | None = None) -> None:
         variants=tuple(given.variant or POINTS),
     )
     plan.work.mkdir(parents=True, exist_ok=True)
-    for name in given.stage or STAGES:
+    for name in given.stage or MAKERS:
         print(f"== {name}", flush=True)
         MAKERS[name](plan)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.options import Json, Limit, Run, group
+from bench.commands.options import Json, Limit, Run, group, plain_console, say
 from bench.errors import BenchError
 
 app = group(
@@ -151,11 +151,9 @@ def run(
         raise BenchError(
             "Name a config: stdrc bench CONFIG; 'stdrc configs' lists those that are there."
         )
-    from rich.console import Console
-
     from bench.runner import Runner
 
-    console = Console(highlight=False)
+    console = plain_console()
     loaded = _load(
         config,
         run_folder,
@@ -195,9 +193,9 @@ def _run(console: Any, runner: Any, **how: Any) -> None:
         console.print(f"Stopped. The same command resumes; finished work is in {runner.folder}.")
         raise typer.Exit(130) from None
     except TooManyFailuresError as error:
-        console.print(str(error), markup=False, soft_wrap=True)
+        say(console, error)
         raise typer.Exit(1) from None
-    _say(console, summary)
+    _summarise(console, summary)
 
 
 @app.command()
@@ -208,11 +206,9 @@ def retry(
 
     Example: stdrc bench retry runs/quick
     """
-    from rich.console import Console
-
     from bench.runner import Runner
 
-    console = Console(highlight=False)
+    console = plain_console()
     _run(console, Runner.of(folder, console=console), retry_failed=True)
 
 
@@ -227,11 +223,9 @@ def rescore(
 
     Example: stdrc bench rescore runs/quick identity.facenet
     """
-    from rich.console import Console
-
     from bench.runner import Runner
 
-    console = Console(highlight=False)
+    console = plain_console()
     _run(console, Runner.of(folder, console=console), rescore=metrics)
 
 
@@ -245,17 +239,15 @@ def _say_plan(console: Any, runner: Any, plan: bool, wait: bool) -> None:
     store = Store(runner.folder) if known and not wait else None
     try:
         lines, left = runner.describe_plan(store)
-        for line in lines:
-            console.print(line, markup=False, soft_wrap=True)
+        say(console, *lines)
         if plan or (left and not known):
-            for line in runner.forecast(left, store, needs=plan):
-                console.print(line, markup=False, soft_wrap=True)
+            say(console, *runner.forecast(left, store, needs=plan))
     finally:
         if store is not None:
             store.close()
 
 
-def _say(console: Any, summary: Any) -> None:
+def _summarise(console: Any, summary: Any) -> None:
     from media.wording import duration
 
     made = f"{summary.generated} generated, {summary.scored} scored"
@@ -273,18 +265,15 @@ def _say(console: Any, summary: Any) -> None:
 
         board = load(summary.folder)
         console.print(terminal_table(board, width=console.width))
-        for sentence in effect_sentences(every_effect(board)):
-            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
         tables = sorted(page.parent.glob("ablation_*.csv")) + sorted(page.parent.glob("*.tex"))
-        for path in (page.parent / "leaderboard.csv", *tables, page):
-            console.print(str(path), markup=False, soft_wrap=True)
+        say(console, *effect_sentences(every_effect(board)))
+        say(console, page.parent / "leaderboard.csv", *tables, page)
     if summary.failed or summary.unscorable:
-        console.print(
+        say(
+            console,
             f"{summary.failed} of {summary.videos} videos and {summary.unscorable} scores failed; "
             f"'stdrc bench status {summary.folder}' says why, 'stdrc bench retry "
             f"{summary.folder}' retries them",
-            markup=False,
-            soft_wrap=True,
         )
         raise typer.Exit(1)
 
@@ -302,13 +291,11 @@ def status(
 
     Example: stdrc bench status runs/quick --watch
     """
-    from rich.console import Console
-
     from bench.status import read_status, show_status, watch_status
 
     if as_json and watch:
         raise BenchError("--json prints one state and --watch all of them; leave one out.")
-    console = Console(highlight=False)
+    console = plain_console()
     if watch:
         watch_status(folder, console, cells=cells)
     elif as_json:
@@ -345,15 +332,12 @@ def merge(
 
     Example: stdrc bench merge runs/full runs/full-shard-*
     """
-    from rich.console import Console
-
     from bench.merging import merge_shards
 
-    console = Console(highlight=False)
+    console = plain_console()
     summary, remarks = merge_shards(folder, shards, prefer=prefer)
-    for remark in remarks:
-        console.print(remark, markup=False, soft_wrap=True)
-    _say(console, summary)
+    say(console, *remarks)
+    _summarise(console, summary)
 
 
 @app.command()
@@ -426,11 +410,9 @@ def tune(
 
     Example: stdrc bench tune guidance --trials 20
     """
-    from rich.console import Console
-
     from bench.tune import show_choice, tune_guidance
 
-    console = Console(highlight=False, stderr=as_json)
+    console = plain_console(stderr=as_json)
     choice = tune_guidance(_load(config, run_folder), trials=trials, limit=limit, console=console)
     if as_json:
         typer.echo(json.dumps(choice.to_dict(), indent=2))

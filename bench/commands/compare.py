@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.options import SAMPLES, Device, Limit, Metrics, NumFrames, Plugins
+from bench.commands.options import SAMPLES, Device, Limit, Metrics, NumFrames, Plugins, say
 
 if TYPE_CHECKING:
     from bench.config import BenchConfig
@@ -78,19 +78,17 @@ def command(
     if plan:
         return
     asked, skipped = _metrics(metrics, plugin, loaded)
-    for line in (*([] if asked == "all" else cautions(asked)), *skipped):
-        console.print(line, markup=False, soft_wrap=True)
+    say(console, *([] if asked == "all" else cautions(asked)), *skipped)
     about = {"names": asked, "plugins": plugin or [], "device": device, "num_frames": num_frames}
     configs = [_config(name, out, config, folder, about) for name, folder in folders.items()]
     failed = _run(console, configs, loaded)
     board = Leaderboard.from_run(out, on_mixed="blank")
     _show(console, board, out)
     if failed:
-        console.print(
+        say(
+            console,
             f"{failed} videos or scores failed and count as the worst value; "
             f"'stdrc bench status {out}' says why",
-            markup=False,
-            soft_wrap=True,
         )
     if vote:
         from bench.commands import leaderboard
@@ -173,8 +171,7 @@ def _show_match(console: Any, name: str, folder: FolderConfig, samples: EvalSet)
         lines.append(f"  without: {_few(list(missing))}; each counts as the worst value")
     if unused:
         lines.append(f"  not used: {_few([path.name for path in unused])}")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    say(console, *lines)
 
 
 def _few(names: Sequence[str]) -> str:
@@ -247,8 +244,6 @@ def _show(console: Any, board: Any, out: Path) -> None:
     from leaderboards.tables import terminal_table
 
     console.print(terminal_table(board, width=console.width))
-    for line in pair_sentences(board):
-        console.print(line, markup=False, soft_wrap=True)
     page = out / "leaderboard" / "index.html"
-    for path in (page.with_name("leaderboard.csv"), page.with_name("leaderboard.tex"), page):
-        console.print(str(path), markup=False, soft_wrap=True)
+    say(console, *pair_sentences(board))
+    say(console, page.with_name("leaderboard.csv"), page.with_name("leaderboard.tex"), page)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.options import Json, Run, group
+from bench.commands.options import Json, Run, group, say
 from leaderboards.errors import LeaderboardError
 from media.wording import warnings_said
 
@@ -258,8 +258,7 @@ def ablations(
         shown = terminal_table(one.board, title=one.caption, width=console.width)
         _print_table(console, shown)
     found = effects(board, axis, bases, column) if axis else every_effect(board, bases, column)
-    for sentence in effect_sentences(found):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    say(console, *effect_sentences(found))
     for path in write_ablations(board, tables, found, output or run / "leaderboard", pdf):
         typer.echo(path)
 

@@ -1,4 +1,4 @@
-"""What several commands have in common, said once: options, and groups of subcommands."""
+"""What several commands have in common, said once: options, groups of subcommands, printing."""
 
 from __future__ import annotations
 
@@ -48,3 +48,16 @@ def group(help: str, default: str = "") -> typer.Typer:
     return typer.Typer(
         cls=Group, add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=help
     )
+
+
+def plain_console(**options: Any) -> Any:
+    """A `rich` console that colours nothing by itself; imported where a command prints."""
+    from rich.console import Console
+
+    return Console(highlight=False, **options)
+
+
+def say(console: Any, *lines: object) -> None:
+    """Print lines as they are: no markup, and a line that is too long is broken by the terminal."""
+    for line in lines:
+        console.print(str(line), markup=False, highlight=False, soft_wrap=True)

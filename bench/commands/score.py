@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.options import SAMPLES, Device, Json, Metrics, NumFrames, Plugins, Quiet
+from bench.commands.options import SAMPLES, Device, Json, Metrics, NumFrames, Plugins, Quiet, say
 
 if TYPE_CHECKING:
     from metrics.scores import Score, SetScore, VideoItem
@@ -320,13 +320,14 @@ def _show(
     for table in (_videos(scores, items, out), _means(scores, sets, items)):
         if table is not None and table.row_count:
             console.print(table)
-    for line in (*cautions(dict.fromkeys(row.metric for row in scores)), *skipped):
-        console.print(line, markup=False, soft_wrap=True)
+    say(console, *cautions(dict.fromkeys(row.metric for row in scores)), *skipped)
     _show_remarks(console, scores, sets, out)
     if absent:
         console.print(f"Absent ({len(absent)} metrics can't run here):", style="bold")
-        for reason, names in _by_reason(absent).items():
-            console.print(f"  {', '.join(names)}: {reason}", markup=False, soft_wrap=True)
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in absent.items():
+            by_reason.setdefault(reason, []).append(name)
+        say(console, *(f"  {', '.join(names)}: {reason}" for reason, names in by_reason.items()))
     if out is not None:
         console.print(f"Written: {out}/scores.csv, scores.json, scores.parquet", markup=False)
 
@@ -428,15 +429,8 @@ def _show_remarks(
         if found:
             videos = len({key for key, _ in found})
             console.print(f"{title} ({sum(found.values())} scores, {videos} videos):", style="bold")
-            for (key, reason), count in found.most_common(_SHOWN):
-                console.print(f"  {key}: {reason} ({count})", markup=False, soft_wrap=True)
+            shown = found.most_common(_SHOWN)
+            say(console, *(f"  {key}: {reason} ({count})" for (key, reason), count in shown))
             if len(found) > _SHOWN:
                 where = f"; {out / 'scores.csv'} has all" if out else "; --out writes all"
                 console.print(f"  and {len(found) - _SHOWN} more{where}", markup=False)
-
-
-def _by_reason(absent: dict[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, reason in absent.items():
-        found.setdefault(reason, []).append(name)
-    return found
