@@ -174,3 +174,50 @@ def test_the_header_is_written_once(tmp_path: Path) -> None:
         file.append(PLAIN)
     assert file.path.read_text().splitlines()[0] == ",".join(HEADER)
     assert len(file.path.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ({"sample": " "}, "a field is empty"),
+        ({"right": "a"}, "left and right are the same entry"),
+        ({"winner": "c"}, "the winner is neither of the two nor 'draw' nor 'both bad'"),
+        ({"left": "draw", "winner": "b"}, "no entry can be called 'draw' or 'both bad'"),
+    ],
+)
+def test_a_broken_vote_is_named_by_its_line(
+    broken: dict[str, str], why: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame([PLAIN, {**PLAIN, **broken}])
+    with pytest.raises(LeaderboardError, match=f"^votes, line 3: {why}; fix or remove that vote"):
+        read_votes(frame)
+    frame.to_csv(tmp_path / "v.csv", index=False)
+    with pytest.raises(LeaderboardError, match=f"v.csv, line 3: {why}"):
+        read_votes(tmp_path / "v.csv")
+
+
+def test_a_frame_comes_back_with_its_own_columns() -> None:
+    frame = pd.DataFrame([PLAIN, PLAIN], index=[7, 3])
+    votes = read_votes(frame)
+    assert votes.columns.tolist() == [*PLAIN, "question"]
+    assert votes.index.tolist() == [0, 1]
+
+
+def test_a_last_line_with_a_quoted_name_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "votes.csv"
+    path.write_text('sample,left,right,winner\n1,a,b,a\n"2, x",a,b,draw')
+    votes = read_votes(path)
+    assert (votes["sample"].tolist(), votes.attrs["notes"]) == (["1", "2, x"], [])
+
+
+def test_what_a_rater_has_given_is_known(tmp_path: Path) -> None:
+    file = VoteFile(tmp_path / "votes.csv")
+    assert file.given("ann") == set()
+    file.append({**PLAIN, "seed": "1", "question": "motion"})
+    file.append({**PLAIN, "right": "c", "rater": "bob"})
+    assert file.given("ann") == {("s", "1", "motion", frozenset({"a", "b"}))}
+    assert file.given("bob") == {("s", "", "overall", frozenset({"a", "c"}))}
+    file.path.write_text(",".join(HEADER) + "\n")
+    assert file.given("ann") == set()
+    file.path.write_text("sample,left,right,winner\n1,a,b,a\n")
+    assert (file.given(""), file.given("ann")) == ({("1", "", "overall", frozenset("ab"))}, set())
