@@ -242,4 +242,14 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         'encoding="utf-8-sig")',
         "return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding=None)",
     ): "pandas takes a byte-order mark off by itself",
+    (
+        "leaderboards/votes/agreement.py",
+        'table = long.pivot(index="rater", columns="unit", values="value")',
+        'table = long.pivot(columns="unit", values="value")',
+    ): "alpha is of a pair's values, whichever row they stand in",
+    (
+        "leaderboards/votes/agreement.py",
+        'table = long.pivot(index="rater", columns="unit", values="value")',
+        'table = long.pivot(index="rater", columns="unit", )',
+    ): "no other column is left",
 }
