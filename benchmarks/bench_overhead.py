@@ -180,11 +180,7 @@ def bench_runner(folder: Path, seconds: float = 0.3, videos: int = 100) -> None:
             generator.generate([sample], Settings(text=float(cell)))
     byhand = time.perf_counter() - started
     runner = Runner(
-        run,
-        samples=data,
-        judge=Blind(),
-        report=lambda _: None,
-        console=Console(file=io.StringIO()),
+        run, samples=data, judge=Blind(), report=lambda _: None, console=Console(file=io.StringIO())
     )
     list(runner.engine.run(itertools.islice(runner.plan.jobs(), 1)))  # its worker is warm
     started = time.perf_counter()

@@ -207,10 +207,7 @@ def main() -> int:
     draws = options.draws
     if options.report:
         return int(not measure_report(options.report, 120.0))
-    kept = [
-        measure(100, 10, 1000, 200, draws, 10.0),
-        measure(200, 4, 500, 100, draws, 5.0),
-    ]
+    kept = [measure(100, 10, 1000, 200, draws, 10.0), measure(200, 4, 500, 100, draws, 5.0)]
     return int(not all(kept))
 
 

@@ -214,11 +214,7 @@ class StreamDrawing:
     @property
     def formula(self) -> str:
         """Such as `1 - w_text`, in matplotlib's mathematical notation."""
-        parts = [
-            (self.text, "w_{text}"),
-            (self.reference, "w_{ref}"),
-            (self.constant, "1"),
-        ]
+        parts = [(self.text, "w_{text}"), (self.reference, "w_{ref}"), (self.constant, "1")]
         parts.sort(key=lambda part: part[0] < 0)  # what is added comes first
         words = ""
         for factor, symbol in parts:

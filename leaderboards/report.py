@@ -11,12 +11,7 @@ from typing import Any
 
 from leaderboards.ablations import Ablation, ablations
 from leaderboards.effects import Effect, effects_frame, every_effect
-from leaderboards.figures import (
-    ablation_figure,
-    file_name,
-    guidance_figure,
-    identity_text_figure,
-)
+from leaderboards.figures import ablation_figure, file_name, guidance_figure, identity_text_figure
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.page import write_page
 from leaderboards.tables import (

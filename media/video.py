@@ -431,9 +431,7 @@ class VideoReader:
 
 
 def read_clip(
-    path: str | Path,
-    num_frames: int | None = None,
-    indices: Sequence[int] | None = None,
+    path: str | Path, num_frames: int | None = None, indices: Sequence[int] | None = None
 ) -> Clip:
     """Read frames of a video into memory.
 

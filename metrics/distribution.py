@@ -146,11 +146,7 @@ class _OfFrames(KeptFeatures):
         self.features = ("inception.fid",)
 
 
-_SETS: dict[str, Any] = {
-    "family": "distribution",
-    "needs": ("target",),
-    "higher_is_better": False,
-}
+_SETS: dict[str, Any] = {"family": "distribution", "needs": ("target",), "higher_is_better": False}
 
 
 @register(

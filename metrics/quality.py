@@ -114,11 +114,7 @@ class VBenchAesthetics(Aesthetics):
         return super().result(scores / 10, video)
 
 
-_IQA: dict[str, Any] = {
-    "family": "quality",
-    "modules": ("pyiqa",),
-    "range": (None, None),
-}
+_IQA: dict[str, Any] = {"family": "quality", "modules": ("pyiqa",), "range": (None, None)}
 
 
 @register(

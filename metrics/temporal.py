@@ -322,11 +322,7 @@ class IdentityConsistency(ChunkedMetric, FaceMetric):
         self._share = 0.0
 
     def update(  # type: ignore[override]
-        self,
-        frames: Any,
-        present: Tensor | None = None,
-        reference: Any = None,
-        start: bool = True,
+        self, frames: Any, present: Tensor | None = None, reference: Any = None, start: bool = True
     ) -> None:
         """Add a video or a batch; ``start=False`` goes on with the last video.
 

@@ -48,15 +48,7 @@ REFERENCE_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0)
 PARALLEL = 0.0
 #: Weights of text and reference, steps and `parallel` of the sheet that shows the shortcut.
 SHORTCUT = (2.0, 4.0, 6, PARALLEL)
-MEASURES = (
-    "identity",
-    "copy_paste",
-    "background",
-    "motion",
-    "text",
-    "faces",
-    "leakage",
-)
+MEASURES = ("identity", "copy_paste", "background", "motion", "text", "faces", "leakage")
 #: Of them those that are right or wrong of a video, or nearly so.
 SHARES = ("background", "motion", "leakage", "faces")
 #: Those that the card compares between variants.

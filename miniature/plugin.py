@@ -4,10 +4,7 @@ The distribution names this module under the entry point group `stdrc.plugins`; 
 says what each name means. Nothing is imported before it is used.
 """
 
-CHECKPOINTS = {
-    "miniature": "miniature:checkpoint",
-    "random": "miniature:random_checkpoint",
-}
+CHECKPOINTS = {"miniature": "miniature:checkpoint", "random": "miniature:random_checkpoint"}
 VARIANTS = {"miniature": "miniature:variants"}
 REMARKS = {"miniature": "miniature.remarks:remarks"}
 EVALSETS = {

@@ -45,9 +45,7 @@ def encode_captions(components: dict[str, Any], captions: list[str]) -> Tensor:
         return_tensors="pt",
     )
     states = encoder(
-        input_ids=inputs.input_ids,
-        attention_mask=inputs.attention_mask,
-        output_hidden_states=True,
+        input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, output_hidden_states=True
     ).hidden_states
     hidden = torch.stack(states, dim=-1).flatten(2, 3)  # [B, L, width * (layers + 1)]
     return components["connectors"](hidden, inputs.attention_mask, padding_side="left")[0]

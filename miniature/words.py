@@ -87,13 +87,7 @@ def split_words(text: str) -> list[str]:
 def vocabulary() -> list[str]:
     """Every word that a caption can hold, sorted; punctuation is the comma alone."""
     phrases: list[str] = [*SUBJECTS, *PLACES, *COLORS, *HATS[1:]]
-    tables = (
-        MOTION_PHRASES,
-        PATTERN_PHRASES,
-        EXPRESSION_PHRASES,
-        LIGHTING_PHRASES,
-        HAT_PHRASES,
-    )
+    tables = (MOTION_PHRASES, PATTERN_PHRASES, EXPRESSION_PHRASES, LIGHTING_PHRASES, HAT_PHRASES)
     for table in tables:
         for options in table.values():
             phrases.extend(options)

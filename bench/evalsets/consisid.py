@@ -10,11 +10,7 @@ from pydantic import Field
 
 from bench.evalsets import reading
 from bench.evalsets.base import EvalSetBase
-from bench.evalsets.reading import (
-    IMAGES,
-    inside,
-    is_folder,
-)
+from bench.evalsets.reading import IMAGES, inside, is_folder
 from bench.evalsets.samples import Sample
 from media.files import natural_order
 

@@ -10,9 +10,7 @@ from pydantic import Field
 
 from bench.evalsets.base import EvalSetBase
 from bench.evalsets.cached import digest, write_once
-from bench.evalsets.reading import (
-    get,
-)
+from bench.evalsets.reading import get
 from bench.evalsets.samples import Sample
 from media.errors import UnreadableImageError
 from media.images import read_image

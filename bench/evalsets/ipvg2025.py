@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.evalsets.base import EvalSetBase
-from bench.evalsets.reading import (
-    IMAGES,
-    is_folder,
-    read_text,
-)
+from bench.evalsets.reading import IMAGES, is_folder, read_text
 from bench.evalsets.samples import Sample
 from media.files import natural_order
 

@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.evalsets.base import EvalSetBase
-from bench.evalsets.reading import (
-    get,
-    inside,
-    json_entries,
-)
+from bench.evalsets.reading import get, inside, json_entries
 from bench.evalsets.samples import Sample
 
 

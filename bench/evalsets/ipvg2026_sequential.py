@@ -8,12 +8,7 @@ from typing import Literal
 
 from bench.evalsets.base import EvalSetBase
 from bench.evalsets.ipvg2026_facial import eval_json
-from bench.evalsets.reading import (
-    event,
-    get,
-    inside,
-    json_entries,
-)
+from bench.evalsets.reading import event, get, inside, json_entries
 from bench.evalsets.samples import Sample
 
 

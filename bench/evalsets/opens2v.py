@@ -10,11 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from bench.evalsets.base import EvalSetBase
-from bench.evalsets.reading import (
-    get,
-    inside,
-    read_json,
-)
+from bench.evalsets.reading import get, inside, read_json
 from bench.evalsets.samples import Sample, Shown
 
 

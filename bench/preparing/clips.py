@@ -188,10 +188,7 @@ def _between(
     flat = np.stack(
         [
             np.concatenate(
-                [
-                    tracked[i][1].numpy(),
-                    found[i].landmarks[tracked[i][0]].numpy().ravel(),
-                ]
+                [tracked[i][1].numpy(), found[i].landmarks[tracked[i][0]].numpy().ravel()]
             )
             for i in seen
         ]

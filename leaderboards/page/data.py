@@ -19,13 +19,7 @@ from leaderboards.figures import colour_axis, guidance_panels
 from leaderboards.leaderboard import Leaderboard
 from leaderboards.scores import Column, axis_text
 from leaderboards.tables.data import number
-from leaderboards.tables.text import (
-    axis_cells,
-    decimals,
-    select,
-    short_names,
-    told_apart,
-)
+from leaderboards.tables.text import axis_cells, decimals, select, short_names, told_apart
 
 
 def inline_json(data: Any) -> str:

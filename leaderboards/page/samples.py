@@ -66,11 +66,7 @@ def write_samples(board: Leaderboard, folder: Path, media: Media) -> None:
             ]
             text = f"STDRC_PIECE({n},{inline_json(piece)});\n"
             write_atomic(pieces / f"{n}.js", text.encode())
-        index = {
-            "slots": _slots(board, folder),
-            "spread": _spread(scores.values),
-            "per": per,
-        }
+        index = {"slots": _slots(board, folder), "spread": _spread(scores.values), "per": per}
     text = f"window.STDRC_SAMPLES={inline_json(index)};\n"
     write_atomic(folder / "samples.js", text.encode())
 

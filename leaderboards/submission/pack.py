@@ -29,10 +29,7 @@ from leaderboards.errors import (
     UnreadableVideoError,
 )
 from leaderboards.runfolder import CellRow, RunFolder, SampleRow, VideoRow
-from leaderboards.submission.check import (
-    check_submission,
-    some_names,
-)
+from leaderboards.submission.check import check_submission, some_names
 from leaderboards.submission.formats import Limits, SubmissionFormat, submission_format
 from leaderboards.submission.video import Unplayable, decode
 from leaderboards.submission.wanted import Wanted, expected

@@ -121,11 +121,7 @@ def _told(value: Any) -> str:
 def _read_facial(
     entry: Mapping[str, Any], where: str, problems: list[str]
 ) -> tuple[str, list[str], list[Event]]:
-    return (
-        _string(entry, "prompt", where, problems),
-        [_string(entry, "img", where, problems)],
-        [],
-    )
+    return (_string(entry, "prompt", where, problems), [_string(entry, "img", where, problems)], [])
 
 
 def _read_sequential(

@@ -3,13 +3,7 @@
 from leaderboards.tables.data import board_data, to_json
 from leaderboards.tables.effects_latex import effects_latex
 from leaderboards.tables.files import FORMATS, export
-from leaderboards.tables.frame import (
-    ablation_frame,
-    board_frame,
-    earlier_frame,
-    to_csv,
-    to_parquet,
-)
+from leaderboards.tables.frame import ablation_frame, board_frame, earlier_frame, to_csv, to_parquet
 from leaderboards.tables.latex import ablation_latex, latex_escape, to_latex
 from leaderboards.tables.markdown import to_markdown
 from leaderboards.tables.terminal import terminal_table

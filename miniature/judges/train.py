@@ -29,13 +29,7 @@ from miniature.identity_encoder import IdentityEncoder
 from miniature.judges import familiar, rendered, validate
 from miniature.judges.alignment import align_face
 from miniature.judges.damage import add_noise, blur, disorder, faceless, wear
-from miniature.judges.networks import (
-    Detector,
-    Embedder,
-    TextVideoNet,
-    VideoNet,
-    load_weights,
-)
+from miniature.judges.networks import Detector, Embedder, TextVideoNet, VideoNet, load_weights
 from miniature.judges.rendered import Stills, boxed_batch
 from miniature.judges.text import tokenize, vocabulary_size
 from miniature.words import FIELDS

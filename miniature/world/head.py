@@ -236,10 +236,7 @@ class Head:
             )
             self._add(rim, who.lip_color, "face")
             inner = np.concatenate(
-                [
-                    np.stack([0.88 * w * xs, upper], 1),
-                    np.stack([0.88 * w * xs, lower], 1)[::-1],
-                ]
+                [np.stack([0.88 * w * xs, upper], 1), np.stack([0.88 * w * xs, lower], 1)[::-1]]
             )
             self._add(inner, (254, 252, 248), "face")
             ends = curve[0]

@@ -19,20 +19,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
-from transformers import (
-    AutoImageProcessor,
-    AutoTokenizer,
-    CLIPModel,
-    XCLIPModel,
-)
+from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, XCLIPModel
 
 from metrics.errors import MetricsError, WeightsMissingError
-from metrics.features.networks.arrays import (
-    check_videos,
-    evenly,
-    normalise,
-    to_tensor,
-)
+from metrics.features.networks.arrays import check_videos, evenly, normalise, to_tensor
 from metrics.features.networks.encoder import Encoder, short_name
 from metrics.features.networks.loading import (
     freeze,

@@ -72,9 +72,6 @@ def compiled(
     model.reshape([-1, *shape])
     # Left alone it takes bfloat16 where a processor has it, and uses every core whatever torch's
     # number of threads.
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-    }
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     made = openvino.Core().compile_model(model, "CPU", settings)
     return lambda images: torch.from_numpy(made(images.cpu().numpy())[0].copy())

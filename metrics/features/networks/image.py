@@ -11,12 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 from transformers import ViTModel
 
-from metrics.features.networks.arrays import (
-    IMAGENET,
-    feature_rows,
-    normalise,
-    to_tensor,
-)
+from metrics.features.networks.arrays import IMAGENET, feature_rows, normalise, to_tensor
 from metrics.features.networks.encoder import Encoder, short_name
 from metrics.features.networks.loading import (
     file_hash,
