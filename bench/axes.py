@@ -8,7 +8,6 @@ anywhere else. None means that the generator's default holds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -138,7 +137,8 @@ FILE_AXES = ("loras", "upscale")
 #: weights, or say what is made of a sample.
 _ARGUMENTS = {"steps": "num_inference_steps"}
 _NO_ARGUMENTS = ("checkpoint", "augmentation", "timeline", *FILE_AXES)
-_VALUES = attrgetter(*AXIS_NAMES)
+_NAMED = frozenset(AXIS_NAMES)
+_PLACES = {name: place for place, name in enumerate(AXIS_NAMES)}.__getitem__
 
 
 class Settings(Axes):
@@ -159,17 +159,25 @@ class Settings(Axes):
         own = {k: v for k, v in axes.items() if not k.startswith("args.")}
         return cls(**own, args={k[5:]: v for k, v in axes.items() if k.startswith("args.")})
 
-    def axes(self) -> dict[str, Any]:
-        """What is set, as plain data; everything but the seed, which makes no new cell."""
-        axes = {n: value for n, value in zip(AXIS_NAMES, _VALUES(self)) if value is not None}
-        # By name, so that the same weights elsewhere are the same cell; their hashes tell the rest.
-        if self.loras is not None:
-            axes["loras"] = " + ".join(map(str, self.loras)) or "none"
-        if self.upscale is not None:
-            axes["upscale"] = str(self.upscale)
+    @classmethod
+    def unchecked(cls, given: Mapping[str, Any]) -> Settings:
+        """The same of values that were checked: from the file, or of `given`."""
+        if not given.keys() <= _NAMED:
+            args = {name[5:]: value for name, value in given.items() if name not in _NAMED}
+            given = {**{k: v for k, v in given.items() if k in _NAMED}, "args": args}
+        return _DEFAULTS.replace(**given)
+
+    def given(self) -> dict[str, Any]:
+        """What is set, `args.NAME` among it; everything but the seed, which makes no new cell."""
+        names, values = sorted(self.model_fields_set & _NAMED, key=_PLACES), self.__dict__
+        given = {name: value for name in names if (value := values[name]) is not None}
         for name in sorted(self.args):
-            axes[f"args.{name}"] = self.args[name]
-        return axes
+            given[f"args.{name}"] = self.args[name]
+        return given
+
+    def axes(self) -> dict[str, Any]:
+        """What is set, as plain data."""
+        return plain_axes(self.given())
 
     def guidance(self) -> dict[str, Any]:
         """The arguments of `ThreeStreamGuidance` that are set."""
@@ -191,7 +199,29 @@ class Settings(Axes):
 
     def replace(self, **changes: Any) -> Settings:
         """The same with other values, which are not checked again."""
-        return self.model_copy(update=changes)
+        # model_copy, a third as long: a plan of many cells lives here.
+        new = self.__new__(type(self))
+        object.__setattr__(new, "__dict__", {**self.__dict__, **changes})
+        object.__setattr__(new, "__pydantic_fields_set__", {*self.model_fields_set, *changes})
+        object.__setattr__(new, "__pydantic_extra__", None)
+        object.__setattr__(new, "__pydantic_private__", None)
+        return new
+
+
+_DEFAULTS = Settings()
+
+
+def plain_axes(given: dict[str, Any]) -> dict[str, Any]:
+    """Axis values as tables show them, files by their names.
+
+    By name, so that the same weights elsewhere are the same cell; their hashes tell the rest.
+    """
+    if given.keys().isdisjoint(FILE_AXES):
+        return given
+    shown = {name: str(value) if name == "upscale" else value for name, value in given.items()}
+    if "loras" in shown:
+        shown["loras"] = " + ".join(map(str, shown["loras"])) or "none"
+    return shown
 
 
 def axis_value(axis: str, value: Any) -> Any:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
+from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -150,7 +151,10 @@ def _hub_dtypes(repo: str, files: Iterable[str]) -> dict[str, int]:
 
 def canonical(value: Any) -> str:
     """Plain data as one JSON text: sorted keys, no spaces, so that equal data hash alike."""
-    return _ENCODE(value)
+    return "".join(_ENCODE(value, 0))
 
 
-_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+# What JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False) makes for each text.
+_ENCODE: Any = c_make_encoder(
+    None, json.JSONEncoder().default, encode_basestring, None, ":", ",", True, False, True
+)

@@ -9,34 +9,52 @@ from __future__ import annotations
 import gc
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench import config as cfg
-from bench.axes import FILE_AXES, Settings, axis_value
+from bench.axes import FILE_AXES, Settings, axis_value, plain_axes
 from bench.errors import BenchError
 from bench.evalsets import EvalSet, Sample
-from bench.generators import Generator, Resolved
+from bench.generators import Generator
 from bench.keys import canonical
 from leaderboards.runfolder import unique_labels
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cell:
-    """One setting of every axis, resolved by the generator."""
+    """One setting of every axis, resolved by the generator.
 
-    id: str  # 16 hex digits of `digest`
+    Attributes:
+        names, values: the axes that are set. A million cells share their names, and the settings
+            of one take ten times the space.
+        label: what tables call it among a plan's cells.
+    """
+
     digest: str
-    label: str
-    settings: Settings
-    axes: Mapping[str, Any]
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
     weights: Mapping[str, str]
     mismatch: bool
     passes: int
     fps: float
     stage: str
+    label: str = ""
+
+    @property
+    def id(self) -> str:
+        """16 hex digits."""
+        return self.digest[:16]
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.unchecked(dict(zip(self.names, self.values)))
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        return plain_axes(dict(zip(self.names, self.values)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +137,23 @@ class Plan:
     def passes(self) -> int:
         """Model passes of the whole sweep."""
         # Only a timeline makes samples differ in cost.
-        ways = {cell.settings.timeline: cell.settings for cell in self.cells}
-        repeats = {
-            way: sum(self.generator.repeats(sample, settings) for sample in self.samples)
-            for way, settings in ways.items()
-        }
-        each = sum(cell.passes * repeats[cell.settings.timeline] for cell in self.cells)
+        passes: dict[str | None, int] = {}
+        cells: dict[str | None, Cell] = {}
+        for cell in self.cells:
+            way = cell.axes.get("timeline")
+            passes[way] = passes.get(way, 0) + cell.passes
+            cells[way] = cell
+        each = sum(
+            total * self.generator.repeats(sample, cells[way].settings)
+            for way, total in passes.items()
+            for sample in self.samples
+        )
         return each * len(self.seeds)
 
     @property
     def varied(self) -> tuple[str, ...]:
         """Axes with more than one value, in the order of `Settings`."""
-        return varied_axes([cell.axes for cell in self.cells])
+        return varied_axes(self.cells)
 
     def jobs(self) -> Iterator[Job]:
         """This shard's jobs: a stage (checkpoint) at a time, then block of samples, cell, seed.
@@ -164,12 +187,16 @@ class Plan:
         return Task(key, cell.id, sample, cell.settings.replace(seed=seed), cell.fps)
 
 
-def varied_axes(axes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def varied_axes(cells: Collection[Cell]) -> tuple[str, ...]:
     """Names of the axes that do not have the same value everywhere."""
-    names = dict.fromkeys(name for a in axes for name in a)
-    first = axes[0] if axes else {}
-    varied = {name for name in names if any(a.get(name) != first.get(name) for a in axes)}
-    return tuple(name for name in names if name in varied)
+    sets = dict.fromkeys(cell.names for cell in cells)
+    names = dict.fromkeys(itertools.chain.from_iterable(sets))
+    constant, first = set(names), next((cell.axes for cell in cells), {})
+    for axes in (cell.axes for cell in cells):
+        constant -= {name for name in constant if axes.get(name) != first.get(name)}
+        if not constant:
+            break
+    return tuple(name for name in names if name not in constant)
 
 
 def plan(
@@ -222,47 +249,45 @@ def _without_collection() -> Iterator[None]:
 def _plan(
     config: cfg.BenchConfig, samples: EvalSet, generator: Generator, shard: tuple[int, int]
 ) -> Plan:
-    identity = [*generator.identity(), config.video.crf]
-    found: dict[str, tuple[Resolved, dict[str, Any]]] = {}
+    identity = canonical([*generator.identity(), config.video.crf])
+    found: dict[str, Cell] = {}
+    shared: dict[Any, Any] = {}  # what many cells have in common, kept once
     problems: dict[str, None] = {}
     for axes in expand(config.sweep):
         try:
             generator.refuse_unread(tuple(axes))
             resolved = generator.resolve(
-                Settings.of(axes), allow_mismatch=config.sweep.allow_mismatch
+                Settings.unchecked(axes), allow_mismatch=config.sweep.allow_mismatch
             )
         except ValueError as error:  # BenchError, STDRCError: what a user can fix
             problems[str(error)] = None
             continue
-        shown = resolved.settings.axes()
-        text = canonical([identity, shown, dict(resolved.weights), resolved.fps])
-        found.setdefault(hashlib.sha256(text.encode()).hexdigest(), (resolved, shown))
+        given = resolved.settings.given()
+        names, weights = tuple(given), resolved.weights
+        text = canonical([plain_axes(given), dict(weights), resolved.fps])
+        digest = hashlib.sha256(f"[{identity},{text[1:]}".encode()).hexdigest()
+        if digest not in found:
+            found[digest] = Cell(
+                digest=digest,
+                names=shared.setdefault(names, names),
+                values=tuple(given.values()),
+                weights=shared.setdefault(tuple(weights.items()), weights),
+                mismatch=resolved.mismatch,
+                passes=resolved.passes,
+                fps=resolved.fps,
+                stage=shared.setdefault(resolved.stage, resolved.stage),
+            )
     if problems:
         raise BenchError("\n".join(problems))
     if not found:
         raise BenchError("The sweep has no cell left; 'exclude' leaves out all of them.")
-    names = varied_axes([shown for _, shown in found.values()])
-    labels = unique_labels(
-        {digest: _label(shown, names, generator.name) for digest, (_, shown) in found.items()}
-    )
-    cells = tuple(
-        Cell(
-            id=digest[:16],
-            digest=digest,
-            label=labels[digest],
-            settings=resolved.settings,
-            axes=shown,
-            weights=resolved.weights,
-            mismatch=resolved.mismatch,
-            passes=resolved.passes,
-            fps=resolved.fps,
-            stage=resolved.stage,
-        )
-        for digest, (resolved, shown) in found.items()
-    )
+    varied = varied_axes(found.values())
+    labels = {digest: _label(cell.axes, varied, generator.name) for digest, cell in found.items()}
+    for digest, label in unique_labels(labels).items():
+        found[digest].label = label
     return Plan(
         generator=generator,
-        cells=cells,
+        cells=tuple(found.values()),
         samples=samples,
         seeds=tuple(dict.fromkeys(config.sweep.seeds)),
         batch_size=config.engine.batch_size,
@@ -272,13 +297,13 @@ def _plan(
 
 def _label(axes: Mapping[str, Any], names: Sequence[str], generator: str) -> str:
     # One that names files is left out where there is none; a label says so.
-    named = {**dict.fromkeys(FILE_AXES, "none"), **axes}
-    words = [_word(name, named[name]) for name in names if name in named]
+    words = [_word(n, axes.get(n, "none")) for n in names if n in axes or n in FILE_AXES]
     return " ".join(words) or generator
 
 
 def _word(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{name.removeprefix('args.')}={value:g}"
     if name in ("placement", "checkpoint", "order", "schedule", "timeline"):
         return value if isinstance(value, str) else canonical(value)
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{name.removeprefix('args.')}={shown}"
+    return f"{name.removeprefix('args.')}={value}"

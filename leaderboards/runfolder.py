@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -608,14 +609,14 @@ def unique_labels(labels: Mapping[str, str]) -> dict[str, str]:
         >>> unique_labels({"a1b2c3": "tass", "a1b9c3": "tass", "ffff00": "far"})
         {'a1b2c3': 'tass [a1b2]', 'a1b9c3': 'tass [a1b9]', 'ffff00': 'far'}
     """
+    uses, found = Counter(labels.values()), dict(labels)
     sharing: dict[str, list[str]] = {}
     for key, label in labels.items():
-        sharing.setdefault(label, []).append(key)
-    found = dict(labels)
+        if uses[label] > 1:
+            sharing.setdefault(label, []).append(key)
     for label, keys in sharing.items():
-        if len(keys) > 1:
-            length = _apart(keys)
-            found |= {key: f"{label} [{key[:length]}]" for key in keys}
+        length = _apart(keys)
+        found |= {key: f"{label} [{key[:length]}]" for key in keys}
     return found
 
 

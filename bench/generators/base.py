@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from bench.axes import Settings
 from bench.errors import BenchError, UnknownNameError
@@ -31,8 +31,7 @@ class Remarked:
     remark: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """What a generator makes of settings.
 
     Attributes:
@@ -45,7 +44,7 @@ class Resolved:
     """
 
     settings: Settings
-    weights: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str] = MappingProxyType({})
     mismatch: bool = False
     passes: int = 0
     fps: float = 8.0
