@@ -216,12 +216,14 @@ def _reference(frame: np.ndarray, box: torch.Tensor) -> tuple[np.ndarray, list[f
 
 def bucket(height: int, width: int, count: int, fps: float) -> str:
     """The training shape nearest to a video: HEIGHTxWIDTHxFRAMES at 24 frames per second."""
-    shapes = ((512, 768), (768, 512), (640, 640), (480, 832), (832, 480))
-    aspect = np.log(height / width)
-    h, w = min(shapes, key=lambda s: abs(np.log(s[0] / s[1]) - aspect))
+    from stdrc.training.config import ClipConfig
+    from stdrc.training.folder import nearest_shape
+
+    sizes = ((512, 768), (768, 512), (640, 640), (480, 832), (832, 480))
     frames = count * 24 / fps
-    length = max((n for n in (121, 97, 73, 49, 25) if n <= frames), default=int(frames))
-    return f"{h}x{w}x{length}"
+    lengths = [n for n in (121, 97, 73, 49, 25) if n <= frames] or [max(1, int(frames))]
+    shapes = [ClipConfig(height=h, width=w, frames=n, fps=24.0) for h, w in sizes for n in lengths]
+    return nearest_shape(height, width, count, fps, shapes).name
 
 
 def save_picture(path: Path, picture: np.ndarray) -> None:

@@ -6,6 +6,7 @@ file, the key and what is allowed. Paths in a file are relative to that file's f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,7 @@ class Section(BaseModel):
 
 
 class ClipConfig(Section):
-    """The shape every clip is brought to: cropped to the aspect, resized, sampled in time."""
+    """The shape clips are brought to: cropped to the aspect, resized, sampled in time."""
 
     frames: int = Field(
         default=9, ge=1, description="pixel frames, 1 + a multiple of the VAE's factor"
@@ -42,6 +43,34 @@ class ClipConfig(Section):
     fps: float | None = Field(
         default=None, gt=0, description="frames per second to sample at; none: the video's own"
     )
+    buckets: list[str] = Field(
+        default=[],
+        description="further shapes, HEIGHTxWIDTHxFRAMES: a video takes one that it is long enough "
+        "for, the nearest in aspect, then the longest; a step's clips are all of one shape",
+    )
+
+    @field_validator("buckets")
+    @classmethod
+    def _sizes(cls, value: list[str]) -> list[str]:
+        for text in value:
+            if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", text):
+                raise ValueError(f"{text!r} is not HEIGHTxWIDTHxFRAMES, such as 768x512x121")
+        return value
+
+    @property
+    def shapes(self) -> list[ClipConfig]:
+        """The clip's own shape and that of each further bucket, each once."""
+        own = self.model_copy(update={"buckets": []})
+        sizes = [map(int, text.split("x")) for text in self.buckets]
+        further = [
+            own.model_copy(update={"height": h, "width": w, "frames": n}) for h, w, n in sizes
+        ]
+        return list({shape.name: shape for shape in [own, *further]}.values())
+
+    @property
+    def name(self) -> str:
+        """HEIGHTxWIDTHxFRAMES."""
+        return f"{self.height}x{self.width}x{self.frames}"
 
 
 class AugmentationConfig(Section):

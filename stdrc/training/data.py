@@ -1,14 +1,16 @@
 """What the trainer reads each step: encoded clips, captions and references, gathered by row number.
 
 Everything is encoded ahead, so a step's batch is a few index selections. `TrainingData` holds
-tensors in memory, or `FileRows` that read from a folder of cached encodings as needed. Every random
-choice is drawn from (seed, step), never from a running generator, so that a run resumed at step n
-sees exactly what it would have seen.
+tensors in memory, or `FileRows` that read from a folder of cached encodings as needed. Clips may be
+of several shapes; a step's are of one, so that nothing is padded. Every random choice is drawn from
+(seed, step), never from a running generator, so that a run resumed at step n sees exactly what it
+would have seen.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -25,7 +27,7 @@ from stdrc.training.noise import draw_sigmas
 
 
 class Rows(Protocol):
-    """A stack of equally shaped tensors of which any few can be had."""
+    """Tensors of which any few that are of one shape can be had as a stack."""
 
     def __len__(self) -> int: ...
     def gather(self, index: Tensor) -> Tensor: ...
@@ -47,6 +49,21 @@ class TensorRows:
 
 
 @dataclass(frozen=True)
+class ListRows:
+    """Tensors of several shapes in memory."""
+
+    tensors: Sequence[Tensor]
+    source: FileRows | None = None
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def gather(self, index: Tensor) -> Tensor:
+        """Rows [len(index), ...]."""
+        return torch.stack([self.tensors[i] for i in index.tolist()])
+
+
+@dataclass(frozen=True)
 class FileRows:
     """One safetensors file a row, read when asked for."""
 
@@ -64,7 +81,7 @@ class FileRows:
         """In memory if they take at most so many GiB, else these."""
         if sum(path.stat().st_size for path in self.files) > most * 2**30:
             return self
-        return TensorRows(self.gather(torch.arange(len(self.files))), self)
+        return _rows([load_file(path)[self.key] for path in self.files], self)
 
 
 @dataclass
@@ -95,7 +112,8 @@ class TrainingData:
     """Encoded clips with their captions and references.
 
     Args:
-        latents: [N, C, F, H, W] normalised video latents (mean 0, std 1 a channel).
+        latents: [N, C, F, H, W] normalised video latents (mean 0, std 1 a channel); of several
+            shapes: N of [C, F, H, W]. References, `face` and `boxes` are then lists, too.
         text: [M, L, D] text embeddings of the captions: after the connectors, or before them
             (packed text-encoder states, with `text_mask`) when the connectors are trained.
         null_text: [L, D] the same for the negative prompt, which stands in for a dropped caption.
@@ -112,23 +130,25 @@ class TrainingData:
             `identity.alignment`.
         fps: frames per second.
         description: what goes into the result's metadata under "data".
+        buckets: rows of the clips of each shape; none: all are of one.
 
     Raises:
         STDRCError: lengths or shapes that don't belong together.
     """
 
-    latents: Tensor | Rows
+    latents: Tensor | Sequence[Tensor] | Rows
     text: Tensor | Rows
     null_text: Tensor
     fps: float
     text_mask: Tensor | None = None
     captions: Sequence[Sequence[int]] | None = None
-    references: Tensor | Rows | None = None
+    references: Tensor | Sequence[Tensor] | Rows | None = None
     choices: Sequence[Sequence[int]] | None = None
-    face: Tensor | None = None
-    boxes: Tensor | None = None
+    face: Tensor | Sequence[Tensor] | Rows | None = None
+    boxes: Tensor | Sequence[Tensor] | Rows | None = None
     identities: Tensor | None = None
     description: dict[str, object] = field(default_factory=dict)
+    buckets: Sequence[Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
         self.latents = _rows(self.latents)
@@ -149,9 +169,17 @@ class TrainingData:
                 "caption and a last one for the negative prompt."
             )
         rows = (("face", self.face), ("boxes", self.boxes), ("identities", self.identities))
-        for name, tensor in rows:
-            if tensor is not None and len(tensor) != count:
-                raise STDRCError(f"{name} has {len(tensor)} rows for {count} clips.")
+        for name, found in rows:
+            if found is not None and len(found) != count:
+                raise STDRCError(f"{name} has {len(found)} rows for {count} clips.")
+        self.face = None if self.face is None else _rows(self.face)
+        self.boxes = None if self.boxes is None else _rows(self.boxes)
+        if self.buckets is None:
+            self.buckets = [range(count)]
+        elif sorted(row for bucket in self.buckets for row in bucket) != list(range(count)):
+            raise STDRCError(f"buckets must name each of the {count} clips once.")
+        elif not all(len(bucket) for bucket in self.buckets):
+            raise STDRCError("buckets holds an empty one; leave it out.")
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -169,11 +197,18 @@ class TrainingData:
         return replace(self, **{kind: change(getattr(self, kind)) for kind in kinds})
 
     @property
-    def latent_shape(self) -> tuple[int, int, int, int]:
-        """(channels, frames, height, width) of a clip's latent."""
-        assert not isinstance(self.latents, Tensor)
-        channels, frames, height, width = self.latents.gather(torch.tensor([0])).shape[1:]
-        return channels, frames, height, width
+    def shapes(self) -> list[tuple[int, int, int, int]]:
+        """(channels, frames, height, width) of the latents of each bucket."""
+        found = []
+        for bucket in self.buckets or ():
+            _, *shape = self.rows("latents").gather(torch.tensor(bucket[:1])).shape
+            found.append((shape[0], shape[1], shape[2], shape[3]))
+        return found
+
+    def rows(self, kind: str) -> Rows:
+        """Of latents, text, references, face or boxes."""
+        found: Rows = getattr(self, kind)
+        return found
 
 
 class Choices:
@@ -225,25 +260,55 @@ class BatchSource:
         self.data, self.config = data, config
         self.rank, self.world = rank, world
         self.size = config.batch_size
-        _, frames, height, width = data.latent_shape
-        self.tokens = frames * height * width
-        self._orders: dict[int, Tensor] = {}
+        self.buckets = [torch.tensor(bucket) for bucket in data.buckets or ()]
+        self.tokens = [math.prod(shape[1:]) for shape in data.shapes]
+        self._orders: dict[tuple[int, int], Tensor] = {}
+        self._steps: list[tuple[int, int]] = []
 
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            while len(self._orders) > 1:
-                self._orders.pop(min(self._orders))
-            self._orders[epoch] = torch.randperm(
-                len(self.data), generator=seeded(self.config.seed, "order", epoch)
-            )
-        return self._orders[epoch]
+    @property
+    def remarks(self) -> list[str]:
+        """What should be known of this data in this run, a sentence each."""
+        step = self.size * self.world * self.config.accumulation
+        return [
+            f"a step holds {step} clips and there are {len(rows)} of latents "
+            f"{'x'.join(map(str, shape[1:]))} (frames x height x width): it holds some twice"
+            for rows, shape in zip(self.buckets, self.data.shapes, strict=True)
+            if len(rows) < step
+        ]
+
+    def _order(self, bucket: int, epoch: int) -> Tensor:
+        if (bucket, epoch) not in self._orders:
+            kept = [key for key in self._orders if key[0] == bucket]
+            if len(kept) > 1:
+                self._orders.pop(min(kept))
+            of = ("order", epoch) if len(self.buckets) == 1 else ("order", bucket, epoch)
+            rows = self.buckets[bucket]
+            self._orders[bucket, epoch] = rows[
+                torch.randperm(len(rows), generator=seeded(self.config.seed, *of))
+            ]
+        return self._orders[bucket, epoch]
+
+    def bucket(self, number: int) -> int:
+        """Which bucket micro-batch `number` is of; the same for a whole step and on every rank."""
+        return self._step(number // self.config.accumulation)[0]
+
+    def _step(self, step: int) -> tuple[int, int]:
+        """A step's bucket, and how many steps of that bucket came before it."""
+        if step >= len(self._steps):
+            counts = [len(rows) for rows in self.buckets]
+            self._steps = bucket_steps(counts, 2 * step + 100, self.config.seed)
+        return self._steps[step]
 
     def clips(self, number: int) -> Tensor:
-        """Row numbers of micro-batch `number`: a walk through one shuffled epoch after another."""
-        start = (number * self.world + self.rank) * self.size
-        at = range(start, start + self.size)
-        count = len(self.data)
-        return torch.stack([self._order(i // count)[i % count] for i in at])
+        """Row numbers of micro-batch `number`: a bucket's shuffled epochs, one after another."""
+        step, micro = divmod(number, self.config.accumulation)
+        bucket, before = self._step(step)
+        nth = before * self.config.accumulation + micro
+        start = (nth * self.world + self.rank) * self.size
+        count = len(self.buckets[bucket])
+        return torch.stack(
+            [self._order(bucket, i // count)[i % count] for i in range(start, start + self.size)]
+        )
 
     def batch(self, number: int) -> Batch:
         """Micro-batch `number`, on the CPU."""
@@ -264,26 +329,25 @@ class BatchSource:
         clips, rows, no_text = clips[order], rows[order], no_text[order]
         with_reference = int((rows >= 0).sum())
 
-        assert not isinstance(data.latents, Tensor)
-        latents = data.latents.gather(clips)
+        latents = data.rows("latents").gather(clips)
         captions = data._captions.draw(clips, generator)
         text, mask = self._text(captions, no_text)
         reference = None
         if with_reference:
-            assert data.references is not None
-            assert not isinstance(data.references, Tensor)
-            reference = data.references.gather(rows[:with_reference]).float()
+            reference = data.rows("references").gather(rows[:with_reference]).float()
         return Batch(
             latents=latents.float(),
             noise=torch.randn(latents.shape, generator=generator),
-            sigmas=draw_sigmas(len(clips), self.tokens, config.noise, generator),
+            sigmas=draw_sigmas(
+                len(clips), self.tokens[self.bucket(number)], config.noise, generator
+            ),
             text=text,
             text_mask=mask,
             reference=reference,
             with_reference=with_reference,
-            face=None if data.face is None else data.face.index_select(0, clips),
+            face=None if data.face is None else data.rows("face").gather(clips),
             clips=clips,
-            boxes=None if data.boxes is None else data.boxes.index_select(0, clips),
+            boxes=None if data.boxes is None else data.rows("boxes").gather(clips),
             identities=(
                 None if data.identities is None else data.identities.index_select(0, clips)
             ),
@@ -300,8 +364,7 @@ class BatchSource:
 
     def _text(self, captions: Tensor, dropped: Tensor) -> tuple[Tensor, Tensor | None]:
         data = self.data
-        assert not isinstance(data.text, Tensor)
-        text = data.text.gather(captions)
+        text = data.rows("text").gather(captions)
         if bool(dropped.any()):
             null = data.null_text.to(text.dtype)
             text = torch.where(dropped[:, None, None], null[None], text)
@@ -346,5 +409,36 @@ def _draw_dropout(
     return no_text, no_reference
 
 
-def _rows(value: Tensor | Rows) -> Rows:
-    return TensorRows(value) if isinstance(value, Tensor) else value
+def bucket_steps(clips: Sequence[int], steps: int, seed: int) -> list[tuple[int, int]]:
+    """Which bucket each step is of, and how many steps of that bucket came before.
+
+    The k-th step of a bucket with the share p of the clips falls at a random moment between k / p
+    and (k + 1) / p: after n steps each bucket has had n * p of them, give or take one for each
+    bucket, in an order that a longer run begins with, too.
+
+    Args:
+        clips: how many each bucket has.
+
+    Example:
+        >>> bucket_steps([4], 3, seed=0)
+        [(0, 0), (0, 1), (0, 2)]
+    """
+    if len(clips) == 1:
+        return [(0, k) for k in range(steps)]
+    moments: list[tuple[float, int, int]] = []
+    for bucket, count in enumerate(clips):
+        share = count / sum(clips)
+        for block in range(0, int((steps + len(clips)) * share) + 1, 1024):
+            drawn = torch.rand(1024, generator=seeded(seed, "buckets", bucket, block)).tolist()
+            moments += [((block + k + u) / share, bucket, block + k) for k, u in enumerate(drawn)]
+    return [(bucket, k) for _, bucket, k in sorted(moments)[:steps]]
+
+
+def _rows(value: Tensor | Sequence[Tensor] | Rows, source: FileRows | None = None) -> Rows:
+    if isinstance(value, Tensor):
+        return TensorRows(value, source)
+    if not isinstance(value, Sequence):
+        return value
+    if len({row.shape for row in value}) == 1:
+        return TensorRows(torch.stack(list(value)), source)
+    return ListRows(value, source)

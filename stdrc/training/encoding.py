@@ -25,7 +25,7 @@ from media.video import VideoReader
 from stdrc.errors import STDRCError
 from stdrc.images import Crop
 from stdrc.pipeline import STDRCPipeline
-from stdrc.training.config import TrainConfig
+from stdrc.training.config import ClipConfig, TrainConfig
 from stdrc.training.data import FileRows, Rows, TrainingData
 from stdrc.training.encoding_cache import EncodingCache
 from stdrc.training.folder import (
@@ -34,11 +34,12 @@ from stdrc.training.folder import (
     check_clip,
     frame_to_clip,
     list_problems,
+    nearest_shape,
     read_folder,
     window_frames,
 )
 from stdrc.training.objectives import IdentityEncoder, crops_for, face_coverage
-from stdrc.training.references import ReferenceEncoder, missing_boxes, resolve_crop
+from stdrc.training.references import ReferenceEncoder, groups, missing_boxes, resolve_crop
 from stdrc.training.result import weights_fingerprint
 
 IDENTITY_FRAMES = 3  # of a clip, spread over it, whose embeddings are averaged
@@ -46,12 +47,13 @@ IDENTITY_FRAMES = 3  # of a clip, spread over it, whose embeddings are averaged
 
 @dataclass(frozen=True)
 class _Window:
-    """One clip of a video: which entry, which frames, and the files of its encodings."""
+    """One clip of a video: which entry, which frames, its encoding's file and its shape."""
 
     entry: int
     frames: tuple[int, ...]
     fps: float
     latent: Path
+    shape: ClipConfig
 
 
 def prepare(
@@ -100,25 +102,27 @@ class _Preparation:
         self.remarks: dict[str, list[Path]] = {}
         # Latents don't know the decoder, which may still be in training.
         self.vae_hash = weights_fingerprint(pipe.vae, skip="decoder.")
-        self.size = {"height": config.clip.height, "width": config.clip.width}
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
             config.cache.dtype
         ]
         self.temporal = int(pipe.vae.temporal_compression_ratio)
         self.spatial = int(pipe.vae.spatial_compression_ratio)
-        self._check_size()
+        for i, shape in enumerate(config.clip.shapes):
+            self._check_size(shape, f" in the bucket {shape.name}" if i else "")
 
-    def _check_size(self) -> None:
-        clip, patch = self.config.clip, self.pipe.transformer_spatial_patch_size
+    def _check_size(self, clip: ClipConfig, where: str) -> None:
+        patch = self.pipe.transformer_spatial_patch_size
         unit = self.spatial * patch * self.config.reference_downscale
         for name in ("height", "width"):
             value = getattr(clip, name)
             if value % unit:
-                raise STDRCError(f"clip.{name} is {value}; this model takes multiples of {unit}.")
+                raise STDRCError(
+                    f"clip.{name} is {value}{where}; this model takes multiples of {unit}."
+                )
         if (clip.frames - 1) % self.temporal:
             near = max(0, round((clip.frames - 1) / self.temporal)) * self.temporal + 1
             raise STDRCError(
-                f"clip.frames is {clip.frames}; this model takes {self.temporal}k + 1, "
+                f"clip.frames is {clip.frames}{where}; this model takes {self.temporal}k + 1, "
                 f"for example {near}."
             )
 
@@ -138,7 +142,7 @@ class _Preparation:
                 dtype=self.dtype,
                 say=self.say,
                 problems=self.problems,
-            ).run(entries, [window.entry for window in kept])
+            ).run(entries, [w.entry for w in kept], [w.shape for w in kept])
         self._settle("the training data")
         if choices is not None:
             # A clip whose references could not be read was reported above; it goes with them.
@@ -157,7 +161,15 @@ class _Preparation:
                 f"({', '.join(f'{r:g}' for r in sorted(rates)[:5])}); set clip.fps to sample them "
                 "all at one."
             )
-        face, box_rows = self._faces(boxes, latents[0])
+        config = self.config
+        buckets = [
+            [i for i, window in enumerate(kept) if window.shape == shape]
+            for shape in config.clip.shapes
+        ]
+        counts = {shape.name: len(rows) for shape, rows in zip(config.clip.shapes, buckets) if rows}
+        if config.clip.buckets:
+            self.say("clips by shape: " + ", ".join(f"{k} {v}" for k, v in counts.items()))
+        face, box_rows = self._faces(boxes, latents)
         identities = self._identities(entries, kept, boxes)
         self.say(f"{len(kept)} clips, {len(references)} references, {len(text)} captions encoded")
         return TrainingData(
@@ -172,6 +184,7 @@ class _Preparation:
             boxes=box_rows,
             identities=identities,
             fps=kept[0].fps,
+            buckets=[rows for rows in buckets if rows],
             description={
                 "folders": [folder.name for folder in self.config.data],
                 "clips": len(kept),
@@ -180,6 +193,7 @@ class _Preparation:
                 "crop": self.crop if choices is not None else None,
                 "fps": kept[0].fps,
                 "hash": _hash_names([p.stem for p in latents]),
+                **({"buckets": counts} if config.clip.buckets else {}),
             },
         )
 
@@ -211,7 +225,11 @@ class _Preparation:
             return
         for remark in info.remarks:
             self.remarks.setdefault(remark, []).append(entry.video)
-        wrong = check_clip(entry, info, config.clip)
+        shape = config.clip.shapes[0]
+        if config.clip.buckets and info.fps:
+            size = info.height, info.width
+            shape = nearest_shape(*size, info.count, info.fps, config.clip.shapes)
+        wrong = check_clip(entry, info, shape)
         for name, needs in (
             ("face_weight", config.face_weight > 1),
             ("identity", config.identity.weight > 0 or config.identity.alignment > 0),
@@ -226,7 +244,7 @@ class _Preparation:
             self.problems += [Problem(str(entry.video), what) for what in wrong]
             return
         file = self.cache.file_hash(entry.video)
-        for frames in window_frames(info, config.clip):
+        for frames in window_frames(info, shape):
             path = self.cache.path(
                 kind="clip",
                 file=file,
@@ -235,10 +253,11 @@ class _Preparation:
                 dtype=config.cache.dtype,
                 # The cut follows the face, so the boxes are part of what makes the latent.
                 boxes=_hash_names([repr(_at(entry.boxes, i)) for i in frames]),
+                height=shape.height,
+                width=shape.width,
                 **({"landmarks": True} if self.aligned else {}),
-                **self.size,
             )
-            yield _Window(index, tuple(frames), config.clip.fps or info.fps, path)
+            yield _Window(index, tuple(frames), config.clip.fps or info.fps, path, shape)
 
     def _settle(self, what: str) -> None:
         """Stop at the problems found so far, or say that their clips are left out."""
@@ -266,7 +285,7 @@ class _Preparation:
         if missing:
             self.say(f"encoding {len(missing)} of {len(windows)} clips")
         broken: set[Path] = set()
-        for group in _groups(missing, self.config.cache.batch_size):
+        for group in groups(missing, self.config.cache.batch_size, lambda w: w.shape.name):
             pixels, box_rows, paths = [], [], []
             for window in group:
                 entry = entries[window.entry]
@@ -277,7 +296,7 @@ class _Preparation:
                     broken.add(window.latent)
                     continue
                 clip, in_clip = frame_to_clip(
-                    frames, _boxes_at(entry, window, self.aligned), self.config.clip
+                    frames, _boxes_at(entry, window, self.aligned), window.shape
                 )
                 pixels.append(clip)
                 box_rows.append(in_clip)
@@ -312,24 +331,24 @@ class _Preparation:
         return normalised
 
     def _faces(
-        self, boxes: Sequence[Tensor | None], latent: Path
-    ) -> tuple[Tensor | None, Tensor | None]:
+        self, boxes: Sequence[Tensor | None], latents: Sequence[Path]
+    ) -> tuple[list[Tensor] | None, list[Tensor] | None]:
         config = self.config
         identity = config.identity
         if config.face_weight <= 1 and identity.weight <= 0 and identity.alignment <= 0:
             return None, None
-        rows = torch.stack([box for box in boxes if box is not None])
-        _, frames, height, width = load_file(latent)["latents"].shape
-        face = torch.stack(
-            [
+        rows = [box for box in boxes if box is not None]
+        face = []
+        for box, path in zip(rows, latents, strict=True):
+            with safe_open(path, framework="pt") as file:
+                _, frames, height, width = file.get_slice("latents").get_shape()
+            face.append(
                 face_coverage(
                     box[:, :4],
                     frames=frames, height=height, width=width,
                     temporal=self.temporal, spatial=self.spatial,
                 )
-                for box in rows
-            ]
-        )  # fmt: skip
+            )  # fmt: skip
         return face, rows
 
     def _identities(
@@ -369,7 +388,7 @@ class _Preparation:
             at = seen[torch.linspace(0, len(seen) - 1, min(IDENTITY_FRAMES, len(seen))).long()]
             entry = entries[window.entry]
             frames = VideoReader(entry.video).read(window.frames)
-            clip, _ = frame_to_clip(frames, _boxes_at(entry, window, self.aligned), config.clip)
+            clip, _ = frame_to_clip(frames, _boxes_at(entry, window, self.aligned), window.shape)
             with torch.no_grad():
                 shown = clip[:, at].transpose(0, 1)
                 crops = crops_for(encoder, shown, box[at], config.identity.margin)
@@ -444,11 +463,6 @@ def _boxes_at(
         return boxes
     marks = [_at(entry.landmarks, i) for i in window.frames]
     return [None if b is None or m is None else (*b, *m) for b, m in zip(boxes, marks)]
-
-
-def _groups(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _hash_names(names: Iterable[str]) -> str:

@@ -266,6 +266,33 @@ def _landmarks(rows: Any) -> tuple[tuple[float, ...] | None, ...] | None:
 # Videos ---------------------------------------------------------------------------------------
 
 
+def nearest_shape(
+    height: int, width: int, count: int, fps: float, shapes: Sequence[ClipConfig]
+) -> ClipConfig:
+    """The training shape for a video: one that it is long enough for, the nearest in aspect; of
+    these the longest; of these the largest that it fills without being enlarged.
+
+    Returns:
+        The shortest shape where the video is too short for all.
+    """
+    fit = [s for s in shapes if _length(fps, s) <= count]
+    if not fit:
+        return min(shapes, key=lambda s: s.frames)
+
+    def worth(shape: ClipConfig) -> tuple[float, int, bool, int]:
+        off = abs(math.log(shape.height / shape.width) - math.log(height / width))
+        enlarged = max(shape.height / height, shape.width / width) > 1
+        area = shape.height * shape.width
+        return -round(off, 9), shape.frames, not enlarged, -area if enlarged else area
+
+    return max(fit, key=worth)
+
+
+def _length(fps: float, clip: ClipConfig) -> int:
+    """How many of a video's frames a clip spans."""
+    return math.floor((clip.frames - 1) * (fps / clip.fps if clip.fps else 1.0)) + 1
+
+
 def window_frames(info: VideoInfo, clip: ClipConfig) -> list[list[int]]:
     """Frame numbers of each window of a video: `clip.windows` of them, spread evenly over it.
 
@@ -273,8 +300,7 @@ def window_frames(info: VideoInfo, clip: ClipConfig) -> list[list[int]]:
         Up to `clip.windows` lists of `clip.frames` numbers; none where the video is too short.
     """
     stride = info.fps / clip.fps if clip.fps else 1.0
-    length = math.floor((clip.frames - 1) * stride) + 1
-    room = info.count - length
+    room = info.count - _length(info.fps, clip)
     if room < 0:
         return []
     count = min(clip.windows, room + 1)

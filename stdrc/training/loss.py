@@ -7,8 +7,6 @@ run in a second, shorter pass, so nothing is padded or masked.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from diffusers import LTX2VideoTransformer3DModel
 from torch import Tensor, nn
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from stdrc.sampling import sample_euler
 from stdrc.sequence import TokenSequence
 from stdrc.training.config import TrainConfig
-from stdrc.training.data import Batch, TrainingData
+from stdrc.training.data import Batch
 from stdrc.training.denoiser import pack, unpack
 from stdrc.training.objectives import (
     IdentityLoss,
@@ -32,7 +30,7 @@ class BatchLoss:
     Args:
         model: `Denoiser`, as accelerate wraps it.
         transformer: the one inside it.
-        data: gives the clips' shape.
+        fps: of the clips.
         identity: of decoded frames, where it is asked for.
     """
 
@@ -41,23 +39,30 @@ class BatchLoss:
         config: TrainConfig,
         model: nn.Module,
         transformer: LTX2VideoTransformer3DModel,
-        data: TrainingData,
+        fps: float,
         identity: IdentityLoss | None,
         device: torch.device,
     ) -> None:
         self.config, self.model, self.transformer = config, model, transformer
-        self.identity = identity
-        _, self.frames, self.height, self.width = data.latent_shape
-        shape: dict[str, Any] = {
-            "frames": self.frames, "height": self.height, "width": self.width, "fps": data.fps,
-            "device": device,
-        }  # fmt: skip
-        self.alone = TokenSequence.of(transformer.rope, **shape)
-        #: With a reference, at each of the run's placements.
-        self.together = [
-            TokenSequence.of(transformer.rope, placement, **shape)
-            for placement in config.reference_placements
-        ]
+        self.identity, self.fps, self.device = identity, fps, device
+        self._sequences: dict[tuple[int, ...], list[TokenSequence]] = {}
+
+    def sequences(self, batch: Batch) -> list[TokenSequence]:
+        """Those of a batch's shape: with no reference, then with one at each placement."""
+        frames, height, width = shape = tuple(batch.latents.shape[2:])
+        if shape not in self._sequences:
+            self._sequences[shape] = [
+                TokenSequence.of(
+                    self.transformer.rope, placement, frames=frames, height=height, width=width,
+                    fps=self.fps, device=self.device,
+                )
+                for placement in (None, *self.config.reference_placements)
+            ]  # fmt: skip
+        return self._sequences[shape]
+
+    def _unpack(self, tokens: Tensor, batch: Batch) -> Tensor:
+        frames, height, width = batch.latents.shape[2:]
+        return unpack(tokens, frames, height, width, self.transformer)
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The loss of a micro-batch and its parts.
@@ -86,12 +91,9 @@ class BatchLoss:
         known = slice(0, batch.with_reference)
         if self.identity is not None and batch.with_reference:
             assert batch.boxes is not None
-            clean_guess = (
-                unpack(
-                    video[known] - batch.sigmas[known, None, None] * velocity[known].float(),
-                    self.frames, self.height, self.width, self.transformer,
-                )
-            )  # fmt: skip
+            clean_guess = self._unpack(
+                video[known] - batch.sigmas[known, None, None] * velocity[known].float(), batch
+            )
             identity = self.identity(
                 clean_guess, batch.latents[known], batch.sigmas[known], batch.boxes[known],
                 batch.clips[known], generator,
@@ -126,7 +128,7 @@ class BatchLoss:
         def velocity(video: Tensor, sigmas: Tensor) -> Tensor:
             found = self.model(
                 video, sigmas, batch.text[:count], mask, reference,
-                self.together[batch.placement],
+                self.sequences(batch)[1 + batch.placement],
             )[0]  # fmt: skip
             return found.float()
 
@@ -142,7 +144,7 @@ class BatchLoss:
         with torch.no_grad():
             video = sample_euler(velocity, video, levels)
         guess = video - end[:, None, None] * velocity(video, end)
-        guess = unpack(guess, self.frames, self.height, self.width, self.transformer)
+        guess = self._unpack(guess, batch)
         return self.identity(
             guess, batch.latents[:count], torch.zeros_like(end), batch.boxes[:count],
             batch.clips[:count], generator, samples=count,
@@ -160,14 +162,14 @@ class BatchLoss:
                     video[:k], batch.sigmas[:k], batch.text[:k],
                     None if mask is None else mask[:k],
                     pack(batch.reference, self.transformer),
-                    self.together[batch.placement],
+                    self.sequences(batch)[1 + batch.placement],
                 )
             )  # fmt: skip
         if k < len(video):
             outputs.append(
                 self.model(
                     video[k:], batch.sigmas[k:], batch.text[k:],
-                    None if mask is None else mask[k:], None, self.alone,
+                    None if mask is None else mask[k:], None, self.sequences(batch)[0],
                 )
             )  # fmt: skip
         velocity = torch.cat([found for found, _ in outputs])

@@ -7,7 +7,7 @@ shows the model the same part of a picture as training did.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from media.video import VideoReader
 from stdrc.augmentation import ReferenceAugmentation
 from stdrc.errors import STDRCError
 from stdrc.images import CROPS, Crop, crop_square, image_tensor, letterbox, open_image
-from stdrc.training.config import TrainConfig
+from stdrc.training.config import ClipConfig, TrainConfig
 from stdrc.training.data import seeded
 from stdrc.training.encoding_cache import EncodingCache
 from stdrc.training.folder import Box, ClipEntry, Problem
@@ -62,6 +62,20 @@ class Source:
         if self.box is None:
             return whole
         return crop_square(np.asarray(whole), self.box, CROPS[self.crop])
+
+
+Size = tuple[int, int]  # height and width in pixels
+Job = tuple[Path, Source, int, Size]  # the file of an encoding, of what, which variant, how large
+
+
+def groups(items: Sequence[Any], most: int, shape: Callable[[Any], Any]) -> Iterator[Sequence[Any]]:
+    """At most so many items at a time, all of one shape, in the shapes' first order."""
+    by_shape: dict[Any, list[Any]] = defaultdict(list)
+    for item in items:
+        by_shape[shape(item)].append(item)
+    for same in by_shape.values():
+        for start in range(0, len(same), most):
+            yield same[start : start + most]
 
 
 def resolve_crop(config: TrainConfig, entries: Sequence[ClipEntry]) -> Crop:
@@ -129,50 +143,47 @@ class ReferenceEncoder:
         self.config, self.crop, self.cache = config, crop, cache
         self.encode, self.vae, self.dtype = encode, vae, dtype
         self.say, self.problems = say, problems
-        d = config.reference_downscale
-        self.size = {"height": config.clip.height // d, "width": config.clip.width // d}
 
     def run(
-        self, entries: Sequence[ClipEntry], clips: Sequence[int]
+        self, entries: Sequence[ClipEntry], clips: Sequence[int], shapes: Sequence[ClipConfig]
     ) -> tuple[list[Path], list[list[int]]]:
         """Files of all references' latents, and for each clip which of them it may take.
 
         Args:
             entries: all of the data.
             clips: the entry of each clip.
+            shapes: the shape of each clip, whose size its references have.
         """
-        augmentation = self.config.augmentation
-        rows: dict[Path, int] = {}
-        of_source: dict[Source, list[int]] = {}
-        jobs: list[tuple[Path, Source, int]] = []
+        augmentation, d = self.config.augmentation, self.config.reference_downscale
+        lend = augmentation.pose and augmentation.active
         used = sorted(set(clips))
-        own: dict[int, list[int]] = {}
+        own = {i: self._sources(entries[i]) for i in used}
+        # Another clip of the same person is a change of pose too.
+        of = {i: entries[i].identity if lend and entries[i].identity else i for i in used}
+        sizes: dict[str | int, set[Size]] = defaultdict(set)
+        for i, shape in zip(clips, shapes, strict=True):
+            sizes[of[i]].add((shape.height // d, shape.width // d))
+        rows: dict[Path, int] = {}
+        jobs: list[Job] = []
+        lent: dict[tuple[str | int, Size], list[int]] = defaultdict(list)
         for i in used:
-            own[i] = []
-            for source in self._sources(entries[i]):
-                if source not in of_source:
-                    of_source[source] = []
+            for size in sorted(sizes[of[i]]):
+                for source in own[i]:
                     for variant in self._variants():
-                        path = self._path(source, variant)
+                        path = self._path(source, variant, size)
                         if path not in rows:
                             rows[path] = len(rows)
-                            jobs.append((path, source, variant))
-                        of_source[source].append(rows[path])
-                own[i] += of_source[source]
+                            jobs.append((path, source, variant, size))
+                        lent[of[i], size].append(rows[path])
         broken = self._encode(jobs)
-        if augmentation.pose and augmentation.active:
-            # Another clip of the same person is a change of pose too.
-            people: dict[str, list[int]] = defaultdict(list)
-            for i in used:
-                if entries[i].identity:
-                    people[entries[i].identity] += [r for r in own[i] if r not in broken]
-            for i in used:
-                if entries[i].identity:
-                    own[i] = sorted(set(people[entries[i].identity]))
         files = list(rows)
         good = [r for r in range(len(files)) if r not in broken]
         renumbered = {row: number for number, row in enumerate(good)}
-        choices = [[renumbered[r] for r in own[clip] if r in renumbered] for clip in clips]
+        choices = []
+        for i, shape in zip(clips, shapes, strict=True):
+            may = lent[of[i], (shape.height // d, shape.width // d)]
+            may = sorted(set(may)) if lend and entries[i].identity else may
+            choices.append([renumbered[r] for r in may if r in renumbered])
         return [files[r] for r in good], choices
 
     def _variants(self) -> list[int]:
@@ -199,7 +210,7 @@ class ReferenceEncoder:
         picked = dict.fromkeys(seen[int(k)] for k in at)
         return [Source(entry.video, i, self.crop, shown[i] if cut else None) for i in picked]
 
-    def _path(self, source: Source, variant: int) -> Path:
+    def _path(self, source: Source, variant: int, size: Size) -> Path:
         made: dict[str, Any] = {"file": self.cache.file_hash(source.path), "crop": source.cut}
         if variant:
             made["augmentation"] = self.config.augmentation.model_dump(
@@ -210,13 +221,14 @@ class ReferenceEncoder:
             variant=variant,
             vae=self.vae,
             dtype=self.config.cache.dtype,
+            height=size[0],
+            width=size[1],
             **made,
-            **self.size,
         )
 
-    def _encode(self, jobs: Sequence[tuple[Path, Source, int]]) -> set[int]:
+    def _encode(self, jobs: Sequence[Job]) -> set[int]:
         """Encode what is missing; returns the numbers of the jobs whose image cannot be read."""
-        missing = [n for n, (path, _, _) in enumerate(jobs) if not self.cache.has(path)]
+        missing = [n for n, (path, *_) in enumerate(jobs) if not self.cache.has(path)]
         if missing:
             self.say(f"encoding {len(missing)} of {len(jobs)} references")
         settings = self.config.augmentation
@@ -227,10 +239,10 @@ class ReferenceEncoder:
         reported: set[Path] = set()
         last: tuple[Source, Image.Image] | None = None  # variants of one source come in a row
         size = 4 * self.config.cache.batch_size
-        for start in range(0, len(missing), size):
+        for group in groups(missing, size, lambda n: jobs[n][3]):
             pixels, paths = [], []
-            for n in missing[start : start + size]:
-                path, source, variant = jobs[n]
+            for n in group:
+                path, source, variant, (height, width) = jobs[n]
                 try:
                     if last is None or last[0] != source:
                         last = source, source.image()
@@ -240,7 +252,7 @@ class ReferenceEncoder:
                         self.problems.append(Problem.of(source.path, problem))
                         reported.add(source.path)
                     continue
-                shown = letterbox(last[1], self.size["height"], self.size["width"])
+                shown = letterbox(last[1], height, width)
                 if variant:
                     # The file's name under which it is kept is all that its randomness hangs on.
                     shown = augment(shown, seeded("augmentation", path.stem))

@@ -91,9 +91,11 @@ def train(
     if dry_run:
         trained = sum(p.numel() for p in trainer.parameters)
         say(
-            f"dry run: {len(data)} clips of {tuple(data.latent_shape)}, {trained:,} trained "
-            f"parameters on {accelerator.device}; nothing was trained"
+            f"dry run: {len(data)} clips of {' and '.join(map(str, data.shapes))}, {trained:,} "
+            f"trained parameters on {accelerator.device}; nothing was trained"
         )
+        for remark in trainer.source.remarks:
+            say(remark)
         return data
     return trainer.fit(resume=resume)
 

@@ -24,8 +24,9 @@ def strip_sampler(
 ) -> Callable[[int, nn.Module], Tensor | None]:
     """What `Trainer` calls every `sample_every` steps.
 
-    The first `samples.count` clips' captions and first references, always with the same seeds, so
-    that two strips of a run differ by training alone. Written to `<output>/samples/step-N.png`.
+    Captions and first references of the first `samples.count` clips (of several shapes: of the
+    first), always with the same seeds, so that two strips of a run differ by training alone.
+    Written to `<output>/samples/step-N.png`.
 
     Args:
         pipe: with the trained transformer, the VAE and, where they are trained, the connectors.
@@ -34,7 +35,7 @@ def strip_sampler(
 
     def sample(step: int, transformer: nn.Module) -> Tensor | None:
         settings = config.samples
-        clips = torch.arange(min(settings.count, len(data)))
+        clips = torch.tensor((data.buckets or ())[0][: settings.count])
         with torch.no_grad():
             strip = _draw(config, data, pipe, clips)
         with whole_file(folder / f"step-{step:07d}.png") as partial:
@@ -46,16 +47,16 @@ def strip_sampler(
 
 def _draw(config: TrainConfig, data: TrainingData, pipe: STDRCPipeline, clips: Tensor) -> Any:
     settings = config.samples
-    _, frames, height, width = data.latent_shape
+    _, frames, height, width = data.shapes[0]
     device = pipe._execution_device
     captions = torch.tensor([int(data._captions.flat[data._captions.starts[i]]) for i in clips])
-    prompt = _text(config, data, pipe, data.text.gather(captions), captions)  # type: ignore[union-attr]
+    prompt = _text(config, data, pipe, data.rows("text").gather(captions), captions)
     last = -1 if data.text_mask is None else len(data.text_mask) - 1
     negative = _text(config, data, pipe, data.null_text[None], torch.tensor([last]))
     references = shown = None
     if config.placement is not None and data._references is not None:
         rows = data._references.flat[data._references.starts[clips]]
-        latents = data.references.gather(rows).float().to(device)  # type: ignore[union-attr]
+        latents = data.rows("references").gather(rows).float().to(device)
         tokens = pack(latents, pipe.transformer)
         references = EncodedReference(tokens[:, None], *latents.shape[-2:])
         shown = _pixels(pipe, latents)[:, :1]  # [B, 1, H, W, 3]

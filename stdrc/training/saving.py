@@ -97,7 +97,7 @@ class Resumable:
                     "world": self.accelerator.num_processes,
                     "scaler": scaler.state_dict() if scaler is not None else None,
                     "rng": rng,
-                    "settings": self._settings(),
+                    "settings": _settings(config, len(self.data)),
                 },
             )
             checkpoints.prune(folder.parent, config.keep_checkpoints)
@@ -150,15 +150,10 @@ class Resumable:
     def _inner_optimizer(self) -> torch.optim.Optimizer:
         return getattr(self.optimizer, "optimizer", self.optimizer)
 
-    def _settings(self) -> dict[str, Any]:
-        settings = self.config.model_dump(mode="json")
-        settings = {k: v for k, v in settings.items() if k not in _FREE_TO_CHANGE}
-        if settings["optimizer"]["schedule"] == "constant":
-            del settings["steps"]  # a constant rate doesn't know how long the run is
-        return {**settings, "clips": len(self.data)}
-
     def _same_settings(self, folder: Path, state: Mapping[str, Any]) -> None:
-        now, then = self._settings(), dict(state["settings"])
+        # What an older version did not write had its default.
+        plain = _settings(TrainConfig(base="", output=Path()), 0)
+        now, then = _settings(self.config, len(self.data)), _over(plain, state["settings"])
         world, before = self.accelerator.num_processes, int(state["world"])
         if world != before:  # a step needs its clips; how they are shared out may change
             shares = [(before, then), (world, now)]
@@ -179,6 +174,23 @@ class Resumable:
             raise STDRCError(
                 f"{folder} is past steps: {self.config.steps}; raise it or choose another output."
             )
+
+
+def _settings(config: TrainConfig, clips: int) -> dict[str, Any]:
+    """What a run and its continuation have in common."""
+    settings = config.model_dump(mode="json")
+    settings = {k: v for k, v in settings.items() if k not in _FREE_TO_CHANGE}
+    if settings["optimizer"]["schedule"] == "constant":
+        del settings["steps"]  # a constant rate doesn't know how long the run is
+    return {**settings, "clips": clips}
+
+
+def _over(defaults: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    pairs = ((key, value, defaults.get(key)) for key, value in written.items())
+    both = {
+        k: _over(d, v) if isinstance(v, dict) and isinstance(d, dict) else v for k, v, d in pairs
+    }
+    return {**defaults, **both}
 
 
 def _random_states(device: torch.device) -> dict[str, list[int]]:

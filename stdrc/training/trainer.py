@@ -157,7 +157,7 @@ class Trainer(Resumable):
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
         )
-        self.loss = BatchLoss(config, self.model, transformer, data, self.identity, self.device)
+        self.loss = BatchLoss(config, self.model, transformer, data.fps, self.identity, self.device)
         self.step = 0
         self.skipped = 0
         self._losses: list[float] = []
@@ -194,7 +194,7 @@ class Trainer(Resumable):
             raise STDRCError(
                 "identity.alignment > 0 needs face boxes and embeddings, and the data has none."
             )
-        channels = data.latent_shape[0]
+        channels = data.shapes[0][0]
         patch = transformer.config.patch_size**2 * transformer.config.patch_size_t
         if channels * patch != transformer.config.in_channels:
             raise STDRCError(
@@ -250,9 +250,10 @@ class Trainer(Resumable):
     def _linear_decoder(self, transformer: LTX2VideoTransformer3DModel) -> LinearDecoder:
         """Fitted to the VAE on clips of the data, the same whichever process fits it."""
         assert self.identity is not None
-        assert not isinstance(self.data.latents, Tensor)
-        clips = torch.linspace(0, len(self.data) - 1, min(LINEAR_CLIPS, len(self.data))).long()
-        latents = self.data.latents.gather(clips).to(self.device, torch.float32)
+        rows = max(self.data.buckets or (), key=len)
+        clips = torch.linspace(0, len(rows) - 1, min(LINEAR_CLIPS, len(rows))).long()
+        latents = self.data.rows("latents").gather(torch.tensor(rows)[clips])
+        latents = latents.to(self.device, torch.float32)
         temporal, spatial, _ = transformer.config.vae_scale_factors
         return LinearDecoder.fit(self.identity.decode, latents, temporal, spatial)
 
@@ -324,6 +325,8 @@ class Trainer(Resumable):
         )  # fmt: skip
         micro = config.accumulation
         with log:
+            for remark in self.source.remarks:
+                log.say(remark)
             batches = self.source.walk(self.step * micro, config.steps * micro)
             while self.step < config.steps:
                 numbers = self._optimizer_step([next(batches) for _ in range(micro)])
@@ -414,15 +417,14 @@ class Trainer(Resumable):
                 self.transformer.train()
 
     def _clip_shape(self) -> dict[str, Any]:
-        """Pixels, frames and rate of the clips that were trained on."""
+        """Pixels, frames and rate of the clips trained on; of several shapes the first."""
         temporal, spatial, _ = self.transformer.config.vae_scale_factors
-        _, frames, height, width = self.data.latent_shape
-        return {
-            "frames": (frames - 1) * temporal + 1,
-            "height": height * spatial,
-            "width": width * spatial,
-            "fps": self.data.fps,
-        }
+        shapes = [
+            {"frames": (frames - 1) * temporal + 1, "height": h * spatial, "width": w * spatial}
+            for _, frames, h, w in self.data.shapes
+        ]
+        more = {"buckets": shapes[1:]} if len(shapes) > 1 else {}
+        return {**shapes[0], "fps": self.data.fps, **more}
 
     def _finish(self, log: RunLog) -> Path:
         config = self.config

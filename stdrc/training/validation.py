@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
+from media.video import VideoReader
 from media.writing import to_uint8, write_video
 from stdrc.conditions import EncodedReference, EncodedText
 from stdrc.errors import STDRCError
 from stdrc.guidance import ThreeStreamGuidance
 from stdrc.pipeline import STDRCPipeline
-from stdrc.training.config import TrainConfig
-from stdrc.training.folder import ClipEntry, list_problems, read_folder
+from stdrc.training.config import ClipConfig, TrainConfig
+from stdrc.training.folder import ClipEntry, list_problems, nearest_shape, read_folder
 from stdrc.training.references import resolve_crop
 
 
@@ -65,7 +66,9 @@ class Validation:
         shown = config.placement is not None
         self.negative = _on_cpu(pipe.encode_text(""))
         self.texts = [_on_cpu(pipe.encode_text(entry.caption)) for entry in self.entries]
-        self.references = [self._encode(pipe, e) for e in self.entries] if shown else []
+        self.references = (
+            [self._encode(pipe, *each) for each in zip(self.entries, self.shapes)] if shown else []
+        )
 
     def _read(self) -> list[ClipEntry]:
         entries, problems = [], []
@@ -76,9 +79,20 @@ class Validation:
         if problems:
             raise STDRCError(f"The validation data has problems:\n{list_problems(problems)}")
         self.crop = resolve_crop(self.config, entries)
-        return entries[: self.settings.count]
+        entries = entries[: self.settings.count]
+        self.shapes = [self._shape(entry) for entry in entries]
+        return entries
 
-    def _encode(self, pipe: STDRCPipeline, entry: ClipEntry) -> EncodedReference:
+    def _shape(self, entry: ClipEntry) -> ClipConfig:
+        """What is drawn for a clip: the run's shape, of several the clip's own."""
+        clip = self.config.clip
+        if not clip.buckets:
+            return clip
+        info = VideoReader(entry.video).info
+        rate = info.fps or clip.fps or 1.0
+        return nearest_shape(info.height, info.width, info.count, rate, clip.shapes)
+
+    def _encode(self, pipe: STDRCPipeline, entry: ClipEntry, clip: ClipConfig) -> EncodedReference:
         if not entry.references:
             raise STDRCError(
                 f"The validation clip {entry.video} has no reference picture; name one in its row."
@@ -92,7 +106,6 @@ class Validation:
                     f"to the {self.crop}; give reference_boxes in its row."
                 )
             boxes = [box]
-        clip = self.config.clip
         return _on_cpu(
             pipe.encode_reference(
                 [entry.references[0]],
@@ -116,7 +129,7 @@ class Validation:
         return self.judge(drawn)
 
     def _draw(self, i: int, folder: Path, pipe: STDRCPipeline, fps: float) -> Drawn:
-        entry, clip = self.entries[i], self.config.clip
+        entry, clip = self.entries[i], self.shapes[i]
         reference = self.references[i] if self.references else None
         video = pipe(
             prompt_embeds=_on(self.texts[i], pipe),
