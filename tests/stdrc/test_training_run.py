@@ -218,12 +218,11 @@ def test_cache_is_used_and_keyed_by_content(base: Path, folder: Path) -> None:
 def test_faces_are_mapped_to_tokens(base: Path, folder: Path) -> None:
     """80 pixels are cut to 64 around the box's centre, x 36: from x 4."""
     data, _ = encode(config(base, folder, face_weight=2.0))
-    assert data.boxes is not None
-    assert data.face is not None
-    assert data.boxes[0, 0].tolist() == [16.0, 16.0, 48.0, 48.0]
+    boxes, face = (data.rows(kind).gather(torch.tensor([0])) for kind in ("boxes", "face"))
+    assert boxes[0, 0].tolist() == [16.0, 16.0, 48.0, 48.0]
     expected = torch.zeros(8, 8)
     expected[2:6, 2:6] = 1
-    assert torch.equal(data.face[0, 1], expected)
+    assert torch.equal(face[0, 1], expected)
 
 
 def test_a_turned_clip_is_upright_and_its_boxes_fit(base: Path, folder: Path) -> None:
@@ -486,10 +485,10 @@ def test_true_faces_are_embedded_once(base: Path, folder: Path) -> None:
     assert data.identities is not None
     torch.testing.assert_close(data.identities.norm(dim=1), torch.ones(3))
     for i, clip in enumerate(sorted(folder.glob("clips/*.mp4"))):
-        assert data.boxes is not None
+        boxes = data.rows("boxes").gather(torch.tensor([i]))[0]
         pixels = VideoReader(clip).read([0, 4, 8])[:, :, 4:68].astype(np.float32) / 127.5 - 1
         found = []
-        for frame, box in zip(pixels, data.boxes[i][[0, 4, 8]]):
+        for frame, box in zip(pixels, boxes[[0, 4, 8]]):
             x0, y0, x1, y1 = (round(float(v)) for v in box)
             colour = torch.from_numpy(frame[y0:y1, x0:x1]).mean(dim=(0, 1)) + 1.5
             found.append(colour / colour.norm())
