@@ -423,7 +423,7 @@ def main() -> int:
             if asked.keep:
                 with asked.keep.open("a") as lines:
                     lines.writelines(f"{json.dumps([name, *row])}\n" for row in found)
-    rows = [row for found in kept.values() for row in found]
+    rows = [row for name in peers for row in kept.get(name, ())]
     edge, cell = ("| ", " | ") if asked.markdown else ("", "  ")
     if asked.markdown:
         print("| metric | peer | ours | peer's | difference |\n|---|---|---|---|---|")

@@ -1,6 +1,6 @@
 """The suite against the way published evaluation scripts work, side by side in one run.
 
-    python benchmarks/score_speed.py VIDEO --reference FACE [--engine openvino] [--memory]
+    python benchmarks/score_speed.py VIDEO --reference FACE [--engine torch openvino] [--memory]
 
 The slow side restates how the scripts go about it: one script per metric, each opening the video
 again and seeking every frame with OpenCV, detecting again, one frame per forward pass, and for
@@ -9,13 +9,16 @@ scipy's matrix root, which other scripts call there). Both sides run the same ne
 same weights: MTCNN detects, IR-101 and Inception-v3 are random (their published weights aren't
 downloadable everywhere; the time doesn't depend on them), dlib is real. The values of both sides
 are compared too; exits with 1 where one differs by more than 3e-4, relative above 1. Seconds are of
-this process's user time, since a shared machine's clock says little. `--memory` scores the video
+this process's user time, since a shared machine's clock says little. Each engine's row has seconds
+per part of the suite; then come ConsisID's and OpenS2V-Eval's faces, each alone and both at once:
+they share networks, so both cost the distinct frames of the two. `--memory` scores the video
 and a loop of it ten minutes long instead, and reports the memory of each above the models.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import os
 import resource
 import tempfile
@@ -37,13 +40,15 @@ from torchvision import transforms
 from torchvision.models import inception_v3
 
 from media.images import read_image
-from metrics import MetricSuite, VideoItem
+from media.video import VideoReader
+from metrics import MetricSuite, VideoItem, passes
 from metrics.features.base import feature
 from metrics.features.face_backends import Faces, load_face_backend
 from metrics.features.face_backends.base import align_five_points, pad_grey
 from metrics.features.face_backends.curricularface import ImprovedResNet
 from metrics.features.networks.engine import ENGINES
 from metrics.features.protocol import ProtocolFaces, ProtocolFacesFeature
+from metrics.protocols import consisid_frames, opens2v_frames
 from metrics.scores import Score
 
 METRICS = (
@@ -224,12 +229,45 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b))
 
 
+def user_time() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
+
+
 def timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
     """The result, and seconds by the clock and of this process's user time."""
-    wall, user = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    wall, user = time.perf_counter(), user_time()
     result = call()
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_utime - user
+    used = user_time() - user
     return result, time.perf_counter() - wall, used
+
+
+class Parts(collections.Counter[str]):
+    """User seconds of each feature of the pass, and of the thread that decodes."""
+
+    def __enter__(self) -> Parts:
+        self.was = passes._compute, passes.Pass._decode
+        compute, decode = self.was
+
+        def computed(feature: Any, parts: Any) -> None:
+            start = user_time()
+            compute(feature, parts)
+            self[feature.name] += user_time() - start
+
+        def decoded(one: Any, job: Any) -> Any:
+            pieces = decode(one, job)
+            while True:
+                start = time.thread_time()
+                piece = next(pieces, None)
+                self["decoding, in its thread"] += time.thread_time() - start
+                if piece is None:
+                    return
+                yield piece
+
+        passes._compute, passes.Pass._decode = computed, decoded  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        passes._compute, passes.Pass._decode = self.was  # type: ignore[method-assign]
 
 
 @torch.no_grad()
@@ -242,10 +280,8 @@ def with_statistics(network: torch.nn.Module, side: int) -> torch.nn.Module:
     return network.eval()
 
 
-def speed(
-    video: Path, reference: Path, videos: int, sqrtm: bool, engine: str, folder: Path
-) -> bool:
-    """Print seconds of both sides and their scores; whether all scores agree."""
+def stand_ins(folder: Path) -> tuple[dict[str, Path], Any, Any]:
+    """Files of random weights, IR-101 and Inception."""
     torch.manual_seed(0)
     ir101 = with_statistics(ImprovedResNet(), 112)
     made = inception_v3(weights=None, init_weights=False, transform_input=True)
@@ -260,34 +296,77 @@ def speed(
     torch.save(ir101.state_dict(), weights["curricularface.ir101"])
     torch.save(inception.state_dict(), weights["inception.imagenet"])
     inception.fc = torch.nn.Identity()
-    analyser = Analyser()
-    stand_in(analyser)
-    suite = MetricSuite(METRICS, weights=weights, engine=engine)
+    return weights, ir101, inception
+
+
+def scored(suite: MetricSuite, items: list[VideoItem]) -> dict[str, float]:
     assert not suite.absent, suite.absent
-    published = Published(analyser, ir101, inception, sqrtm)
-    image = read_image(reference)
-    items = [VideoItem(video, str(i), references=(reference,)) for i in range(videos)]
-    rows, wall, user = timed(lambda: suite.score(items))
-    fast = {r.metric: r.value for r in rows if isinstance(r, Score)}
+    rows = suite.score(items)
     failed = [f"{r.metric}: {r.reason}" for r in rows if r.status != "ok"]
     assert not failed, failed
-    print(f"suite, {engine}, {videos} video(s), {len(METRICS)} metrics: {user:.1f} s", flush=True)
-    total_wall = total_user = worst = 0.0
+    return {r.metric: r.value for r in rows if isinstance(r, Score) and r.value is not None}
+
+
+def speed(
+    video: Path, reference: Path, videos: int, sqrtm: bool, engines: list[str], folder: Path
+) -> bool:
+    """Print seconds of both sides and their scores; whether all scores agree."""
+    weights, ir101, inception = stand_ins(folder)
+    analyser = Analyser()
+    stand_in(analyser)
+    items = [VideoItem(video, str(i), references=(reference,)) for i in range(videos)]
+    fast, used = {}, {}
+    for engine in engines:
+        suite = MetricSuite(METRICS, weights=weights, engine=engine)
+        with Parts() as parts:
+            fast[engine], *used[engine] = timed(lambda suite=suite: scored(suite, items))
+        user = used[engine][1]
+        print(f"suite, {engine}, {videos} video(s), {len(METRICS)} metrics: {user:.1f} s")
+        parts["the rest"] = user - parts.total()
+        for part, seconds in parts.most_common():
+            print(f"    {part:24} {seconds:5.1f} s", flush=True)
+    sharing(items, weights)
+    published = Published(analyser, ir101, inception, sqrtm)
+    image = read_image(reference)
+    total_wall = total_user = 0.0
+    worst = dict.fromkeys(engines, 0.0)
     for name in ("consisid", "opens2v", "face_rate", "identity", "flicker"):
         script = getattr(published, name)
         slow, script_wall, script_user = timed(lambda script=script: script(video, image))
         total_wall, total_user = total_wall + script_wall, total_user + script_user
         print(f"  script {name}: {script_user:.1f} s")
         for metric, value in slow.items():
-            gap = abs(value - fast[metric]) / max(1.0, abs(value))
-            worst = max(worst, gap)
-            line = f"    {metric:22} script {value:.6g}  suite {fast[metric]:.6g}  {gap:.1e}"
+            line = f"    {metric:22} script {value:.6g}"
+            for engine in engines:
+                gap = abs(value - fast[engine][metric]) / max(1.0, abs(value))
+                worst[engine] = max(worst[engine], gap)
+                line += f"  {engine} {fast[engine][metric]:.6g} {gap:.1e}"
             print(line, flush=True)
-    print(
-        f"scripts, 1 video: {total_user:.1f} s; ratio per video {total_user * videos / user:.2f} "
-        f"({total_wall * videos / wall:.2f} by the clock); greatest difference {worst:.1e}"
-    )
-    return worst <= 3e-4
+    print(f"scripts, 1 video: {total_user:.1f} s")
+    for engine, (wall, user) in used.items():
+        print(
+            f"{engine}: ratio per video {total_user * videos / user:.2f} "
+            f"({total_wall * videos / wall:.2f} by the clock); "
+            f"greatest difference {worst[engine]:.1e}"
+        )
+    return max(worst.values()) <= 3e-4
+
+
+def sharing(items: list[VideoItem], weights: dict[str, Path]) -> None:
+    """Print what ConsisID's and OpenS2V-Eval's faces cost, alone and at once."""
+    count = len(VideoReader(items[0].video))
+    frames = {"consisid.face_*": consisid_frames(count), "opens2v.facesim_*": opens2v_frames(count)}
+    frames = {name: set(taken.tolist()) for name, taken in frames.items()}
+    cost = []
+    for asked in [[name] for name in frames] + [list(frames)]:
+        suite = MetricSuite(asked, weights=weights)
+        _, _, user = timed(lambda suite=suite: scored(suite, items))
+        seen = len(set().union(*(frames[name] for name in asked)))
+        cost.append((seen, user))
+        print(f"{' and '.join(asked)}: {user:.1f} s for {seen} distinct frames per video")
+    (_, (single, alone), (union, both)) = cost
+    ratio = both / (alone * union / single)
+    print(f"both cost {ratio:.2f}x what their {union} distinct frames cost by the second alone")
 
 
 # --- memory ------------------------------------------------------------------------------------
@@ -349,7 +428,7 @@ def main() -> int:
     parser.add_argument(
         "--sqrtm", action="store_true", help="scipy's matrix root in the script's FID, as in FVD's"
     )
-    parser.add_argument("--engine", default="torch", choices=ENGINES)
+    parser.add_argument("--engine", nargs="+", default=["torch"], choices=ENGINES)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

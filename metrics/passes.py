@@ -1,7 +1,8 @@
 """One pass over many videos: a thread decodes ahead while features are computed here.
 
-Frames of neighbouring videos of one size share a batch, and what was computed in an earlier run is
-taken from the cache. Whatever goes wrong with one video or one feature stays with it, in words.
+Frames of neighbouring videos of one size share a batch, what builds on other features alone waits
+for the end of a video, and what was computed in an earlier run is taken from the cache. Whatever
+goes wrong with one video or one feature stays with it, in words.
 """
 
 from __future__ import annotations
@@ -174,8 +175,12 @@ class Pass:
             job.values[name] = known
             job.wanted[name] = frames - known.keys()
         # A feature computed now needs what it requires at the same frames, even if cached.
-        todo = sorted(set().union(*job.wanted.values())) if job.wanted else []
+        shown = [frames for name, frames in job.wanted.items() if not self._late(name)]
+        todo = sorted(set().union(*shown))
         return np.array(todo, dtype=np.int64), bool(job.states)
+
+    def _late(self, name: str) -> bool:
+        return getattr(self.models.feature(name), "late", False)
 
     def _plan_clip(self, job: Job, feature: ClipFeature, wanted: dict[str, set[int]]) -> None:
         if feature.name in job.clips or feature in job.clips_wanted:
@@ -195,6 +200,7 @@ class Pass:
         def done() -> Iterator[Job]:
             self._flush(batch)
             batch.clear()
+            self._of_whole_videos([job for job in complete if not job.error])
             while complete:
                 yield self._finish(complete.pop(0))
 
@@ -265,14 +271,26 @@ class Pass:
                         state.update(frames, start=int(indices[0]) == 0, **fps)
                     except Exception as error:
                         job.stream_errors[name] = words(error, f"{name} of {job.item.key}")
+        self._features(batch, late=False)
+
+    def _of_whole_videos(self, jobs: list[Job]) -> None:
+        unread = np.zeros((0, 0, 0, 3), dtype=np.uint8)
+        wanted = [sorted(set().union(*job.wanted.values())) for job in jobs]
+        pieces = [(j, np.array(w, dtype=np.int64), unread) for j, w in zip(jobs, wanted)]
+        self._features(pieces, late=True)
+
+    def _features(self, batch: list[Piece], *, late: bool) -> None:
+        """Compute those features over the batch that look at frames, or the ``late`` others."""
         names = {name for job, _, _ in batch for name, todo in job.wanted.items() if todo}
         for feature in self.models.chain(names):
+            if self._late(feature.name) is not late:
+                continue
             parts = []
             for job, indices, frames in batch:
                 todo = job.wanted.get(feature.name, set())
                 rows = [k for k, i in enumerate(indices.tolist()) if i in todo]
                 if rows and not _blocked(job, feature):
-                    picked = frames if len(rows) == len(frames) else frames[rows]
+                    picked = frames if late or len(rows) == len(frames) else frames[rows]
                     parts.append((job, indices[rows], picked))
             if parts:
                 self._attempt(feature, parts)

@@ -25,7 +25,11 @@ Indices = NDArray[np.int64]
 
 
 class Feature(Protocol):
-    """One value per frame."""
+    """One value per frame.
+
+    One that looks at what it requires alone and never at frames says ``late = True``: it is
+    computed once a video has been read, over all of the frames that are wanted, and given none.
+    """
 
     name: str
     version: str

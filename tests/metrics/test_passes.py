@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from media.video import VideoReader
 from metrics import MetricSuite, VideoItem
 from metrics.features import base
 from metrics.features.face_backends import FACE_BACKENDS, FaceFacts, Faces
@@ -59,6 +60,7 @@ class Analyser:
 class Counted(ImprovedResNet):
     def forward(self, x):
         SEEN["ir101"] += len(x)
+        SEEN["ir101 passes"] += 1
         return super().forward(x)
 
 
@@ -117,3 +119,31 @@ def test_a_protocol_costs_the_frames_that_it_adds(networks, item):
         assert SEEN[network] == len(first | second) + 1, network
     for name, value in consisid.items():
         assert both[name] == pytest.approx(value, abs=1e-6)
+
+
+def test_networks_of_faces_alone_wait_for_the_video_and_read_no_frame(
+    networks, item, tmp_path, monkeypatch
+):
+    """Frames come few at a time; IR-101 sees their faces together, at the same scores."""
+    names = ["consisid.face_cur", "opens2v.facesim_cur", "temporal.flicker"]
+    whole = score(names, networks, item)
+
+    class Slow(VideoReader):
+        def stream(self, indices=None, chunk=None):
+            for part, frames in super().stream(indices, chunk=3):
+                SEEN["read"] += len(frames)
+                yield part, frames
+
+    monkeypatch.setattr("metrics.passes.VideoReader", Slow)
+    monkeypatch.setattr("metrics.passes._BATCH_FRAMES", 3)
+    taken = len(set(consisid_frames(FRAMES)) | set(opens2v_frames(FRAMES)))
+    parts = score(names, networks, item, cache=tmp_path / "cache")
+    assert (SEEN["ir101"], SEEN["ir101 passes"]) == (taken + 1, -(-taken // 16) + 1)
+    assert parts == pytest.approx(whole, abs=1e-6)
+
+    score(["consisid.face_arc", "opens2v.facesim_arc"], networks, item, cache=tmp_path / "other")
+    assert SEEN["read"] == taken
+    assert score(names[:2], networks, item, cache=tmp_path / "other") == pytest.approx(
+        {name: whole[name] for name in names[:2]}, abs=1e-6
+    )
+    assert (SEEN["read"], SEEN["ir101"]) == (0, taken + 1)
