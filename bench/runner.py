@@ -62,7 +62,7 @@ class Summary:
     scored: int
     unscorable: int
     seconds: float
-    report: Path | None = None
+    board: Any = None  # the leaderboard, where a report was written
 
 
 class Runner:
@@ -76,7 +76,7 @@ class Runner:
         wait: seconds to wait for another process that holds the folder; None without end.
         console: where the display goes.
         generator, judge, engine, report, samples: stand-ins for what the config would make;
-            `report(folder)` writes the leaderboard and returns its page.
+            `report(folder)` writes the leaderboard and returns it.
         search: this is a cell of a search: its videos stand beside the config's own and the
             search's others, and retire none of them.
 
@@ -96,7 +96,7 @@ class Runner:
         generator: Generator | None = None,
         judge: Judge | None = None,
         engine: Engine | None = None,
-        report: Callable[[Path], Path | None] | None = None,
+        report: Callable[[Path], Any] | None = None,
         samples: EvalSet | None = None,
         search: bool = False,
     ) -> None:
@@ -281,9 +281,9 @@ class Runner:
         if work.progress.made:
             manifest = {**store.manifest(), "environments": store.environments()}
             store.write_manifest(manifest)
-        page = None
+        board = None
         if fresh or store.meta("reported") != complete or not self._has_report():
-            page = self._report(self.folder)
+            board = self._report(self.folder)
             store.set_meta("reported", complete)
         store.set_meta("complete", "" if store.to_retry() else complete)
         return replace(
@@ -291,7 +291,7 @@ class Runner:
             generated=work.progress.made,
             adopted=adopted,
             scored=work.scored,
-            report=page,
+            board=board,
         )
 
     def _has_report(self) -> bool:
@@ -547,10 +547,12 @@ def make_engine(config: cfg.BenchConfig, at_hand: Generator | None = None) -> En
     return LocalEngine(at_hand or config.generator.make(), crf=config.video.crf)
 
 
-def write_report(folder: Path) -> Path:
-    """Write the leaderboard of a run folder; returns its page."""
+def write_report(folder: Path) -> Any:
+    """Write the leaderboard of a run folder, and return it."""
+    from leaderboards.report import load
     from leaderboards.report import write_report as write
 
     with warnings_said():
-        write(folder)
-    return folder / "leaderboard" / "index.html"
+        board = load(folder)
+        write(folder, board)
+    return board

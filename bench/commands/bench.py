@@ -257,13 +257,13 @@ def _summarise(console: Any, summary: Any) -> None:
         f"{summary.cells} cells, {summary.videos} videos: {made}, in {duration(summary.seconds)}",
         soft_wrap=True,
     )
-    page = summary.report or summary.folder / "leaderboard" / "index.html"
+    page = summary.folder / "leaderboard" / "index.html"
     if page.is_file():
         from leaderboards.effects import effect_sentences, every_effect
         from leaderboards.report import load
         from leaderboards.tables import terminal_table
 
-        board = load(summary.folder)
+        board = summary.board or load(summary.folder)
         console.print(terminal_table(board, width=console.width))
         tables = sorted(page.parent.glob("ablation_*.csv")) + sorted(page.parent.glob("*.tex"))
         say(console, *effect_sentences(every_effect(board)))

@@ -175,9 +175,11 @@ class Variants:
         Raises:
             STDRCError: one of them is not there.
         """
+        if not settings.loras:
+            return []  # a plan need not import diffusers for that
         from stdrc.lora import locate_lora
 
-        return [locate_lora(lora.path, lora.file) for lora in settings.loras or ()]
+        return [locate_lora(lora.path, lora.file) for lora in settings.loras]
 
     def pick(
         self, settings: Settings, *, allow_mismatch: bool, may_train: bool = False
