@@ -508,7 +508,7 @@ class Store(RunFolder):
     def _scored(self, key: str, table: str, metric: MetricRow) -> dict[str, tuple[str, str | None]]:
         rows = self.db.execute(
             f"SELECT {key}, version, inputs FROM {table} WHERE metric = ? AND backend = ? "
-            "AND status IN ('ok', 'failed')",
+            "AND status IN ('ok', 'failed', 'inapplicable')",
             (metric.metric, metric.backend),
         )
         return {of: (version, inputs) for of, version, inputs in rows}

@@ -57,7 +57,7 @@ CREATE TABLE planned(         -- the videos of each config's last plan; the rest
     video TEXT, config TEXT, PRIMARY KEY (video, config)) WITHOUT ROWID;
 CREATE TABLE scores(
     video TEXT, metric TEXT, backend TEXT, version TEXT, value REAL,
-    status TEXT,              -- 'ok', 'failed' or 'absent'
+    status TEXT,              -- 'ok', 'failed', 'inapplicable' or 'absent'
     reason TEXT,              -- why there is no value; of an ok score, a remark
     detail TEXT,              -- JSON
     inputs TEXT,              -- hash of the video and of what else the metric was shown

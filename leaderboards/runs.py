@@ -111,12 +111,16 @@ def _inside(run: str, video: str, path: Any) -> str:
     return f"{run}/{path}"
 
 
+#: Statuses of scores that there need not be: the metric can't run, or does not apply to the video.
+UNSCORED = ("absent", "inapplicable")
+
+
 def without_absent(
     scores: pd.DataFrame,
 ) -> tuple[pd.DataFrame, dict[str, str], set[tuple[str, str]]]:
     """Scores that are there or failed; metric -> why it could not run at all; and (metric, sample)
     that a metric which could run does not apply to."""
-    gone = scores["status"].eq("absent")
+    gone = scores["status"].isin(UNSCORED)
     if not gone.any():
         return scores, {}, set()
     ran = set(scores.loc[~gone, "metric"].unique())

@@ -13,7 +13,7 @@ import pandas as pd
 
 from leaderboards.errors import LeaderboardError
 from leaderboards.runfolder import runs_near
-from leaderboards.runs import without_absent
+from leaderboards.runs import UNSCORED, without_absent
 from leaderboards.scores import SCORES, SUMMARIES, VIDEOS, Column, Entry, Rows
 
 #: Directions of metric names in wide use, for tables that do not state one. Compared without case
@@ -407,7 +407,7 @@ def _tidy(long: pd.DataFrame, name: str, backend: str) -> pd.DataFrame:
             )
         long[column] = numbers
     if "status" in long:
-        long = long[long["status"].fillna("ok") != "absent"].copy()
+        long = long[~long["status"].isin(UNSCORED)].copy()
         long.loc[long["status"].fillna("ok") != "ok", "value"] = math.nan
     long.loc[~np.isfinite(long["value"].to_numpy(float)), "value"] = math.nan
     long["planned"] = long["n"] + long["failed"].fillna(0)

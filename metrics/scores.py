@@ -85,7 +85,8 @@ class Score:
 
     Attributes:
         value: None unless ``status`` is "ok".
-        status: "ok"; "failed", for this video; "absent", the metric can't run on this machine.
+        status: "ok"; "failed", for this video; "inapplicable", the video comes without what the
+            metric needs, as a prompt or a reference; "absent", the metric can't run here.
         reason: in words, why not ok; with "ok" a remark on the value, often empty.
         detail: further numbers, such as how many frames had a face.
     """

@@ -9,6 +9,7 @@ the run goes on. Memory holds a few chunks of frames and doesn't grow with a vid
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class _Group:
         self.metric.reset()
         self.videos = 0
         self.failed = 0
+        self.unfit: Counter[str] = Counter()  # what videos lack that the metric needs
         self.targets: set[Path] = set()
         self.people: dict[int, str] = {}
 
@@ -208,8 +210,9 @@ class MetricSuite:
         if name in self.absent:
             return Score(*row, None, "absent", self.absent[name])
         try:
-            reason = job.error or self._lacks(name, job.item) or job.stream_errors.get(name, "")
-            if reason:
+            if not job.error and (reason := self._lacks(name, job.item)):
+                return Score(*row, None, "inapplicable", reason)
+            if reason := job.error or job.stream_errors.get(name, ""):
                 return Score(*row, None, "failed", reason)
             metric = self._metrics[name]
             if isinstance(metric, StreamedMetric):
@@ -231,8 +234,11 @@ class MetricSuite:
         """Add a video to a set-level metric, and its target where it is a new one."""
         item, metric = job.item, group.metric
         try:
-            if reason := job.error or self._lacks(name, item):
-                raise MetricsError(reason)
+            if job.error:
+                raise MetricsError(job.error)
+            if reason := self._lacks(name, item):
+                group.unfit[reason] += 1
+                return
             video = self._video(name, job)
             made = metric.rows(video)
             real = metric.rows(video.target) if video.target is not None else None
@@ -253,10 +259,13 @@ class MetricSuite:
         row = (label, name, self._infos[name].backend, self.version(name))
         if group is None:
             return SetScore(*row, None, None, None, 0, "absent", self.absent[name])
-        lost = f"{group.failed} video(s) couldn't be used" if group.failed else ""
+        said = [f"{group.failed} video(s) couldn't be used"] if group.failed else []
+        said += [f"{n} video(s) left out: {reason}" for reason, n in group.unfit.items()]
+        lost = "; ".join(said)
         if not group.videos:
+            status = "inapplicable" if group.unfit and not group.failed else "failed"
             why = lost or "the group has no videos"
-            return SetScore(*row, None, None, None, 0, "failed", why)
+            return SetScore(*row, None, None, None, 0, status, why)
         try:
             if not group.targets:
                 self._add_real(name, group.metric)

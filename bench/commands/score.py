@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 20  # videos and reasons that are listed
+_NAMED = 4  # metrics that are named with a reason
 
 
 Videos = Annotated[Path, typer.Argument(help="A video, or a folder of videos.")]
@@ -120,24 +122,26 @@ def command(
     entry = name or (videos if videos.is_dir() else videos.parent).resolve().name
     if out is not None:
         _write(rows, items, out, entry)
+    named = [name.strip() for name in (metrics or "").split(",")]
     if json:
         typer.echo(as_json.dumps(_records(rows, items), indent=2))
     else:
         from metrics.catalogue import lacking
 
-        named = [name.strip() for name in (metrics or "").split(",")]
         _show(rows, items, suite.absent | lacking(named), skipped, out)
-    _end(rows, strict)
+    _end(rows, named, strict)
 
 
-def _end(rows: list[Score | SetScore], strict: bool) -> None:
-    """Exit with 1 if something failed, the counts being the last thing that is said."""
+def _end(rows: list[Score | SetScore], named: Sequence[str], strict: bool) -> None:
+    """Exit with 1 if something failed, or a metric asked for by name applies to no video."""
+    none = [name for name in unfit(rows) if name in named]
     failed = sum(row.status == "failed" for row in rows)
     absent = sum(row.status == "absent" for row in rows)
     nothing = not any(row.status == "ok" for row in rows)
-    if failed or nothing or (strict and absent):
+    if failed or none or nothing or (strict and absent):
         said = f"{failed} of {len(rows)} scores failed"
         said += f", {absent} are absent" if absent else ""
+        said += f"; {' and '.join(none)} can't be told of any of the videos" if none else ""
         typer.echo(said + ("; nothing could be scored" if nothing else ""), err=True)
         raise typer.Exit(1)
 
@@ -315,21 +319,41 @@ def _show(
     from metrics.scores import Score
 
     console = Console(width=None if Console().is_terminal else 80, highlight=False)
-    scores = [row for row in rows if isinstance(row, Score) and row.metric not in absent]
-    sets = [row for row in rows if not isinstance(row, Score) and row.status != "absent"]
+    none = unfit(rows)
+    scores = [r for r in rows if isinstance(r, Score) and r.metric not in {**absent, **none}]
+    sets = [r for r in rows if not isinstance(r, Score) and r.metric not in {**absent, **none}]
     for table in (_videos(scores, items, out), _means(scores, sets, items)):
         if table is not None and table.row_count:
             console.print(table)
     say(console, *cautions(dict.fromkeys(row.metric for row in scores)), *skipped)
     _show_remarks(console, scores, sets, out)
-    if absent:
-        console.print(f"Absent ({len(absent)} metrics can't run here):", style="bold")
-        by_reason: dict[str, list[str]] = {}
-        for name, reason in absent.items():
-            by_reason.setdefault(reason, []).append(name)
-        say(console, *(f"  {', '.join(names)}: {reason}" for reason, names in by_reason.items()))
+    _list(console, "Not applicable", none)
+    _list(console, "Absent: can't run here", absent)
     if out is not None:
         console.print(f"Written: {out}/scores.csv, scores.json, scores.parquet", markup=False)
+
+
+def unfit(rows: Sequence[Score | SetScore]) -> dict[str, str]:
+    """Metrics that apply to none of the videos, and what all of these lack."""
+    found = {row.metric: row.reason for row in rows if row.status == "inapplicable"}
+    return {
+        name: why
+        for name, why in found.items()
+        if all(row.status == "inapplicable" for row in rows if row.metric == name)
+    }
+
+
+def _list(console: Any, title: str, reasons: dict[str, str]) -> None:
+    """Metrics by the reason why they are not there."""
+    if not reasons:
+        return
+    console.print(f"{title} ({len(reasons)}):", style="bold")
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        say(console, f"  {', '.join(names[:_NAMED])}{more}: {reason}")
 
 
 def _videos(scores: list[Score], items: list[VideoItem], out: Path | None) -> Any:

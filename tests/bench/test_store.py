@@ -116,8 +116,9 @@ def test_adopting_complete_files_and_missing_lost_ones(tmp_path: Path) -> None:
 def test_failed_scores_count_as_scored_and_absent_ones_do_not(tmp_path: Path) -> None:
     column = MetricRow("m", "b", "1", "M")
     with Store(tmp_path, write=True) as store:
-        plan(store, [task("v1"), task("v2"), task("v3")])
-        for key in ("v1", "v2", "v3"):
+        keys = ("v1", "v2", "v3", "v4")
+        plan(store, [task(key) for key in keys])
+        for key in keys:
             store.finish(key, "hash", 1.0)
         assert store.scored(column) == {}
         store.add_scores(
@@ -125,9 +126,11 @@ def test_failed_scores_count_as_scored_and_absent_ones_do_not(tmp_path: Path) ->
                 (FakeScore("v1", "c", "m", "b", "1", 0.5), "i1"),
                 (FakeScore("v2", "c", "m", "b", "1", None, status="absent"), "i2"),
                 (FakeScore("v3", "c", "m", "b", "1", None, status="failed"), "i3"),
+                (FakeScore("v4", "c", "m", "b", "1", None, status="inapplicable"), "i4"),
             ]
         )
-        assert store.scored(column) == {"v1": ("1", "i1"), "v3": ("1", "i3")}
+        scored = {"v1": ("1", "i1"), "v3": ("1", "i3"), "v4": ("1", "i4")}
+        assert store.scored(column) == scored
         assert store.failed_scores() == 1
         assert store.mean("c", "m") == 0.5
         assert store.mean("c", "other") is None

@@ -89,12 +89,14 @@ def test_dropping_leaves_a_sample_out_for_all() -> None:
     assert any("left out for all" in note for note in board.notes)
 
 
-def test_what_does_not_apply_has_not_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["absent", "inapplicable"])
+def test_what_does_not_apply_has_not_failed(tmp_path: Path, status: str) -> None:
     run = make_run(tmp_path / "run", CELLS)
     with sqlite3.connect(run / "store.sqlite") as db:
         db.execute(
-            "UPDATE scores SET status = 'absent', value = NULL, reason = 'needs the prompt' WHERE "
-            "metric = 'text.clip' AND video IN (SELECT video FROM videos WHERE sample = 's003')"
+            "UPDATE scores SET status = ?, value = NULL, reason = 'needs the prompt' WHERE "
+            "metric = 'text.clip' AND video IN (SELECT video FROM videos WHERE sample = 's003')",
+            (status,),
         )
     board = Leaderboard.from_run(run)
     text = next(i for i, column in enumerate(board.columns) if column.key == "text.clip")

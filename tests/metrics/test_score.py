@@ -75,6 +75,19 @@ def test_bad_videos_are_counted_and_exit_with_one(tmp_path, run):
     assert run(tmp_path / "good.mp4", "-m", "temporal.flicker", "--strict")[0] == 0
 
 
+def test_what_does_not_apply_fails_only_where_it_was_named(folder, run):
+    video = folder / "1.mp4"
+    code, out, _ = run(video, "-m", "timeline.*,temporal.flicker")
+    assert code == 0
+    assert re.search(r"Not applicable \(\d+\):\n  timeline\.", out)
+    assert "needs a timeline" in out
+    code, out, err = run(video, "-m", "identity.dlib,temporal.flicker")
+    assert code == 1
+    said = "0 of 2 scores failed; identity.dlib can't be told of any of the videos"
+    assert err.splitlines()[-1] == said
+    assert re.search(r"temporal\.flicker .* 1 ", out)
+
+
 def test_json_is_all_that_is_printed(folder, run):
     code, out, _ = run(folder / "1.mp4", "-m", "temporal.flicker", "--json")
     assert code == 0

@@ -124,7 +124,9 @@ def test_several_references_and_what_there_is_to_remark(folder):
     none = by_metric(rows, "none")["identity.dlib"]
     assert (none.status, none.value) == ("failed", None)
     assert "no face was found in the reference" in none.reason
-    assert "needs a reference" in by_metric(rows, "unasked")["identity.dlib"].reason
+    unasked = by_metric(rows, "unasked")["identity.dlib"]
+    assert (unasked.status, unasked.value) == ("inapplicable", None)
+    assert "needs a reference" in unasked.reason
     black = by_metric(rows, "black")
     assert black["identity.dlib"].value == 0
     assert "no sampled frame has a face" in black["identity.dlib"].reason
@@ -360,7 +362,8 @@ def test_set_metrics_compare_within_groups_and_count_what_they_used(folder, own_
     assert dark.value > 5
     assert "1 video(s)" in dark.reason
     (row,) = MetricSuite(["bright_set"]).score([VideoItem(one, "1")])
-    assert row.status == "failed"
+    assert row.status == "inapplicable"
+    assert "1 video(s) left out: needs a true video" in row.reason
     (row,) = MetricSuite(["bright_set"], real=[one]).score([VideoItem(one, "1")])
     assert row.status == "ok"
     assert row.value == pytest.approx(0, abs=1e-9)
