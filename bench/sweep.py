@@ -271,7 +271,7 @@ def _plan(
                 digest=digest,
                 names=shared.setdefault(names, names),
                 values=tuple(given.values()),
-                weights=shared.setdefault(tuple(weights.items()), weights),
+                weights=shared.setdefault(frozenset(weights.items()), weights),
                 mismatch=resolved.mismatch,
                 passes=resolved.passes,
                 fps=resolved.fps,
