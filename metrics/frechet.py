@@ -82,6 +82,21 @@ def check_features(features: Tensor, name: str, least: int = 2) -> Tensor:
     return features
 
 
+def check_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Two sets by `check_features`, on the device of the first.
+
+    Raises:
+        MetricsError: as there, or they are of different dimensions.
+    """
+    x, y = check_features(x, "x"), check_features(y, "y")
+    if x.shape[1] != y.shape[1]:
+        raise MetricsError(
+            f"x has {x.shape[1]} dimensions and y has {y.shape[1]}; both must come from the same "
+            "extractor."
+        )
+    return x, y.to(x.device)
+
+
 def check_ddof(ddof: int, samples: int, name: str) -> None:
     """Raise :class:`MetricsError` unless ``ddof`` is 0 or 1 and ``samples`` allows it."""
     if ddof not in (0, 1):
@@ -158,14 +173,8 @@ def frechet_distance(x: Tensor, y: Tensor, *, ddof: int = 1) -> float:
         >>> round(frechet_distance(x, 2 * x, ddof=0), 6)
         4.0
     """
-    x, y = check_features(x, "x"), check_features(y, "y")
-    if x.shape[1] != y.shape[1]:
-        raise MetricsError(
-            f"x has {x.shape[1]} dimensions and y has {y.shape[1]}; both must come from the same "
-            "extractor."
-        )
+    x, y = check_pair(x, y)
     check_ddof(ddof, min(len(x), len(y)), "each set")
-    y = y.to(x.device)
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)  # [D]
     return _combine(mean_x, _factor(x - mean_x, ddof), mean_y, _factor(y - mean_y, ddof))
 

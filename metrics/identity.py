@@ -329,6 +329,24 @@ FACE_FACTS: dict[str, Any] = {
 
 
 @register(
+    "identity.{backend}.largest",
+    label="Identity of the largest face",
+    formula="mean over sampled frames of cos(largest face, reference), 0 without a face",
+    quirks="a bystander near the camera is taken for the subject; one reference only",
+    diagnostic=True,
+    of="largest",
+    **FACE_FACTS,
+)
+@register(
+    "identity.{backend}.faces_only",
+    label="Identity where there is a face",
+    formula="mean over matched faces of cos(face, reference)",
+    quirks="rewards hiding the face in hard frames; read it beside the share of frames with a face",
+    diagnostic=True,
+    of="faces_only",
+    **FACE_FACTS,
+)
+@register(
     "identity.{backend}",
     label="Identity",
     formula="mean over sampled frames of cos(best-matching face, reference), 0 without a face",
@@ -369,12 +387,11 @@ class IdentitySimilarity(FaceMetric):
     """
 
     settings: ClassVar[tuple[str, ...]] = ("of", "backend")
-    kind = "all_frames"
 
     def __init__(
-        self, of: str | None = None, backend: str | FaceBackend | None = None, **kwargs: Any
+        self, of: str = "all_frames", backend: str | FaceBackend | None = None, **kwargs: Any
     ) -> None:
-        self.of = of or self.kind
+        self.of = of
         known = ("all_frames", "faces_only", "face_rate", "largest", "differs")
         if self.of not in known:
             raise MetricsError(f"of is {of!r}; use one of {', '.join(known)}.")
@@ -410,34 +427,6 @@ class IdentitySimilarity(FaceMetric):
 
 
 @register(
-    "identity.{backend}.faces_only",
-    label="Identity where there is a face",
-    formula="mean over matched faces of cos(face, reference)",
-    quirks="rewards hiding the face in hard frames; read it beside the share of frames with a face",
-    diagnostic=True,
-    **FACE_FACTS,
-)
-class IdentityFacesOnly(IdentitySimilarity):
-    """:class:`IdentitySimilarity` over the frames that have a face."""
-
-    kind = "faces_only"
-
-
-@register(
-    "identity.{backend}.largest",
-    label="Identity of the largest face",
-    formula="mean over sampled frames of cos(largest face, reference), 0 without a face",
-    quirks="a bystander near the camera is taken for the subject; one reference only",
-    diagnostic=True,
-    **FACE_FACTS,
-)
-class IdentityLargest(IdentitySimilarity):
-    """:class:`IdentitySimilarity` of each frame's largest face."""
-
-    kind = "largest"
-
-
-@register(
     "identity.{backend}.differs",
     label="Best match isn't the largest face",
     formula="frames in which the best-matching face isn't the largest / frames with a face",
@@ -449,4 +438,5 @@ class IdentityLargest(IdentitySimilarity):
 class IdentityDiffers(IdentitySimilarity):
     """Share of the frames with a face in which somebody else is nearer to the camera."""
 
-    kind = "differs"
+    def __init__(self, backend: str | FaceBackend | None = None, **kwargs: Any) -> None:
+        super().__init__("differs", backend, **kwargs)

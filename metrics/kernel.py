@@ -17,22 +17,12 @@ from torch import Tensor
 
 from metrics.clusters import Clusters, Interval, labels
 from metrics.errors import MetricsError
-from metrics.frechet import GROUPS, check_features, finite
+from metrics.frechet import GROUPS, check_pair, finite
 
 
 def _kernel(x: Tensor, y: Tensor, degree: int, gamma: float | None, coefficient: float) -> Tensor:
     scale = 1.0 / x.shape[1] if gamma is None else gamma
     return (x @ y.T * scale + coefficient) ** degree
-
-
-def _check_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    x, y = check_features(x, "x"), check_features(y, "y")
-    if x.shape[1] != y.shape[1]:
-        raise MetricsError(
-            f"x has {x.shape[1]} dimensions and y has {y.shape[1]}; both must come from the same "
-            "extractor."
-        )
-    return x, y.to(x.device)
 
 
 class _Pairs(NamedTuple):
@@ -135,7 +125,7 @@ def kernel_distance(
         >>> round(kernel_distance(x, x + 1), 6)
         4.111111
     """
-    x, y = _check_pair(x, y)
+    x, y = check_pair(x, y)
     of = labels(x_videos, len(x), "x_videos"), labels(y_videos, len(y), "y_videos")
     sums = _Sums.of(x, y, (degree, gamma, coefficient), of, (x_targets, y_targets))
     return sums.distance()
@@ -160,7 +150,7 @@ def jedi_distance(x: Tensor, y: Tensor) -> float:
         >>> round(jedi_distance(x, x), 6), round(jedi_distance(x, 2 * x), 6)
         (0.0, 800.0)
     """
-    x, y = _check_pair(x, y)
+    x, y = check_pair(x, y)
     means = [_kernel(a, b, 2, None, 0.0).mean() for a, b in ((x, x), (y, y), (x, y))]
     return 100 * finite(means[0] + means[1] - 2 * means[2])
 
@@ -217,7 +207,7 @@ def kernel_distance_interval(
             f"confidence is {confidence} and resamples {resamples}; use a confidence between 0 and "
             "1 and at least one resample."
         )
-    x, y = _check_pair(x, y)
+    x, y = check_pair(x, y)
     vx, vy = labels(x_videos, len(x), "x_videos"), labels(y_videos, len(y), "y_videos")
     sums = _Sums.of(x, y, (degree, gamma, coefficient), (vx, vy), (x_targets, y_targets))
     value = sums.distance()

@@ -30,7 +30,6 @@ from metrics import (
     kernel_distance,
 )
 from metrics.features.clips import Window
-from metrics.identity import IdentityFacesOnly, IdentityLargest
 from metrics.leakage import BackgroundSimilarity, CropSimilarity, PoseDifference
 from tests.media.clips import group_photo, write_video
 
@@ -98,10 +97,10 @@ def test_identity_of_raw_frames_in_every_form():
             metric = IdentitySimilarity(backend=ColourFaces())
             metric.update(frames, reference)
             assert float(metric.compute()) == pytest.approx(expected, abs=1e-3)
-    faces_only = IdentityFacesOnly(backend=ColourFaces())
+    faces_only = IdentitySimilarity("faces_only", backend=ColourFaces())
     faces_only.update(TWO, PERSON)
     assert float(faces_only.compute()) == pytest.approx(1.5 * expected, abs=1e-3)
-    largest = IdentityLargest(backend=ColourFaces())
+    largest = IdentitySimilarity("largest", backend=ColourFaces())
     largest.update(TWO, PERSON)
     assert float(largest.compute()) == pytest.approx(
         (cosine(GREEN, RED) + cosine(MIXED, RED)) / 3, abs=1e-3
