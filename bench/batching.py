@@ -102,7 +102,7 @@ class Batcher:
 
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
-        self.limit: int | None = None  # videos a batch, after memory ran out
+        self.limit: int | None = None  # videos per batch, after memory ran out
 
     def videos(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any, Result | None, float]]:
         """(task, frames or path, failure, seconds) of each task.
@@ -132,7 +132,7 @@ class Batcher:
             half = (len(tasks) + 1) // 2
             if full:
                 self.limit = half
-                log.warning("out of memory with %d videos a batch; now %d", len(tasks), half)
+                log.warning("out of memory with %d videos per batch; now %d", len(tasks), half)
             for part in (tasks[:half], tasks[half:]):
                 yield from self.videos(part)
             return

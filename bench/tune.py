@@ -172,7 +172,8 @@ def _measure(
     shared: dict[str, Any],
 ) -> tuple[float, float]:
     """Mean objective and constraint of one cell, signed so that more is better."""
-    runner = Runner(config, limit=limit, **{"report": _no_report, "search": True, **shared})
+    # A trial's table is not worth writing; `stdrc leaderboard` makes one of the whole store.
+    runner = Runner(config, limit=limit, **{"report": lambda _: None, "search": True, **shared})
     runner.run()
     (cell,) = runner.plan.cells
     values = []
@@ -187,10 +188,6 @@ def _measure(
                 )
             values.append(signs[name] * mean)
     return values[0], values[1]
-
-
-def _no_report(folder: Any) -> None:
-    """A trial's table is not worth writing; `stdrc leaderboard` makes one of the whole store."""
 
 
 def show_choice(choice: Choice, console: Console) -> None:

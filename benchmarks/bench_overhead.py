@@ -191,7 +191,7 @@ def bench_runner(folder: Path, seconds: float = 0.3, videos: int = 100) -> None:
     each = (ours - byhand) / videos * 1000
     print(
         f"runner: {videos} videos of {seconds:g} s in {ours:.2f} s, by hand {byhand:.2f} s: "
-        f"{share:.2%} of the time, {each:.1f} ms a video, is the runner's"
+        f"{share:.2%} of the time, {each:.1f} ms per video, is the runner's"
     )
 
 

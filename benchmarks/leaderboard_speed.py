@@ -83,6 +83,7 @@ def write_store(rows: pd.DataFrame, run: Path, sweep: bool = False) -> None:
     people = rows[["sample", "identity"]].drop_duplicates()
     videos = rows["entry"] + "/" + rows["sample"]
     once = rows.assign(video=videos)[~videos.duplicated()]
+    of = {"backend": "synthetic"}
     with db:
         insert(
             db,
@@ -118,14 +119,7 @@ def write_store(rows: pd.DataFrame, run: Path, sweep: bool = False) -> None:
             db,
             "scores",
             (
-                {
-                    "video": v,
-                    "metric": m,
-                    "backend": "synthetic",
-                    "version": "1",
-                    "value": value,
-                    "status": "ok",
-                }
+                {"video": v, "metric": m, "value": value, **of, "version": "1", "status": "ok"}
                 for v, m, value in zip(videos, rows["metric"], rows["value"])
             ),
         )
@@ -133,14 +127,7 @@ def write_store(rows: pd.DataFrame, run: Path, sweep: bool = False) -> None:
             db,
             "metrics",
             (
-                {
-                    "metric": m,
-                    "backend": "synthetic",
-                    "label": m,
-                    "higher_is_better": 1,
-                    "low": 0.0,
-                    "high": 1.0,
-                }
+                {"metric": m, "label": m, "higher_is_better": 1, "low": 0.0, "high": 1.0, **of}
                 for m in rows["metric"].unique()
             ),
         )

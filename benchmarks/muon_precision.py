@@ -43,7 +43,7 @@ def main() -> None:
     theirs = torch.optim.Muon([p for _, p in named], lr=1e-3, adjust_lr_fn="match_rms_adamw")
     print(f"{len(named)} matrices, {sum(p.numel() for _, p in named):,} numbers")
     for label, optimizer in (("bfloat16 (torch.optim.Muon)", theirs), ("float32 (ours)", ours)):
-        print(f"{label}: {seconds(optimizer):.3f} s a step", flush=True)
+        print(f"{label}: {seconds(optimizer):.3f} s per step", flush=True)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,9 @@ def interface(module: str) -> str:
 def _describe(name: str, thing: Any) -> Iterator[str]:
     yield f"### `{name}`\n"
     if inspect.isclass(thing):
-        if not issubclass(thing, Exception) and _has_signature(thing):
+        # An enumeration's call looks a member up; its members say more than that signature.
+        plain = not issubclass(thing, Exception) and not hasattr(thing, "__members__")
+        if plain and inspect.signature(thing).parameters:
             yield _code(f"{name}{_signature(thing)}")
         yield from _prose(thing)
         if fields := getattr(thing, "__pydantic_fields__", {}):
@@ -157,7 +159,9 @@ def _describe(name: str, thing: Any) -> Iterator[str]:
             if not isinstance(function, property):
                 bare = getattr(function, "__func__", function)
                 shown = "pipe" if method == "__call__" else method
-                yield _code(f"{shown}{_signature(bare, skip_first=not _is_static(function))}")
+                yield _code(
+                    f"{shown}{_signature(bare, skip_first=not isinstance(function, staticmethod))}"
+                )
             yield from _prose(function)
     elif callable(thing):
         yield _code(f"{name}{_signature(thing)}")
@@ -180,15 +184,6 @@ def _bare(annotation: Any) -> Any:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return reduce(or_, map(_bare, typing.get_args(annotation)))
     return annotation
-
-
-def _has_signature(thing: type) -> bool:
-    # An enumeration's call looks a member up; its members say more than that signature.
-    return not hasattr(thing, "__members__") and bool(inspect.signature(thing).parameters)
-
-
-def _is_static(function: Any) -> bool:
-    return isinstance(function, staticmethod)
 
 
 def _methods(thing: type) -> list[tuple[str, Any]]:

@@ -55,10 +55,6 @@ def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def _point(entry: Entry, axes: list[str]) -> tuple[str, ...]:
-    return tuple(_key(entry.axes.get(axis)) for axis in axes)
-
-
 def grid(
     board: Leaderboard, axis: str, at: Mapping[str, Any]
 ) -> tuple[list[str], list[str], dict[tuple[str, ...], dict[str, Entry]]]:
@@ -77,7 +73,7 @@ def grid(
     held = [name for name in varied if name not in FOLLOWERS or name in at]
     points: dict[tuple[str, ...], dict[str, Entry]] = {}
     for entry in planned:
-        levels = points.setdefault(_point(entry, held), {})
+        levels = points.setdefault(tuple(_key(entry.axes.get(name)) for name in held), {})
         kept = levels.setdefault(_key(entry.axes[axis]), entry)
         if kept.mismatch and not entry.mismatch:
             levels[_key(entry.axes[axis])] = entry

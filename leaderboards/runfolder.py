@@ -41,7 +41,7 @@ CREATE TABLE samples(
     refs TEXT,                -- JSON list of paths; inside the run folder, relative to it
     target TEXT,
     timeline TEXT,            -- JSON list of [start, end, description]
-    shown TEXT);              -- JSON list of [person, start, end], one a reference
+    shown TEXT);              -- JSON list of [person, start, end], one per reference
 CREATE TABLE videos(
     video TEXT PRIMARY KEY,   -- its key: the hash of everything that determines it
     cell TEXT, sample TEXT, seed INTEGER,
@@ -136,7 +136,7 @@ def runs_near(path: Path) -> list[str]:
 
 
 def parts(folder: Path) -> list[Path]:
-    """Run folders of those who share a run (`stdrc bench --share`), one a process."""
+    """Run folders of those who share a run (`stdrc bench --share`), one per process."""
     return sorted(folder.parent.glob(f"{folder.name}-part-*"))
 
 

@@ -61,7 +61,9 @@ def read_run(run: str | Path) -> Rows:
     samples["identity"] = samples["identity"].where(~blank, samples["sample"])
     scores, absent, unfit = without_absent(scores)
     unfit |= _lacking(metrics, samples)
-    scores = _without(scores, unfit)
+    if unfit:
+        pairs = pd.MultiIndex.from_frame(scores[["metric", "sample"]])
+        scores = scores[~pairs.isin(list(unfit))]
     bad = scores["status"].ne("ok") | scores["value"].isna()
     failures = scores.loc[bad, FAILURES].copy()
     scores = scores.assign(value=scores["value"].astype(float).mask(bad))
@@ -149,11 +151,3 @@ def _lacking(metrics: Sequence[MetricRow], samples: pd.DataFrame) -> set[tuple[s
         for need in row.needs
         for sample in samples.loc[~given[need], "sample"]
     }
-
-
-def _without(scores: pd.DataFrame, unfit: set[tuple[str, str]]) -> pd.DataFrame:
-    """The scores of metrics that apply."""
-    if not unfit:
-        return scores
-    pairs = pd.MultiIndex.from_frame(scores[["metric", "sample"]])
-    return scores[~pairs.isin(list(unfit))]

@@ -42,8 +42,8 @@ class IdentityScores:
             references.
         differs: share of frames with a face in which the best-matching face isn't the largest;
             None with several references or without faces.
-        per_frame: what ``all_frames`` is the mean of, one value a frame.
-        matched: cosines of the pairs that were matched in each frame, at most one a reference.
+        per_frame: what ``all_frames`` is the mean of, one value per frame.
+        matched: cosines of the pairs that were matched in each frame, at most one per reference.
         references: how many there are.
     """
 
@@ -119,7 +119,7 @@ def identity_scores(frames: Sequence[Tensor], references: Tensor) -> IdentitySco
     Args:
         frames: for each frame the embeddings ``[n, D]`` of its faces, unit length, largest face
             first; n may be 0.
-        references: ``[R, D]``, unit length, one row a person.
+        references: ``[R, D]``, unit length, one row per person.
 
     Raises:
         MetricsError: no frames, no reference, or embeddings of different dimensions.

@@ -19,7 +19,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from metrics.errors import MetricsError
 from metrics.facts import register
 from metrics.features.face_backends import FaceBackend, aligners
-from metrics.features.models import Models, Picture
+from metrics.features.models import Picture
 from metrics.identity import OURS, FaceMetric, Reference, best_faces
 from metrics.metric import Result, Video, remarks
 
@@ -248,7 +248,7 @@ def background_mask(
 
 
 def _colours(image: Image, mask: NDArray[np.bool_] | None, name: str) -> NDArray[np.float64]:
-    """Joint histogram of 8 levels a colour, [512], adding up to 1."""
+    """Joint histogram of 8 levels per colour, [512], summing to 1."""
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise MetricsError(
@@ -274,7 +274,7 @@ def background_similarity(
 ) -> float:
     """Share of the background's colours that the frame has in common with the reference.
 
-    The intersection of joint RGB histograms with 8 levels a colour (Swain and Ballard 1991).
+    The intersection of joint RGB histograms with 8 levels per colour (Swain and Ballard 1991).
 
     Args:
         frame: uint8 RGB ``[H, W, 3]``.
@@ -428,17 +428,15 @@ class CropDistance(CropSimilarity):
     @property
     def model(self) -> PerceptualDistance:
         """The learned distance."""
+        from metrics.features.networks.lpips import LPIPS
+
         models = self.models
-        return models.own(self._model) or models.shared("lpips", lambda: _lpips(models))
+        return models.own(self._model) or models.shared(
+            "lpips", lambda: LPIPS(models.weight("lpips.alexnet"), device=models.device)
+        )
 
     def difference(self, crops: Image, reference: Image) -> float:
         return crop_lpips(crops, reference, self.model)
-
-
-def _lpips(models: Models) -> PerceptualDistance:
-    from metrics.features.networks.lpips import LPIPS
-
-    return LPIPS(models.weight("lpips.alexnet"), device=models.device)
 
 
 @register(

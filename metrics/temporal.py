@@ -82,7 +82,7 @@ def feature_consistency(features: Tensor) -> float:
     The mean over frames i > 0 of ``(max(0, cos(f_{i-1}, f_i)) + max(0, cos(f_0, f_i))) / 2``.
 
     Args:
-        features: one vector a frame, ``[T, D]``, T at least 2; of any length.
+        features: one vector per frame, ``[T, D]``, T at least 2; of any length.
 
     Returns:
         From 0 to 1 (all frames alike).
@@ -143,7 +143,7 @@ def neighbour_consistency(
     """Identity between neighbouring frames: mean ``cos(e_i, e_{i+1})`` of face embeddings.
 
     Args:
-        embeddings: one vector a frame, ``[T, D]``, T at least 2.
+        embeddings: one vector per frame, ``[T, D]``, T at least 2.
         present: bool ``[T]``, whether the frame has a face; rows without one are not read.
 
     Returns:

@@ -64,7 +64,7 @@ class MiniatureConfig:
 
 
 def build_transformer(config: MiniatureConfig) -> LTX2VideoTransformer3DModel:
-    """The denoiser: LTX-2.3's switches, 8x8 pixels and 4 frames a latent."""
+    """The denoiser: LTX-2.3's switches, 8x8 pixels and 4 frames per latent."""
     audio_heads, audio_head_dim = 2, 8
     return LTX2VideoTransformer3DModel(
         in_channels=config.latent_channels,

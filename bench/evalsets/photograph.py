@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from bench.evalsets.base import EvalSetBase
 from bench.evalsets.cached import write_once
 from bench.evalsets.samples import Sample
-
-
-def _these(boxes: Any, _: Any) -> Any:
-    """A detector that knows what it is asked to find."""
-    return boxes
 
 
 class PhotographSet(EvalSetBase):
@@ -43,7 +37,9 @@ class PhotographSet(EvalSetBase):
             boxes = FacenetFaces().detect(pixels[None])[0].boxes.numpy()
             boxes = boxes[boxes[:, 0].argsort()][: self.people]
             for person, box in enumerate(boxes, start=1):
-                crop = crop_to_face(Image.fromarray(pixels), partial(_these, box[None]), margin=0.6)
+                crop = crop_to_face(
+                    Image.fromarray(pixels), lambda _, found=box[None]: found, margin=0.6
+                )
                 crop.save(part / f"person{person}.png")
 
         write_once(folder, fill)

@@ -142,7 +142,7 @@ class STDRCGenerator(Generator):
             passes = _distilled_steps()
         passes *= guidance.passes()
         if settings.upscale is not None:
-            passes += _second_stage_passes()
+            passes += _distilled_steps("STAGE_2_")
         crop = settings.crop or variant.crop
         filled = settings.replace(
             placement=plain(placement),
@@ -490,8 +490,8 @@ class STDRCGenerator(Generator):
 def _quiet_pipeline() -> Iterator[None]:
     """Within it, this thread's pipeline does not warn of a mismatch.
 
-    The plan says it once, and the tables do; the pipeline would say it once a video. Other threads
-    and later calls by the user are heard.
+    The plan says it once, and the tables do; the pipeline would say it once per video. Other
+    threads and later calls by the user are heard.
     """
     thread = threading.get_ident()
 
@@ -548,16 +548,10 @@ def _guidance_of(settings: Settings) -> _guidance.ThreeStreamGuidance:
     return _guidance.ThreeStreamGuidance(**given)
 
 
-def _distilled_steps() -> int:
-    from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
+def _distilled_steps(stage: str = "") -> int:
+    from diffusers.pipelines.ltx2 import utils
 
-    return len(DISTILLED_SIGMA_VALUES)
-
-
-def _second_stage_passes() -> int:
-    from diffusers.pipelines.ltx2.utils import STAGE_2_DISTILLED_SIGMA_VALUES
-
-    return len(STAGE_2_DISTILLED_SIGMA_VALUES)
+    return len(getattr(utils, f"{stage}DISTILLED_SIGMA_VALUES"))
 
 
 def _refuse_args(settings: Settings) -> None:

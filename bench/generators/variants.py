@@ -159,7 +159,7 @@ class Variants:
         return [f"{file_sha256(path)} {at!r}" for path, at in files if _changes_text(path)]
 
     def weights(self, variant: Variant) -> dict[str, str]:
-        """What was hashed -> its hash, once a variant."""
+        """What was hashed -> its hash, once per variant."""
         if variant.name not in self._hashes:
             auto = self.config.dtype == "auto"
             dtype = checkpoint_dtype(self.base) if auto else self.config.dtype
@@ -382,11 +382,8 @@ def _augmentation(trained: dict[str, Any]) -> str | None:
 
 def placement_key(value: Any) -> str:
     """A placement's one name: its own ("tass"), or its arguments as JSON."""
-    return _placement_key(value if isinstance(value, str) else canonical(_mapping(value)))
-
-
-def _mapping(value: Any) -> Any:
-    return value.to_dict() if hasattr(value, "to_dict") else value
+    plain = value.to_dict() if hasattr(value, "to_dict") else value
+    return _placement_key(plain if isinstance(plain, str) else canonical(plain))
 
 
 @cache

@@ -28,10 +28,6 @@ _TYPES = {
 }  # fmt: skip
 
 
-def _page() -> str:
-    return (resources.files("leaderboards.votes") / "assets" / "vote.html").read_text("utf-8")
-
-
 class VoteServer(ThreadingHTTPServer):
     """Serves the page for one rater on 127.0.0.1.
 
@@ -192,7 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._own():
             return
         if self.path == "/":
-            page = _page().replace("{{ token }}", self.server.token)
+            file = resources.files("leaderboards.votes") / "assets" / "vote.html"
+            page = file.read_text("utf-8").replace("{{ token }}", self.server.token)
             policy = "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'"
             self._send(200, page.encode(), "text/html; charset=utf-8",
                        Content_Security_Policy=policy)  # fmt: skip

@@ -80,21 +80,19 @@ class Models(Networks):
         key = (*_stamp(path), name, taken.tobytes())
         if (held := self._memory.get(key)) is not None:
             return held
-        values = self._load_clip(feature, path) if of_clip else []
-        if not values and of_clip:
-            values = [feature.encode(reader.read(taken))]
-            self.store(video_sha256(path), name, feature.version, {"vector": values[0]})
-        elif not values:
+        values: list[Any] = []
+        if of_clip:
+            digest = video_sha256(path) if self.cache else ""
+            stored = self.load(digest, name, feature.version)
+            vector = stored["vector"] if stored else feature.encode(reader.read(taken))
+            values.append(vector)
+            if not stored:
+                self.store(digest, name, feature.version, {"vector": vector})
+        else:
             for _, part in reader.stream(taken):
                 values += self.compute([name], part)[name]
         self._memory.put(key, values)
         return values
-
-    def _load_clip(self, feature: ClipFeature, path: Path) -> list[Any]:
-        if self.cache is None:
-            return []
-        stored = self.load(video_sha256(path), feature.name, feature.version)
-        return [stored["vector"]] if stored else []
 
     def load(self, sha256: str, name: str, version: str) -> dict[str, torch.Tensor]:
         """What the cache on disk has of a video under that name and version, or nothing."""

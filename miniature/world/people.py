@@ -59,7 +59,7 @@ def render_people(
 
     Args:
         people: from left to right, or one after another.
-        scenes: one a person; background and light are the first one's.
+        scenes: one per person; background and light are the first one's.
         arrangement: "beside", side by side in a frame that is wider by as much, or "in_turn", in
             equal parts of the clip.
         frames: of the whole clip.

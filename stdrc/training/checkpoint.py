@@ -64,7 +64,7 @@ def readable_disk_errors(target: Path) -> Iterator[None]:
         if code in (errno.ENOSPC, errno.EDQUOT) or "no space left" in text or "quota" in text:
             raise STDRCError(
                 f"The disk is full: {target} could not be written and nothing was left of it; free "
-                "some space and start again with --resume, from the last whole checkpoint."
+                "some space and start again with --resume, from the last complete checkpoint."
             ) from error
         if isinstance(error, OSError):
             raise STDRCError(f"Cannot write {target}: {error.strerror or error}.") from error
@@ -132,7 +132,7 @@ def write_checkpoint(
     ema: Mapping[str, Tensor] | None,
     state: Mapping[str, Any],
 ) -> None:
-    """Everything a run needs to go on, in one folder.
+    """Everything a run needs to continue, in one folder.
 
     Args:
         weights: trained parameters by name.

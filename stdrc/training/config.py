@@ -190,7 +190,7 @@ class IdentityConfig(Section):
         default=0.0,
         ge=0,
         description="weight of 1 - cos between the true face and what a small head reads of it "
-        "from the features of face and reference tokens; the head is thrown away after",
+        "from the features of face and reference tokens; the head is discarded afterwards",
     )
     layer: int | None = Field(
         default=None,
@@ -236,10 +236,10 @@ class SampleConfig(Section):
 
 
 class ValidationConfig(Section):
-    """Clips that are not trained on, drawn and judged every so many steps."""
+    """Clips that are not trained on, drawn and scored every so many steps."""
 
     data: list[Path] = Field(min_length=1, description="folders, laid out as the training's")
-    every: int = Field(default=500, ge=1, description="steps; the last step is judged, too")
+    every: int = Field(default=500, ge=1, description="steps; the last step is scored, too")
     count: int = Field(default=8, ge=1, description="the first so many clips")
     metrics: list[str] = Field(
         default=["identity.*", "copy_paste.*", "text.*"],
@@ -319,7 +319,7 @@ class TrainConfig(Section):
     log_every: int = Field(default=10, ge=1)
     log_dir: Path | None = Field(default=None, description="TensorBoard; none: <output>/logs")
     trackers: list[Literal["wandb", "mlflow", "comet_ml", "aim", "trackio"]] = Field(
-        default=[], description="further trackers that are told the same, through accelerate"
+        default=[], description="further trackers that receive the same numbers, through accelerate"
     )
     cache: CacheConfig = CacheConfig()
     on_nan: Literal["stop", "skip"] = "stop"
@@ -355,7 +355,8 @@ class TrainConfig(Section):
     def _mixed_with_one(self) -> TrainConfig:
         if self.base_weights != "saved" and self.mode != "lora":
             raise ValueError(
-                f"base_weights: {self.base_weights} needs mode: lora; so few bits can't be trained"
+                f"base_weights: {self.base_weights} needs mode: lora; weights of so few bits can't "
+                "be trained"
             )
         if self.validation is not None and self.train_connectors:
             raise ValueError(

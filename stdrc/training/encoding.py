@@ -1,4 +1,4 @@
-"""From a training folder to `TrainingData`: all encoded once, kept under its content's name.
+"""From a training folder to `TrainingData`: everything is encoded once and cached by its content.
 
 A cached encoding's key is a hash of what determines it: the file's bytes, the weights that encode
 it, the clip's shape, and for a reference the augmentation, its strength and which variant it is.
@@ -69,7 +69,7 @@ def prepare(
         config: the run.
         pipe: with its VAE, text encoder, tokenizer and connectors, on the device to encode on.
         encoder: for `identity.alignment`: embeds the true faces.
-        say: told in a line what is being done.
+        say: called with a line about what is being done.
 
     Returns:
         Data for `Trainer`, in memory or on disk as `config.cache` says.
@@ -251,7 +251,7 @@ class _Preparation:
                 frames=frames,
                 vae=self.vae_hash,
                 dtype=config.cache.dtype,
-                # The cut follows the face, so the boxes are part of what makes the latent.
+                # The crop follows the face, so the boxes are part of what makes the latent.
                 boxes=_hash_names([repr(_at(entry.boxes, i)) for i in frames]),
                 height=shape.height,
                 width=shape.width,

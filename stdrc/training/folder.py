@@ -45,7 +45,7 @@ class ClipEntry:
         landmarks: x, y of eyes, nose and the mouth's corners, one per frame as `boxes` are; None as
             a whole where the folder has none.
         heads: boxes of the whole head, where the folder has them; for cropping references.
-        reference_boxes: one a reference, of what the run's `crop` says.
+        reference_boxes: one per reference, of what the run's `crop` says.
     """
 
     video: Path
@@ -251,7 +251,7 @@ def _plain_boxes(rows: Any) -> tuple[Box | None, ...]:
 
 
 def _landmarks(rows: Any) -> tuple[tuple[float, ...] | None, ...] | None:
-    """Ten numbers a frame."""
+    """Ten numbers per frame."""
     if rows is None:
         return None
     try:

@@ -1,9 +1,9 @@
 """A linear stand-in for a video autoencoder's decoder, for losses that look at pixels.
 
 Some autoencoders are nearly linear, such as one made of principal components of blocks of
-pixels, with little added. There one matrix draws a clip for little of the decoder's time
+pixels, with little added. There one matrix draws a clip in a fraction of the decoder's time
 (`benchmarks/identity_loss_cost.py`), so the identity loss can look at every sample instead of a
-few. The matrix is fitted to the decoder itself, and refused where it does not follow it.
+few. The matrix is fitted to the decoder itself, and refused where it fits it badly.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class LinearDecoder(nn.Module):
 
     Args:
         weight: [C + 1, temporal * 3 * spatial * spatial]; the last row is the constant.
-        temporal, spatial: frames and pixels a latent.
-        share: of the decoder's variance that it holds, where it was fitted.
+        temporal, spatial: frames and pixels per latent.
+        share: of the decoder's variance that it explains, where it was fitted.
     """
 
     weight: Tensor
@@ -71,7 +71,7 @@ class LinearDecoder(nn.Module):
         fitted.share = 1 - float(error / (true - true.mean()).square().mean())
         if fitted.share < LEAST_SHARE:
             raise STDRCError(
-                f"A linear decoder holds {100 * max(0.0, fitted.share):.0f} % of what this VAE "
+                f"A linear decoder explains {100 * max(0.0, fitted.share):.0f} % of what this VAE "
                 f"draws, and {100 * LEAST_SHARE:.0f} % are needed; set identity.decoder: vae."
             )
         return fitted

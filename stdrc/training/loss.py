@@ -1,8 +1,8 @@
 """The loss of a batch: flow matching with the reference in context, and the identity objectives.
 
 Predict the velocity with the clean reference behind the noisy video tokens; weigh the squared error
-towards the face; add the identity loss on a few decoded frames. Samples that lost their reference
-run in a second, shorter pass, so nothing is padded or masked.
+towards the face; add the identity loss on a few decoded frames. Samples whose reference was
+dropped run in a second, shorter pass, so nothing is padded or masked.
 """
 
 from __future__ import annotations
@@ -108,12 +108,12 @@ class BatchLoss:
         return loss, parts
 
     def _rollout_identity(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
-        """The identity loss where the model has come by itself.
+        """The identity loss after the model's own steps.
 
-        A noised true clip shows who it is to all but the highest noise, so a model trained on those
-        alone goes by what it has drawn so far and drifts off its reference. Here it starts so high
-        that little more than the face's place is seen, walks down without gradients, and is asked
-        for the true face where it has come to.
+        A noised true clip shows who it is at all but the highest noise levels, so a model trained
+        on those alone relies on what it has drawn so far and drifts away from its reference. Here
+        it starts at a level where little more than the face's position is visible, steps down
+        without gradients, and is asked for the true face where it arrives.
         """
         identity, count = self.config.identity, self.config.identity.rollout
         count = min(count, batch.with_reference)

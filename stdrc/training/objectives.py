@@ -37,7 +37,7 @@ def flow_matching_loss(velocity: Tensor, target: Tensor, weight: Tensor | None =
     """Mean squared error of the velocity over tokens, with an optional weight per token.
 
     The weights are normalised to mean 1 in each sample, so a face weight changes where the loss
-    looks and not how large it is.
+    looks, not how large it is.
 
     Args:
         velocity, target: [B, N, D]; the target is noise minus clean.
@@ -53,7 +53,7 @@ def flow_matching_loss(velocity: Tensor, target: Tensor, weight: Tensor | None =
 
 
 class IdentityHead(nn.Module):
-    """Reads a face embedding off a block's features, token by token; only training has it.
+    """Reads a face embedding from a block's features, token by token; used in training only.
 
     Args:
         width: of the features.
@@ -104,7 +104,7 @@ def face_coverage(
     k*temporal. A token covers `spatial` x `spatial` pixels.
 
     Args:
-        boxes: [T, 4] x0 y0 x1 y1 in pixels of the clip, one a pixel frame; NaN rows have no face.
+        boxes: [T, 4] x0 y0 x1 y1 in pixels of the clip, one per pixel frame; NaN rows have no face.
         frames, height, width: the latent's size; T = (frames - 1) * temporal + 1.
 
     Returns:
@@ -132,7 +132,7 @@ def face_crops(video: Tensor, boxes: Tensor, size: int, margin: float) -> Tensor
     """Square crops around face boxes, differentiable in the pixels.
 
     Args:
-        video: [N, 3, H, W] frames, one a box.
+        video: [N, 3, H, W] frames, one per box.
         boxes: [N, 4] x0 y0 x1 y1 in pixels.
         size: side of a crop in pixels.
         margin: how much is added on each side, in sides of the box.
@@ -161,7 +161,7 @@ def aligned_crops(video: Tensor, landmarks: Tensor, size: int) -> Tensor:
     The similarity that takes them there is Umeyama's, which in the plane is one complex number.
 
     Args:
-        video: [N, 3, H, W] frames, one a face.
+        video: [N, 3, H, W] frames, one per face.
         landmarks: [N, 5, 2] x, y in pixels, whole numbers at pixels' centres.
         size: side of a crop in pixels.
 
@@ -195,7 +195,7 @@ class IdentityLoss:
     """1 - cos between face embeddings of the decoded x_0 prediction and the decoded true latent.
 
     Both sides go through the same decoder, so that what the autoencoder cannot draw is not blamed
-    on the generator. The true side is embedded once a clip and kept.
+    on the generator. The true side is embedded once per clip and kept.
 
     Args:
         vae: frozen; gradients flow through its decoder.

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, plain lines elsewhere, and TensorBoard."""
+"""What a user sees of a run: a bar on a terminal, plain lines elsewhere, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunLog:
         total: steps of the whole run.
         start: steps done before, when resumed.
         main: whether this is the main process.
-        trackers: accelerate's, which are told the same as TensorBoard.
+        trackers: accelerate's, which receive the same numbers as TensorBoard.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ def train(
     """Run a training configuration.
 
     Args:
-        config: what to train on what.
+        config: the run.
         data: encoded data; none: `config.data` is read and encoded.
         identity_encoder: for the identity loss; none: the one `config.identity.encoder` names.
         judge: for `config.validation`: what it says of the videos is logged; 'stdrc train' brings
@@ -116,7 +116,7 @@ def _validation(
 def _encoding_pipeline(config: TrainConfig, accelerator: Accelerator) -> STDRCPipeline:
     return STDRCPipeline.from_pretrained(
         config.base,
-        # Latents are what everything after is made of: the autoencoder runs in full precision.
+        # Everything after this is made of latents: the autoencoder runs in full precision.
         dtype={"vae": torch.float32, "default": DTYPES[config.precision]},
         transformer=None,
         audio_vae=None,
@@ -127,7 +127,7 @@ def _encoding_pipeline(config: TrainConfig, accelerator: Accelerator) -> STDRCPi
 def _prepare(
     config: TrainConfig, accelerator: Accelerator, encoder: IdentityEncoder | None, say: _Teller
 ) -> TrainingData:
-    """Encode on the main process; the others, which load no model, are told the files."""
+    """Encode on the main process; the others, which load no model, receive the list of files."""
 
     def encode() -> TrainingData:
         pipe = _encoding_pipeline(config, accelerator)

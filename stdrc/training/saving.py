@@ -34,7 +34,7 @@ _FREE_TO_CHANGE = {
 
 
 class Resumable:
-    """What `Trainer` writes down and takes up again; it has the attributes named here."""
+    """What `Trainer` saves and restores; it has the attributes named here."""
 
     config: TrainConfig
     data: TrainingData
@@ -105,7 +105,7 @@ class Resumable:
         return folder
 
     def load_checkpoint(self, folder: Path) -> None:
-        """Take up a run where a checkpoint left it.
+        """Continue a run from a checkpoint.
 
         Raises:
             STDRCError: the checkpoint is damaged or was made with other settings.

@@ -179,7 +179,7 @@ class Trainer(Resumable):
                     "train_connectors needs the connectors, and text from before them."
                 )
             if config.mode == "lora":
-                raise STDRCError("train_connectors goes with mode: full, not with mode: lora.")
+                raise STDRCError("train_connectors needs mode: full, not mode: lora.")
         if config.face_weight > 1 and data.face is None:
             raise STDRCError("face_weight > 1 needs face boxes, and the data has none.")
         if config.identity.weight:

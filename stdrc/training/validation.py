@@ -1,6 +1,6 @@
-"""Videos of a few clips that are not trained on, and what a judge says of them, as a run goes on.
+"""Videos of a few clips that are not trained on, scored by a judge during a run.
 
-What judges is passed in: `stdrc train` brings the metrics of the suite. A clip's own reference is
+The judge is passed in: `stdrc train` brings the metrics of the suite. A clip's own reference is
 what the model is shown and its own video the target, so that identity can be told from copying.
 """
 
@@ -43,7 +43,7 @@ class Drawn:
     identity: str
 
 
-#: Called with a step's videos; numbers by name, which the run's log shows under "validation/".
+#: Called with a step's videos; its numbers, by name, are logged under "validation/".
 Judge = Callable[[Sequence[Drawn]], Mapping[str, float]]
 
 
@@ -53,7 +53,7 @@ class Validation:
     Args:
         config: the run; its section `validation` names the clips.
         pipe: with its VAE and text side, on the device to encode on; they are not needed after.
-        judge: says what the videos are worth.
+        judge: scores the videos.
 
     Raises:
         STDRCError: folders that can't be read, or clips without a picture or box to show.
@@ -118,7 +118,7 @@ class Validation:
         )
 
     def __call__(self, step: int, pipe: STDRCPipeline, fps: float) -> Mapping[str, float]:
-        """Draw and judge; the videos stay in `<output>/validation/step-N/`."""
+        """Draw and score; the videos are kept in `<output>/validation/step-N/`."""
         folder = self.config.output / "validation" / f"step-{step:07d}"
         progress = getattr(pipe, "_progress_bar_config", {})
         pipe.set_progress_bar_config(disable=True)

@@ -70,7 +70,7 @@ class AestheticHead:
 
 
 class PyIQA:
-    """MUSIQ (arXiv 2108.05997) or MANIQA (arXiv 2204.08958) of pyiqa, a frame a forward pass.
+    """MUSIQ (arXiv 2108.05997) or MANIQA (arXiv 2204.08958) of pyiqa, one frame per forward pass.
 
     Args:
         network: "musiq" or "maniqa".

@@ -197,7 +197,7 @@ class VJEPA2(Encoder):
     Args:
         source: a folder, or a hub id in the cache, of a checkpoint with a classifier, for example
             ``facebook/vjepa2-vitl-fpc16-256-ssv2``.
-        batch_size: videos a forward pass.
+        batch_size: videos per forward pass.
         device: where to run.
 
     Raises:

@@ -1,6 +1,6 @@
 // One axis varied, the others held; the columns are those that the table shows.
 if (board.ablations.length) {
-  const node = section("ablations", "Ablations", "One axis varied, the others held at the point that is named. Marks are within each table; the columns are those chosen above.");
+  const node = section("ablations", "Ablations", "One axis varied, the others held at the named point. Marks are within each table; the columns are those chosen above.");
   const list = h("div", { class: "ablations" });
   node.append(list);
   function draw(table) {

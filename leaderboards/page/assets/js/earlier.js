@@ -1,6 +1,6 @@
 // What earlier plans of the runs made: means of their own, not ranked, not compared.
 if (board.earlier.length) {
-  const node = section("earlier", "Earlier plans", "What earlier plans made and the present one no longer has. Kept, but neither ranked nor compared: each mean is over the videos that were made then, which may be of other samples.");
+  const node = section("earlier", "Earlier plans", "Results of earlier plans that the current plan no longer includes. They are kept, but neither ranked nor compared: each mean is over the videos that were made then, which may be of other samples.");
   const list = h("div", { class: "scroller tall", tabindex: "0", role: "region", "aria-label": "Earlier plans" });
   node.append(list);
   redraws.push(["columns", () => {

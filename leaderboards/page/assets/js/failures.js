@@ -1,6 +1,6 @@
 // What could not be made or measured.
 if (board.failures.length) {
-  const node = section("failures", "Failures", "What could not be made or measured, and why. A failure counts as the metric's worst value, unless the table says otherwise.");
+  const node = section("failures", "Failures", "What could not be generated or measured, and why. A failure counts as the metric's worst value, unless the table says otherwise.");
   const most = 500;
   node.append(h("div", { class: "scroller tall", tabindex: "0", role: "region", "aria-label": "Failures" },
     h("table", { class: "long" }, h("thead", {}, h("tr", {}, ["Entry", "Sample", "What", "Why"].map((t) => h("th", { scope: "col", class: "left" }, t)))),

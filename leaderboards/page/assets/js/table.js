@@ -63,8 +63,8 @@ const heads = [
     text: (i) => missing(entries[i].total) ? "–" : board.lowTotal ? String(entries[i].total) : entries[i].total.toFixed(3), about: board.rule },
   several("first") && { id: "first", title: "P(first)", detail: true, value: (i) => entries[i].first, text: (i) => missing(entries[i].first) ? "–" : `${Math.round(100 * entries[i].first)} %`,
     about: "Share of the resamples of identities in which the entry is first." },
-  { id: "n", title: "N", detail: true, value: (i) => entries[i].done, about: "Videos that were made." },
-  several("failed") && { id: "failed", title: "Failed", fixed: true, value: (i) => entries[i].failed, bad: true, about: "Videos that failed or are still to be made." },
+  { id: "n", title: "N", detail: true, value: (i) => entries[i].done, about: "Videos that were generated." },
+  several("failed") && { id: "failed", title: "Failed", fixed: true, value: (i) => entries[i].failed, bad: true, about: "Videos that failed or are still to be generated." },
   several("faces") && { id: "faces", title: "Faces found", detail: true, value: (i) => entries[i].faces, text: (i) => missing(entries[i].faces) ? "–" : `${Math.round(100 * entries[i].faces)} %`,
     about: "Share of the frames in which a face was found." },
 ].filter(Boolean);

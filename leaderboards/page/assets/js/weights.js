@@ -29,7 +29,7 @@ if (weighable.length > 1 && entries.length > 1) {
     changed("table", "weights");
   } }, "Back to the declared order");
   const panel = h("details", { class: "weights" }, h("summary", {}, "Weigh columns yourself"),
-    h("p", { class: "lede" }, "Your score orders the table by what matters to you. It says nothing on how sure that order is: places, bars and marks stay those of the declared order."),
+    h("p", { class: "lede" }, "Your score orders the table by what matters to you. It says nothing about how certain that order is: places, bars and marks stay those of the declared order."),
     sliders, h("div", { class: "controls" }, field("Column", add), reset));
   scroller.before(panel);
   redraws.push(["weights", () => {
