@@ -33,8 +33,8 @@ def checkpoint(name: str = "base") -> Path:
     folder = CHECKPOINTS / name
     if not (folder / "model_index.json").is_file():
         raise MiniatureError(
-            f"No trained miniature lies in {CHECKPOINTS}; run `make miniature`, or name another "
-            "checkpoint."
+            f"There is no trained miniature in {CHECKPOINTS}; run `make miniature`, or name "
+            "another checkpoint."
         )
     return folder
 
@@ -42,8 +42,8 @@ def checkpoint(name: str = "base") -> Path:
 def random_checkpoint() -> Path:
     """Folder of a miniature with random weights, built once in the user's cache.
 
-    For looking at the whole road without a trained checkpoint: its videos are noise, and nothing
-    about identity can be read off them. `STDRC_CACHE` names another cache than ~/.cache/stdrc.
+    For trying the whole pipeline without a trained checkpoint: its videos are noise and say nothing
+    about identity. `STDRC_CACHE` names a cache other than ~/.cache/stdrc.
     """
     cache = Path(os.environ.get("STDRC_CACHE", "~/.cache/stdrc")).expanduser()
     folder = cache / "random-miniature-2"

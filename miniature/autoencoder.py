@@ -126,7 +126,7 @@ def fit_components(
     """Set the autoencoder to principal components of its blocks of pixels, in place.
 
     Latents are the leading components, divided by their deviation to the power `whitening` and
-    turned by a random rotation, so that channels have like variances (diffusers' statistics by
+    turned by a random rotation, so that channels have similar variances (diffusers' statistics by
     channel then change nothing between components) while strong components stay stronger.
 
     Args:
@@ -175,7 +175,7 @@ def _fit_encoder(
     latents: Tensor,
     posterior_std: float,
 ) -> None:
-    """Make the encoder give `latents` [positions, C] of `patches`, as nearly as it can."""
+    """Make the encoder give `latents` [positions, C] of `patches`, as closely as it can."""
     patch_mean, _, patch_basis = of_patches
     channels, width = latents.shape[1], patches.shape[1]
     encoder = vae.encoder  # its convolutions look back in time: the present is their last tap
@@ -253,8 +253,8 @@ def reconstruction_loss(
     Args:
         prediction, target: [B, 3, T, H, W] in -1..1.
         weight: [B, 1, T, H, W] >= 0.
-        edges: small at first: an L1 on differences is content with flat colours until edges stand
-            about right.
+        edges: small at first: an L1 on differences is satisfied by flat colours until edges are
+            roughly in place.
     """
     error = prediction - target
     loss = (weight * error.abs()).mean()
@@ -370,7 +370,7 @@ def _resume(
     parts: dict[str, Any],
     report: Callable[[str], None],
 ) -> int:
-    """Read a checkpoint where there is one; the step to go on with."""
+    """Read a checkpoint where there is one; the step to continue with."""
     if checkpoint is None or not checkpoint.exists():
         return 0
     state = torch.load(checkpoint, weights_only=True)

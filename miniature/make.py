@@ -1,12 +1,12 @@
-"""Make the miniature from nothing: world, autoencoder, text side, base, and a LoRA a point.
+"""Make the miniature from nothing: world, autoencoder, text side, base, and a LoRA per point.
 
     python -m miniature.make --stage text     # one stage, those before it taken as they are
     torchrun --nproc-per-node 2 -m miniature.make --stage base
 
 `make miniature` runs them all. The base's trainings (`base`, `identity`, `likeness`, `rollout`) are
-by two processes: their batch is one, so another number of processes makes another model. Each stage
-leaves its result under its final name in the work folder and is skipped when that is there;
-trainings go on from their last checkpoint. `ship` copies what belongs in the package.
+run by two processes that share one batch, so another number of processes makes another model. Each
+stage leaves its result under its final name in the work folder and is skipped when that is there;
+trainings resume from their last checkpoint. `ship` copies what belongs in the package.
 """
 
 from __future__ import annotations
@@ -251,8 +251,8 @@ def take_decoder(plan: Plan) -> None:
 def make_average(plan: Plan) -> None:
     """The base that ships: between the second training's end and the last's (arXiv 2109.01903).
 
-    The identity losses cost motion; on the line between the two ends more of it comes back than of
-    identity goes.
+    The identity losses cost motion; on the line between the two ends more motion is regained
+    than identity is lost.
     """
     folder = plan.work / "averaged"
     if (folder / "model_index.json").is_file():

@@ -5,7 +5,7 @@
 Guidance weights are chosen on the world's validation identities, from the grid that the curves
 show; with those weights every variant is then measured once on test identities. Writes
 `miniature/validation.json`, `miniature/README.md` and pictures in `miniature/images`.
-Each point is kept in the work folder, so an interrupted measurement goes on where it stopped.
+Each point is kept in the work folder, so an interrupted measurement continues where it stopped.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def load_base() -> STDRCPipeline:
 
 @lru_cache(maxsize=1)
 def load(variant: str) -> STDRCPipeline:
-    """The base with a variant's LoRA in place of the one before."""
+    """The base with a variant's LoRA in place of the previous one."""
     pipe = load_base()
     pipe.unload_lora_weights()
     pipe.load_lora_weights(str(variants()[variant]))
@@ -463,7 +463,7 @@ def trained(name: str) -> dict[str, Any]:
 
 
 def difference(report: dict[str, Any], pair: str, name: str) -> str:
-    """Paired difference over the same people; bold where the interval leaves out 0."""
+    """Paired difference over the same people; bold where the interval excludes 0."""
     mean, low, high = report["differences"][pair][name]
     digits = 1 if name == "text" else 3
     told = f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"

@@ -17,7 +17,7 @@ def command(
         typer.Option("--set", help="Override a key: --set optimizer.lr=1e-4; may be repeated."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")
+        bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")
     ] = False,
     dry_run: Annotated[
         bool,

@@ -1,4 +1,4 @@
-"""What of a run lies in the repository: enough to go on with it elsewhere.
+"""The part of a run that is kept in the repository: enough to continue it elsewhere.
 
 The base as every point starts from it, and each point's measurements and loss curve. A point whose
 measurements are all there is not trained again; the weights of points are too large to ship.

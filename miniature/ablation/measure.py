@@ -194,7 +194,7 @@ def _velocities(
 def reading(
     transformer: LTX2VideoTransformer3DModel, placement: ReferencePlacement
 ) -> dict[str, dict[str, list[float | None]]]:
-    """Squared error of the clean latents inside the face, by noise level and reference, a person.
+    """Squared error of the clean latents inside the face, by noise level and reference, per person.
 
     References: the person's own of another scene, a stranger's, none, and a frame of the clip.
     """

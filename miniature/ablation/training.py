@@ -76,7 +76,7 @@ def _train(
     transformer: LTX2VideoTransformer3DModel,
     kept: dict[int, Path],
 ) -> None:
-    """Train or go on; `kept` says after which steps the weights are put where."""
+    """Train or resume; `kept` says after which steps the weights are put where."""
     config.output.mkdir(parents=True, exist_ok=True)
     curve = config.output / "curve.jsonl"
 

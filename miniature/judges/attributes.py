@@ -44,7 +44,7 @@ def parse_prompt(prompt: str) -> dict[str, str]:
     """The attributes that a prompt of the miniature's language names.
 
     Args:
-        prompt: any text; words that the language lacks are passed over.
+        prompt: any text; words that the language lacks are ignored.
 
     Returns:
         Of "color", "pattern", "motion", "expression", "lighting" and "hat" those that it names. A

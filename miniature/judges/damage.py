@@ -1,4 +1,4 @@
-"""Damage that the judges are trained to bear or to notice, and the pictures that hold no face.
+"""Damage that the judges are trained to tolerate or to notice, and pictures without a face.
 
 Training plants it at random; validation plants it in known strengths.
 """
@@ -22,7 +22,7 @@ def add_noise(frames: np.ndarray, sigma: float, rng: np.random.Generator) -> np.
 
 
 def wear(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The mild wear that decoded video has: some blur, some noise, or none."""
+    """The mild degradation of decoded video: some blur, some noise, or none."""
     if rng.random() < 0.3:
         frames = blur(frames, rng.uniform(0.3, 1.1))
     if rng.random() < 0.3:
@@ -31,12 +31,12 @@ def wear(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def disorder(frames: int, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """An order of frames that noise of `sigma` frames has upset."""
+    """An order of frames disturbed by noise of `sigma` frames."""
     return np.argsort(np.arange(frames) + rng.normal(0, sigma, frames), kind="stable")
 
 
 def shuffle(clips: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Upset the order of frames of each clip."""
+    """Disturb the order of frames of each clip."""
     return np.stack([clip[disorder(len(clip), sigma, rng)] for clip in clips])
 
 

@@ -25,10 +25,10 @@ from miniature.judges.networks import (
 
 
 class MiniatureFaces:
-    """A `FaceBackend` for the procedural world, trained on identities that no generator is.
+    """A `FaceBackend` for the procedural world, trained on identities that no generator saw.
 
     It knows one face per frame, as the world draws them, and only drawn ones. Frames of another
-    size are looked at 64 x 64; boxes and landmarks come back in the frame's own pixels. A frame
+    size are scaled to 64 x 64; boxes and landmarks come back in the frame's own pixels. A frame
     that is twice as wide as high, or more times, is looked at as squares side by side, each with
     one face or none.
 

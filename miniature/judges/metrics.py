@@ -1,4 +1,4 @@
-"""The drawn world's metrics, registered as anybody's plug-in registers its own."""
+"""The drawn world's metrics, registered as any plug-in registers its own."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _save(path: Path, **arrays: np.ndarray) -> None:
 
 
 def stills(cache: Path, split: str, people: int, scenes: int, seed: int, each: int = 2) -> Stills:
-    """`people` identities in `scenes` scenes, `each` frames a scene (hats in a quarter of them)."""
+    """`people` identities in `scenes` scenes, `each` frames per scene (a quarter with hats)."""
     path = cache / f"stills-{split}-{people}x{scenes}x{each}-{seed}"
     first = SPLITS[split][0]
     drawn = tuple(Identity.from_seed(first + i) for i in range(people))

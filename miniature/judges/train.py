@@ -55,7 +55,7 @@ def fit(
     """AdamW with a short warm-up and a cosine; prints a line every hundred steps.
 
     Raises:
-        RuntimeError: the loss is not a number any more.
+        RuntimeError: the loss is no longer finite.
     """
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -172,7 +172,7 @@ class ArcFace(nn.Module):
     """Additive angular margin over identities (Deng et al., 2019), with help from known traits.
 
     The trait heads shorten training: the world knows each face's hair, skin and measures, so the
-    embedding is asked for them as well. Both are thrown away afterwards.
+    embedding is asked for them as well. Both are discarded afterwards.
     """
 
     def __init__(self, people: tuple[Identity, ...], size: int = 128, scale: float = 24.0) -> None:

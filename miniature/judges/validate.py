@@ -233,7 +233,7 @@ def measure_faults(cache: Path) -> dict[str, Any]:
 
 # -- pictures of another world ---------------------------------------------------------------------
 def measure_familiar() -> dict[str, Any]:
-    """Which worn portraits pass for drawn ones, and which faces of insightface's photograph do."""
+    """Which degraded portraits, and faces of insightface's photograph, pass for drawn ones."""
     rng = np.random.default_rng(72)
     judge = Familiar()
     drawn = World(split="judges_val", size=2000, seed=72)

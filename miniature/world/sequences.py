@@ -1,7 +1,7 @@
 """Clips in which one thing follows another, with exact truth.
 
 A sequence goes through two or three motions and expressions, one after another, each from where the
-one before left the head; its timeline says when which begins.
+one before left the head; its timeline says when each begins.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _orthogonalised(
 class MuonWithAdamW(torch.optim.Optimizer):
     """Muon for the matrices inside transformer blocks, AdamW for everything else.
 
-    Both are PyTorch's own, but for Muon's precision on a CPU; this gives them one list of groups
+    Both are PyTorch's own, except for Muon's precision on a CPU; this gives them one list of groups
     and one state, so that checkpoints, schedules and `accelerate` see a single optimizer. Muon's
     update is scaled to AdamW's usual size (`match_rms_adamw`), so one learning rate serves both.
 

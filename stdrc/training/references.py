@@ -124,7 +124,7 @@ class ReferenceEncoder:
         encode: pixels [B, 3, 1, H, W] in -1..1 to latents on the CPU.
         vae: hash of the autoencoder's weights.
         dtype: that latents are kept in.
-        say: told in a line what is being done.
+        say: called with a line about what is being done.
         problems: where pictures that can't be read are noted.
     """
 

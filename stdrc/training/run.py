@@ -40,7 +40,7 @@ def train(
         identity_encoder: for the identity loss; none: the one `config.identity.encoder` names.
         judge: for `config.validation`: what it says of the videos is logged; 'stdrc train' brings
             the metrics that the section names.
-        resume: go on from the newest checkpoint.
+        resume: continue from the newest checkpoint.
         dry_run: read, check and encode the data, load the models, and stop before the first step.
 
     Returns:

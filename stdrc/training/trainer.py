@@ -304,7 +304,7 @@ class Trainer(Resumable):
         """Train to `config.steps` and write the result.
 
         Args:
-            resume: go on from the newest whole checkpoint in the output folder, if there is one.
+            resume: continue from the newest complete checkpoint in the output folder, if any.
 
         Returns:
             The LoRA file, or the checkpoint folder.
@@ -343,7 +343,7 @@ class Trainer(Resumable):
         if found and not resume:
             raise STDRCError(
                 f"{self.config.output} already holds a run at step "
-                f"{int(found[-1].name.removeprefix('step-'))}; add --resume to go on with it or "
+                f"{int(found[-1].name.removeprefix('step-'))}; add --resume to continue it or "
                 "choose another output."
             )
         if found:
