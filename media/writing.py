@@ -36,7 +36,15 @@ def to_uint8(frames: Any) -> np.ndarray:
         UserError: for another shape, type or range, no frames, odd sizes (yuv420p halves the
             colour planes), or frames that hold NaN or infinity.
     """
-    array = np.asarray(frames if hasattr(frames, "shape") else np.stack([*map(np.asarray, frames)]))
+    try:
+        if not hasattr(frames, "shape"):
+            frames = np.stack([*map(np.asarray, frames)])
+        array = np.asarray(frames)
+    except (TypeError, ValueError, RuntimeError) as error:  # bfloat16, on a GPU, frames unlike
+        raise UserError(
+            f"The frames can't be read as one array ({error}); return uint8 or float32, [T, H, W, "
+            "3], detached and on the CPU, all frames of one size."
+        ) from None
     if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape:
         raise UserError(f"A video is [T, H, W, 3] with T >= 1, not {list(array.shape)}.")
     if array.shape[1] % 2 or array.shape[2] % 2:

@@ -8,6 +8,7 @@ import io
 import av
 import numpy as np
 import pytest
+import torch
 
 from media.errors import UserError
 from media.writing import encode_video
@@ -72,3 +73,18 @@ def test_sound_is_written_along(tmp_path, channels: int) -> None:
 def test_sound_that_is_not_a_waveform_is_refused(audio, rate, words) -> None:
     with pytest.raises(UserError, match=words):
         encode_video(moving_square(0), 8, audio=audio, sample_rate=rate)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        torch.zeros(2, 32, 32, 3, dtype=torch.bfloat16),
+        torch.zeros(2, 32, 32, 3, requires_grad=True),
+        torch.zeros(2, 32, 32, 3, device="meta"),
+        [np.zeros((32, 32, 3), np.uint8), np.zeros((16, 16, 3), np.uint8)],
+        [],
+    ],
+)
+def test_frames_that_are_not_an_array_are_refused_in_words(frames) -> None:
+    with pytest.raises(UserError, match="can't be read as one array .* detached and on the CPU"):
+        encode_video(frames, 8.0)
