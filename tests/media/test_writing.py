@@ -86,5 +86,5 @@ def test_sound_that_is_not_a_waveform_is_refused(audio, rate, words) -> None:
     ],
 )
 def test_frames_that_are_not_an_array_are_refused_in_words(frames) -> None:
-    with pytest.raises(UserError, match="can't be read as one array .* detached and on the CPU"):
+    with pytest.raises(UserError, match=r"can't be read as one array .* detached and on the CPU"):
         encode_video(frames, 8.0)
