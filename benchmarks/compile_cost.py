@@ -1,6 +1,6 @@
 """From how many steps on compiled blocks (`memory.compile: blocks`) pay, on this machine.
 
-    python benchmarks/compile_cost.py [--checkpoint FOLDER] [--repeats 9]
+    python benchmarks/compile_cost.py [--checkpoint FOLDER] [--repeats 3]
 
 A guided step of a default video as it is and with the transformer's blocks compiled, interleaved;
 the break-even is what the first compiled step takes over a plain one, by what each later one saves.
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     shipped = Path(__file__).parents[1] / "miniature" / "checkpoints" / "base"
     parser.add_argument("--checkpoint", default=str(shipped))
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     hide_loading_bars()
     print(json.dumps(cost(args.checkpoint, args.repeats)))

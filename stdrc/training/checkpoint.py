@@ -104,12 +104,18 @@ def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict
     """An optimizer's state dict, keyed by parameter names, as tensors and plain data."""
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
+
+    def put(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):  # bitsandbytes keeps its moments a level deeper
+            for key, inner in value.items():
+                put(f"{name}|{key}", inner)
+        elif isinstance(value, Tensor):
+            tensors[name] = value
+        else:
+            plain[name] = value
+
     for parameter, values in state["state"].items():
-        for key, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"{parameter}|{key}"] = value
-            else:
-                plain[f"{parameter}|{key}"] = value
+        put(parameter, values)
     return tensors, plain
 
 
@@ -119,8 +125,11 @@ def unflatten_optimizer(
     """The inverse: {parameter: {key: value}}."""
     state: dict[str, dict[str, Any]] = {}
     for name, value in {**tensors, **plain}.items():
-        parameter, _, key = name.rpartition("|")
-        state.setdefault(parameter, {})[key] = value
+        *way, key = name.split("|")
+        at: dict[str, Any] = state
+        for part in way:
+            at = at.setdefault(part, {})
+        at[key] = value
     return state
 
 

@@ -58,6 +58,10 @@ class Resumable:
         Args:
             frozen: also those that aren't trained.
         """
+        if self.config.base_weights != "saved" and not frozen:
+            # torch looks up what bitsandbytes adds to a state dict as attributes, and finds none.
+            named = self.accelerator.unwrap_model(self.model).named_parameters()
+            return {name: p.detach().cpu() for name, p in named if p.requires_grad}
         options = StateDictOptions(
             full_state_dict=True, cpu_offload=True, ignore_frozen_params=not frozen
         )

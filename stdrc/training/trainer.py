@@ -173,6 +173,11 @@ class Trainer(Resumable):
                 "The run has a placement but its data has no references; "
                 "set placement: none to train plain text-to-video."
             )
+        if config.base_weights != "saved" and self.accelerator.distributed_type == "FSDP":
+            raise STDRCError(
+                f"base_weights: {config.base_weights} is not sharded by FSDP; launch with DDP "
+                "(accelerate launch --multi_gpu), where each process holds the base."
+            )
         if config.train_connectors:
             if connectors is None or data.text_mask is None:
                 raise STDRCError(
@@ -459,4 +464,5 @@ class Trainer(Resumable):
 
 def _cast(module: nn.Module, dtype: Callable[[nn.Parameter], torch.dtype]) -> None:
     for parameter in module.parameters():
-        parameter.data = parameter.data.to(dtype(parameter))
+        if parameter.is_floating_point():  # eight and four bits are codes, packed in whole numbers
+            parameter.data = parameter.data.to(dtype(parameter))
