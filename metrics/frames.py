@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from media.images import read_image
 from media.video import read_clip as read_clip
 from metrics.errors import MetricsError
 
@@ -27,7 +28,7 @@ _FORMS = (
 
 def _array(value: Any) -> NDArray[Any]:
     if isinstance(value, Image.Image):
-        return np.asarray(value.convert("RGB"))
+        return read_image(value)
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         return (value.float() if value.is_floating_point() else value).numpy()

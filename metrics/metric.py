@@ -168,7 +168,7 @@ class VideoMetric(Metric):
 
     def short(self, video: Video) -> str:
         """A remark where the video has fewer frames than are asked for."""
-        if self.num_frames is None or video.count >= self.num_frames:
+        if not self.samples or self.num_frames is None or video.count >= self.num_frames:
             return ""
         frames = "1 frame" if video.count == 1 else f"{video.count} frames"
         return (
@@ -334,6 +334,8 @@ class StreamedMetric(ChunkedMetric):
 
     samples = False
     needs_fps: ClassVar[bool] = False
+    compared: ClassVar[str] = "neighbouring frames"
+    """What a video without a value is too short to have."""
 
     def _open(self) -> None:
         super()._open()
@@ -383,7 +385,8 @@ class StreamedMetric(ChunkedMetric):
     def result(self, count: int) -> Result:
         """The value of the open video, of ``count`` frames."""
         if self._score is None:
-            raise MetricsError("the video has one frame, and no neighbouring frames to compare")
+            frames = "one frame" if count == 1 else f"{count} frames"
+            raise MetricsError(f"the video has {frames}, and no {self.compared} to compare")
         return Result(float(self.compute()), {"frames": count})
 
 

@@ -381,6 +381,7 @@ class DynamicDegree(_FlowMetric):
     """
 
     needs_fps: ClassVar[bool] = True
+    compared = "two frames an eighth of a second apart"
 
     def _open(self) -> None:
         super()._open()

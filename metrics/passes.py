@@ -27,6 +27,9 @@ from metrics.scores import UNEXPECTED, VideoItem
 
 log = logging.getLogger(__name__)
 
+ASSUMED_FPS = 8.0
+"""Of a video without a frame rate, a folder of images: neighbouring frames are compared."""
+
 _BATCH_FRAMES = 64
 """Most frames of several videos that share a batch; the first scores needn't wait for more."""
 
@@ -266,8 +269,7 @@ class Pass:
             for name, state in job.states.items():
                 if name not in job.stream_errors:
                     try:
-                        # A folder of images has no frame rate; 8 compares neighbours.
-                        fps = {"fps": job.info.fps or 8.0} if state.needs_fps else {}
+                        fps = {"fps": job.info.fps or ASSUMED_FPS} if state.needs_fps else {}
                         state.update(frames, start=int(indices[0]) == 0, **fps)
                     except Exception as error:
                         job.stream_errors[name] = words(error, f"{name} of {job.item.key}")

@@ -94,6 +94,7 @@ class MotionSmoothness(StreamedMetric):
     """
 
     settings = ("interpolator_version",)
+    compared = "frame between two others"
 
     def __init__(self, interpolator: Any = None, **kwargs: Any) -> None:
         self._given: Any = interpolator

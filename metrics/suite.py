@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ from metrics.facts import MetricInfo
 from metrics.features.models import Models, PictureFile
 from metrics.features.networks.engine import engine_version
 from metrics.metric import Event, Result, Shown, StreamedMetric, Video
-from metrics.passes import Job, Pass, words
+from metrics.passes import ASSUMED_FPS, Job, Pass, words
 from metrics.scores import Score, SetScore, VideoItem
 from metrics.sets import SetMetric, number_of
 
+_NO_RATE = f"the video has no frame rate; neighbours were compared, as at {ASSUMED_FPS:g} a second"
 _NEEDS = {
     "reference": "needs a reference image of the face, and none was given for this video",
     "prompt": "needs the prompt, and none was given for this video",
@@ -217,6 +219,8 @@ class MetricSuite:
             metric = self._metrics[name]
             if isinstance(metric, StreamedMetric):
                 result = job.streamed[name]
+                if metric.needs_fps and not job.info.fps:
+                    result = replace(result, reason=_NO_RATE)
             else:
                 found = metric.measure(self._video(name, job))
                 result = found if isinstance(found, Result) else Result(float(found))

@@ -23,7 +23,7 @@ from metrics.facts import register
 from metrics.features.face_backends import FaceBackend, recognisers
 from metrics.frames import Frames, check_frames, dimensions
 from metrics.identity import OURS, FaceMetric, best_faces
-from metrics.metric import ChunkedMetric, Result, StreamedMetric, Video
+from metrics.metric import ChunkedMetric, Result, StreamedMetric, Video, remarks
 
 
 def _check_vectors(features: Tensor) -> Tensor:
@@ -367,7 +367,8 @@ class IdentityConsistency(ChunkedMetric, FaceMetric):
             "faces_only": found.where_present,
             "share_of_pairs": found.share,
         }
-        return Result(found.value, detail, self.short(video))
+        faceless = "" if present.any() else "no sampled frame has a face"
+        return Result(found.value, detail, remarks(self.short(video), faceless))
 
     @property
     def share(self) -> Tensor:

@@ -3,14 +3,15 @@
 Cosines of two face networks don't compare, and dlib gives strangers 0.85. A calibration holds what
 cosines mean to one backend: the threshold that one pair of strangers in a thousand exceeds, and the
 means of strangers and of two photographs of one person. Shipped calibrations name their data;
-``python -m metrics.verification BACKEND PHOTOGRAPHS`` measures another, with ``PERSON/*.jpg`` or
-``PERSON.jpg`` and ``PERSON_*.jpg`` in that folder.
+``python -m metrics.verification BACKEND PHOTOGRAPHS`` measures another, with ``PERSON/*.jpg``,
+``PERSON.jpg`` and ``PERSON_*.jpg``, or ``PERSON_1.jpg``, ``PERSON_2.jpg`` and so on in that folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -165,13 +166,18 @@ def embed_people(backend: FaceBackend, folder: Path) -> tuple[Tensor, list[str]]
 
 
 def _photographs(folder: Path) -> Iterator[tuple[Path, str]]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"):
-            inside = path.parent != folder
-            yield (
-                path,
-                path.parent.name if inside else path.stem.rpartition("_aligned")[0] or (path.stem),
-            )
+    suffixes = (".jpg", ".jpeg", ".png", ".webp")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    stems = {path.stem for path in paths if path.parent == folder}
+    for path in paths:
+        parts = path.relative_to(folder).parts
+        yield path, parts[0] if len(parts) > 1 else _person(path.stem, stems)
+
+
+def _person(stem: str, stems: set[str]) -> str:
+    """Whom a photograph shows: of a_b_c the first of a and a_b that has one too; or without _1."""
+    whole = [stem[:i] for i, sign in enumerate(stem) if sign == "_"]
+    return next((name for name in whole if name in stems), re.sub(r"_\d+$", "", stem))
 
 
 # --- metrics -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from media.errors import UserError
 from metrics.errors import MetricsError
 from metrics.frames import as_frames, as_image, as_images, as_videos, check_frames
 
@@ -85,3 +86,14 @@ def test_checked_frames_are_bytes_already():
     with pytest.raises(MetricsError, match="one frame"):
         check_frames(noise(0, 1, 4, 5), least=2)
     assert len(check_frames(noise(0, 0, 4, 5), least=0)) == 0
+
+
+def test_pillow_images_of_any_mode_are_what_a_file_of_them_is():
+    """Pillow's own conversion clips 16 bits to white and drops what is see-through."""
+    deep = Image.fromarray(np.full((4, 5), 0x8000, dtype=np.uint16))
+    assert as_frames([deep, deep]).min() == as_frames([deep]).max() == 128
+    clear = Image.new("RGBA", (5, 4), (0, 0, 0, 0))
+    assert (as_image(clear) == 255).all()
+    assert (as_image(Image.new("L", (5, 4), 7)) == 7).all()
+    with pytest.raises(UserError, match="no known range"):
+        as_image(Image.new("F", (5, 4)))

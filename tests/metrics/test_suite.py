@@ -414,3 +414,30 @@ def test_memory_does_not_grow_with_length(tmp_path, monkeypatch):
 def test_metric_info_is_what_the_package_exports():
     info = metric_info("identity.dlib")
     assert (info.backend, info.higher_is_better, info.range) == ("dlib", True, (-1.0, 1.0))
+
+
+def test_what_is_too_short_or_has_no_frame_rate_says_of_what(tmp_path):
+    for count in (1, 3, 9):
+        write_video(tmp_path / f"{count}.mp4", steps(count, 64, 48), fps=24)
+    (tmp_path / "folder").mkdir()
+    for i, frame in enumerate(steps(3, 64, 48)):
+        Image.fromarray(frame).save(tmp_path / f"folder/{i}.png")
+    names = ["1.mp4", "3.mp4", "9.mp4", "folder"]
+    suite = MetricSuite(["motion.magnitude.dis", "temporal.flicker"], cache=tmp_path / "cache")
+    items = [VideoItem(tmp_path / n, n) for n in names]
+    for _ in ("computed", "from the cache"):
+        rows = {r.key: r for r in suite.score(items) if r.metric == "motion.magnitude.dis"}
+        assert "one frame, and no two frames an eighth of a second apart" in rows["1.mp4"].reason
+        assert "3 frames, and no two frames an eighth" in rows["3.mp4"].reason
+        assert (rows["9.mp4"].status, rows["9.mp4"].reason) == ("ok", "")
+        assert rows["folder"].status == "ok"
+        assert "no frame rate; neighbours were compared" in rows["folder"].reason
+
+
+def test_a_metric_of_all_frames_is_asked_for_no_number_of_them():
+    class Every(VideoMetric):
+        samples = False
+
+    video = next(VideoMetric(num_frames=16).videos_of(np.zeros((3, 8, 8, 3), np.uint8)))
+    assert "3 frames, fewer than the 16 asked" in VideoMetric(num_frames=16).short(video)
+    assert Every(num_frames=16).short(video) == ""

@@ -27,6 +27,7 @@ from metrics.motion import (
     warp,
     warping_error,
 )
+from metrics.smoothness import MotionSmoothness
 from metrics.temporal import (
     FeatureConsistency,
     IdentityConsistency,
@@ -453,3 +454,19 @@ def test_a_chunk_of_another_size_is_refused():
     metric.update(noise(0, 2))
     with pytest.raises(MetricsError, match="start=True"):
         metric.update(noise(0, 2, 9, 9), start=False)
+
+
+def test_two_frames_have_none_between_them_and_no_face_is_said():
+    class Mean:
+        version = "1"
+
+        def between(self, first, second):
+            return first
+
+    metric = MotionSmoothness(Mean())
+    metric.update(np.zeros((2, 8, 8, 3), np.uint8))
+    with pytest.raises(MetricsError, match="2 frames, and no frame between two others"):
+        metric.result(2)
+    metric = IdentityConsistency()
+    (video,) = metric.videos_of([torch.zeros(0, 2)] * 3)
+    assert metric.measure(video).reason == "no sampled frame has a face"

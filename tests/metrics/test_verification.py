@@ -15,6 +15,7 @@ from metrics.verification import (
     Calibration,
     IdentityCalibrated,
     IdentityVerified,
+    _photographs,
     calibrate,
     embed_people,
 )
@@ -117,3 +118,13 @@ def test_photographs_that_a_package_ships_are_told_apart_by_dlib(tmp_path):
     assert cosines[upper & ~alike].mean() == pytest.approx(known.stranger, abs=0.03)
     found = calibrate(rows, people, backend="dlib", version=backend.version, data="t1")
     assert found.threshold == pytest.approx(known.threshold, abs=0.03)
+
+
+def test_whose_a_photograph_is(tmp_path):
+    for name in ("ann.jpg", "ann_2.jpg", "ann_by_the_sea.png", "bo_lee_1.jpg", "bo_lee_2.jpg",
+                 "bo_lee_aligned.txt", "anna.jpg", "cy/a.jpg", "cy/more/b.jpg"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    assert sorted(person for _, person in _photographs(tmp_path)) == [
+        "ann", "ann", "ann", "anna", "bo_lee", "bo_lee", "cy", "cy",
+    ]  # fmt: skip
