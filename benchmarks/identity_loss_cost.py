@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from miniature import checkpoint
+from miniature.ablation.data import encode
+from miniature.autoencoder import to_pixels
 from miniature.identity_encoder import load_identity_encoder
 from miniature.world import World
 from stdrc.pipeline import STDRCPipeline, hide_loading_bars
@@ -33,14 +35,8 @@ def main() -> None:
     hide_loading_bars()
     pipe = STDRCPipeline.from_pretrained(checkpoint(), dtype=torch.float32, transformer=None)
     clips = list(World("val", size=given.clips + 48))
-    pixels = torch.from_numpy(np.stack([clip.frames for clip in clips])).permute(0, 4, 1, 2, 3)
     with torch.no_grad():
-        encoded = [
-            pipe.vae.encode(p / 127.5 - 1).latent_dist.mode() for p in pixels.float().split(8)
-        ]
-        latents = pipe._normalize_latents(
-            torch.cat(encoded), pipe.vae.latents_mean, pipe.vae.latents_std
-        )
+        latents = encode(pipe, to_pixels(np.stack([clip.frames for clip in clips])))
     asked = IdentityConfig(weight=1.0, frames=given.frames, samples=given.clips, margin=0.25)
     plain = IdentityLoss(pipe.vae, load_identity_encoder(), asked)
     matrix = LinearDecoder.fit(plain.decode, latents[given.clips :], temporal=4, spatial=8)

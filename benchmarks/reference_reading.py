@@ -13,10 +13,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from miniature import checkpoint
+from miniature.ablation.data import encode
+from miniature.autoencoder import to_pixels
 from miniature.world import World
 from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 from stdrc.positions import ReferencePlacement
@@ -38,13 +41,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     hide_loading_bars()
     pipe = STDRCPipeline.from_pretrained(given.checkpoint or checkpoint(), dtype=torch.float32)
-    transformer, vae = pipe.transformer, pipe.vae
+    transformer = pipe.transformer
     clips = list(World("val", size=given.people))
-    pixels = torch.stack([torch.from_numpy(c.frames) for c in clips]).permute(0, 4, 1, 2, 3)
-    encoded = [vae.encode(p / 127.5 - 1).latent_dist.mode() for p in pixels.float().split(8)]
-    latents = pipe._normalize_latents(
-        torch.cat(encoded), vae.latents_mean, vae.latents_std, vae.config.scaling_factor
-    )
+    latents = encode(pipe, to_pixels(np.stack([c.frames for c in clips])))
     _, _, frames, height, width = latents.shape
     size = {"frames": frames, "height": height, "width": width}
     face = torch.stack(

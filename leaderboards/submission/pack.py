@@ -416,9 +416,8 @@ def _member_name(sample: str, format: SubmissionFormat) -> str:
     found = re.fullmatch(r"(id\d+)\W+(prompt\d+)", sample)
     if not found:
         raise LeaderboardError(
-            f"sample {sample!r} is not of the form idNNN/promptK: generate on the evaluation "
-            "set of "
-            f"{format.name}."
+            f"sample {sample!r} is not of the form idNNN/promptK: generate on the evaluation set "
+            f"of {format.name}."
         )
     return f"submission/{found[1]}/{found[2]}.mp4"
 
@@ -436,9 +435,8 @@ def _compare(
         return {}
     if scorer is None:
         raise LeaderboardError(
-            f"{len(changed)} videos are not H.264 yuv420p in MP4 and had to be re-encoded, "
-            "but nothing "
-            "can score them before and after: pass a scorer."
+            f"{len(changed)} videos are not H.264 yuv420p in MP4 and had to be re-encoded, but "
+            "nothing can score them before and after: pass a scorer."
         )
     order = sorted(changed)
     first = scorer([planned[n].path for n in order]) if before is None else before

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from miniature.ablation.plan import CLIPS, REFERENCES
+from miniature.autoencoder import to_pixels
 from miniature.identity_encoder import load_identity_encoder
 from miniature.world import World, WorldClip
 from miniature.world.attributes import ClipAttributes
@@ -81,11 +82,6 @@ def encode(pipe: STDRCPipeline, pixels: Tensor) -> Tensor:
     return pipe._normalize_latents(
         latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
     )
-
-
-def to_pixels(frames: np.ndarray) -> Tensor:
-    """uint8 [B, T, H, W, 3] to float [B, 3, T, H, W] in -1..1."""
-    return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
 def faces_of(boxes: Tensor, frames: int, height: int, width: int) -> Tensor:

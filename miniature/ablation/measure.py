@@ -19,7 +19,7 @@ from diffusers import LTX2VideoTransformer3DModel
 from diffusers.models.transformers.transformer_ltx2 import apply_split_rotary_emb
 from torch import Tensor
 
-from miniature.ablation.data import encode, faces_of, head_crop, to_pixels
+from miniature.ablation.data import encode, faces_of, head_crop
 from miniature.ablation.plan import (
     BUDGETS,
     PARALLEL,
@@ -31,6 +31,7 @@ from miniature.ablation.plan import (
     Point,
 )
 from miniature.ablation.training import base_file, frozen_parts, load_transformer, snapshot_file
+from miniature.autoencoder import to_pixels
 from miniature.judges.attributes import leakage, parse_prompt
 from miniature.measure import Judges, clips
 from stdrc import ThreeStreamGuidance

@@ -382,6 +382,12 @@ def train_text(cache: Path, steps: int = 1000, batch: int = 128, passes: int = 2
     return net.eval()
 
 
+TRAINERS: dict[str, Callable[..., nn.Module]] = {
+    "detector": train_detector, "embedder": train_embedder, "video": train_video,
+    "text": train_text,
+}  # fmt: skip
+
+
 def fit_familiar(count: int = 4000) -> dict[str, Tensor]:
     """What the detector sees in portraits and frames of the world, worn as files on a disk are."""
     rng = np.random.default_rng(71)
@@ -401,18 +407,12 @@ def main() -> None:
     cv2.setNumThreads(1)
     options.cache.mkdir(parents=True, exist_ok=True)
     for name in options.judges or JUDGES:
-        if name == "detector":
-            save(train_detector(options.cache), METRICS_WEIGHTS / "detector.safetensors")
-        elif name == "embedder":
-            save(train_embedder(options.cache), METRICS_WEIGHTS / "embedder.safetensors")
-        elif name == "video":
-            save(train_video(options.cache), METRICS_WEIGHTS / "video.safetensors")
-        elif name == "text":
-            save(train_text(options.cache), METRICS_WEIGHTS / "text.safetensors")
-        elif name == "familiar":
+        if name == "familiar":
             save_file(fit_familiar(), METRICS_WEIGHTS / "familiar.safetensors")
-        else:
+        elif name == "encoder":
             save(train_encoder(options.cache), ENCODER_WEIGHTS / "identity.safetensors")
+        else:
+            save(TRAINERS[name](options.cache), METRICS_WEIGHTS / f"{name}.safetensors")
     if not options.no_validate:
         validate.main(options.cache)
 

@@ -71,7 +71,7 @@ class LinearDecoder(nn.Module):
         fitted.share = 1 - float(error / (true - true.mean()).square().mean())
         if fitted.share < LEAST_SHARE:
             raise STDRCError(
-                f"A linear decoder explains {100 * max(0.0, fitted.share):.0f} % of what this VAE "
+                f"A linear decoder holds {100 * max(0.0, fitted.share):.0f} % of what this VAE "
                 f"draws, and {100 * LEAST_SHARE:.0f} % are needed; set identity.decoder: vae."
             )
         return fitted
