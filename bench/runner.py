@@ -6,7 +6,6 @@ generates, a second thread encodes, a third scores, so that none waits for anoth
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import platform
@@ -31,15 +30,12 @@ from bench.forecast import Trial, card_line, disk_line, time_line
 from bench.generators import Generator
 from bench.provenance import git_commit, gpus, hardware, log_file, packages
 from bench.scoring import Judge, check_metrics, judge_fingerprint, make_judge
-from bench.store import Store, file_stamp
-from bench.sweep import Job, Plan, Task, plan
+from bench.store import DENIED, FULL, Store, file_stamp
+from bench.sweep import Job, Plan, Task, plan, repeated
 from bench.trackers import Trackers
 from bench.work import Shown, Work
 from leaderboards.runfolder import MetricRow
 from media.wording import warnings_said
-
-#: A full disk, a quota that is used up, a file larger than it may be.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -216,7 +212,9 @@ class Runner:
                     f"The disk of {self.folder} is full; free some space and give the same "
                     f"command again, what is done is kept ({error})."
                 ) from None
-            if "disk I/O error" in str(error):
+            place = str(getattr(error, "filename", ""))
+            denied = getattr(error, "errno", None) in DENIED and str(self.folder) in place
+            if denied or "disk I/O error" in str(error) or "readonly database" in str(error):
                 raise BenchError(
                     f"The disk of {self.folder} cannot be written to ({error}), as when a quota is "
                     "used up; give the same command again when it can, what is done is kept."
@@ -235,6 +233,10 @@ class Runner:
         rescore: Sequence[str],
     ) -> Summary:
         complete = self._fingerprint()
+        try:
+            store.manifest()
+        except BenchError:  # it was lost: it is written again
+            store.set_meta("complete", "")
         if not (retry_failed or fresh or rescore) and store.meta("complete") == complete:
             store.adopt()
             if not store.counts().get("pending") and (self.folder / "leaderboard").is_dir():
@@ -443,6 +445,8 @@ class Runner:
         ]
         if planned.varied:
             lines.append("varied: " + ", ".join(planned.varied))
+        if twice := repeated(self.config.sweep):
+            lines.append(f"named twice, and run once: {', '.join(twice)}")
         if mismatched:
             lines.append(
                 f"{mismatched} cells run a placement on a checkpoint trained with another; "

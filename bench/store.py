@@ -12,6 +12,7 @@ it again or `clean` removes it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import fnmatch
 import hashlib
@@ -43,6 +44,11 @@ from leaderboards.runfolder import (
 )
 from media.files import file_sha256, write_atomic
 from media.wording import did_you_mean
+
+#: A full disk, a quota that is used up, a file larger than it may be.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: A folder, or a whole disk, that may only be read.
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Store(RunFolder):
@@ -83,20 +89,27 @@ class Store(RunFolder):
 
     def _acquire(self, wait: float | None) -> None:
         self._lock = FileLock(self.folder / ".lock")
-        try:
-            # Somebody who asks `held` has the lock for a moment; that is no other writer.
-            self._lock.acquire(timeout=-1 if wait is None else max(wait, 1.0), poll_interval=0.02)
-        except Timeout:
-            raise BenchError(
-                f"The run folder {self.folder} is in use by {self.holder() or 'another process'}; "
-                "wait for it (--wait), or choose another folder (--run)."
-            ) from None
         holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        (self.folder / "lock.json").write_text(json.dumps(holder))
+        try:
+            # Somebody who asks `held` has the lock for a moment; that is no other writer.
+            self._lock.acquire(timeout=-1 if wait is None else max(wait, 1.0), poll_interval=0.02)
+            (self.folder / "lock.json").write_text(json.dumps(holder))
+        except Timeout:
+            raise BenchError(
+                f"The run folder {self.folder} is in use by {self.holder() or 'another process'}; "
+                "wait for it (--wait), or choose another folder (--run)."
+            ) from None
+        except OSError as error:
+            if error.errno not in DENIED:
+                raise
+            raise BenchError(
+                f"The run folder {self.folder} cannot be written to ({error.strerror}); copy it to "
+                "where you may write, or choose another (--run)."
+            ) from None
 
     def _release(self) -> None:
         if self._lock is not None:

@@ -112,6 +112,13 @@ def expand(sweep: cfg.Sweep) -> Iterator[dict[str, Any]]:
             yield cell
 
 
+def repeated(sweep: cfg.Sweep) -> list[str]:
+    """The axes of the grid, and the seeds, that name a value twice: perhaps another was meant."""
+    named = {axis: [repr(axis_value(axis, v)) for v in vs] for axis, vs in sweep.grid.items()}
+    named["seeds"] = [repr(seed) for seed in sweep.seeds]
+    return [name for name, values in named.items() if len(set(values)) < len(values)]
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run consists of; nothing of it depends on what is already done."""

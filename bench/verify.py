@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.errors import BenchError
 from bench.store import Store
 from leaderboards.runfolder import STORE
 from media.files import file_sha256
@@ -51,8 +52,10 @@ def verify(folder: Path, *, repair: bool = False) -> Verdict:
                 "and give the run's command again: the videos are taken up by their names, and "
                 "scored again."
             )
-        if not store.has_manifest:
-            problems.append(f"{folder}/manifest.json is missing; the run's command writes it.")
+        try:
+            store.manifest()
+        except BenchError as error:
+            problems.append(str(error))
         done = [row for row in rows if row.status == "done"]
         for row in done:
             path = store.video_path(row.video)

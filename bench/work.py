@@ -206,8 +206,8 @@ class Work:
             if self.most_failures is not None and self._failed > self.most_failures:
                 raise TooManyFailuresError(
                     f"Stopped: {self._failed} videos failed, more than engine.max_failures allows; "
-                    f"the last, {task.sample.id} of {cell.label}: {result.error} What is done is "
-                    f"kept; 'stdrc bench retry {self.store.folder}' goes on."
+                    f"the last, {task.sample.id} of {cell.label}: {result.error.rstrip('.')}. What "
+                    f"is done is kept; 'stdrc bench retry {self.store.folder}' goes on."
                 )
             return False
         sha256 = hashlib.sha256(result.data).hexdigest()

@@ -294,7 +294,9 @@ class RunFolder:
         """
         path = self.folder / "manifest.json"
         try:
-            data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(data, dict):
+                raise ValueError("it is not a JSON object")
         except (OSError, ValueError) as error:
             raise self.error(f"{path} cannot be read ({error}); run the config again.") from None
         return data

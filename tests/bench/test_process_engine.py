@@ -117,7 +117,7 @@ def test_a_generator_that_no_worker_can_make_stops_the_run(tmp_path: Path) -> No
 def test_a_run_that_goes_wrong_stops(tmp_path: Path, most: float) -> None:
     config = make_config(tmp_path, prompts=["please raise"] * 6, engine={"max_failures": most})
     config = config.model_copy(update={"sweep": config.sweep.model_copy(update={"grid": {}})})
-    with pytest.raises(TooManyFailuresError, match=r"Stopped: 4 videos failed, .*fell over"):
+    with pytest.raises(TooManyFailuresError, match=r"Stopped: 4 videos failed, .*over\. What is"):
         run(config, generator=DrawnGenerator())
     with Store(tmp_path / "run") as store:
         assert store.counts() == {"failed": 4, "pending": 8}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bench.local_engine import LocalEngine
 from bench.merging import merge_shards
 from bench.runner import Runner
 from bench.store import Store
+from bench.verify import verify
 from leaderboards.report import load
 
 from .fakes import DrawnGenerator, PixelJudge, make_config, no_report, table_of
@@ -59,6 +61,14 @@ def test_a_second_run_does_nothing(tmp_path: Path) -> None:
     assert (again.generated, again.scored, generator.batches, judge.scored) == (0, 0, [], [])
     assert reports == []
     assert table_of(tmp_path / "run") == before
+    manifest = tmp_path / "run" / "manifest.json"
+    for lost in ("", "[]", '{"config"'):
+        manifest.write_text(lost)
+        (problem,) = verify(tmp_path / "run").problems
+        assert problem.endswith("run the config again.")
+        assert runner(config, report=reports.append).run().generated == 0
+        assert verify(tmp_path / "run").problems == ()
+    assert reports == []
 
 
 def test_overlapping_sweeps_share_videos(tmp_path: Path) -> None:
@@ -146,8 +156,15 @@ def test_a_video_too_large_for_memory_fails_alone(tmp_path: Path) -> None:
     assert (summary.generated, summary.failed) == (12, 4)
 
 
-def test_a_full_disk_stops_with_a_sentence_and_goes_on_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, r"disk of .* is full; free some space"),
+        (errno.EROFS, r"disk of .* cannot be written to \(.*\), as when a quota"),
+    ],
+)
+def test_a_full_or_read_only_disk_stops_with_a_sentence_and_goes_on_later(
+    code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import media.files
 
@@ -156,14 +173,14 @@ def test_a_full_disk_stops_with_a_sentence_and_goes_on_later(
 
     def full(path: Path, data: bytes) -> None:
         if len(written) == 5:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(code, os.strerror(code), str(path))
         written.append(path)
         whole(path, data)
 
     config = make_config(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(media.files, "write_atomic", full)
-        with pytest.raises(BenchError, match=r"disk of .* is full; free some space"):
+        with pytest.raises(BenchError, match=words):
             runner(config).run()
     with Store(tmp_path / "run") as store:
         assert store.counts() == {"done": 5, "pending": 11}

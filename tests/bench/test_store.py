@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sqlite3
@@ -249,6 +250,20 @@ def test_a_store_gets_its_name_when_it_is_whole(
     assert not (tmp_path / "store.sqlite").exists()
     (tmp_path / "store.sqlite").touch()  # what earlier versions left
     Store(tmp_path, write=True).close()
+    assert Store(tmp_path).counts() == {}
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_may_only_be_read_is_refused_to_a_writer(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise OSError(code, os.strerror(code), str(tmp_path / ".lock"))
+
+    Store(tmp_path, write=True).close()
+    monkeypatch.setattr("filelock.FileLock.acquire", denied)
+    with pytest.raises(BenchError, match=r"cannot be written to \(.*\); copy it to where you may"):
+        Store(tmp_path, write=True)
     assert Store(tmp_path).counts() == {}
 
 

@@ -13,9 +13,10 @@ from bench import config as cfg
 from bench.errors import BenchError
 from bench.evalsets import EvalSet, Sample
 from bench.generators import Resolved, Settings
-from bench.sweep import Plan, expand, plan
+from bench.runner import Runner
+from bench.sweep import Plan, expand, plan, repeated
 
-from .fakes import DrawnGenerator, evalset
+from .fakes import DrawnGenerator, PixelJudge, evalset, make_config
 
 SAMPLES = EvalSet([Sample(f"s{i}", f"prompt {i}") for i in range(5)], name="five")
 
@@ -178,3 +179,12 @@ def test_every_refused_setting_is_listed() -> None:
 def test_a_sweep_that_excludes_everything() -> None:
     with pytest.raises(BenchError, match="has no cell left"):
         planned({"grid": {"text": [1]}, "exclude": [{"text": 1}]})
+
+
+def test_what_is_named_twice_is_said_and_planned_once(tmp_path: Path) -> None:
+    grid = {"text": [1, 1.0, 2], "steps": [2, 3], "args.n": [1, 1.0]}
+    sweep = {"grid": grid, "seeds": [4, 4]}
+    assert repeated(cfg.Sweep(**sweep)) == ["text", "seeds"]
+    lines, left = Runner(make_config(tmp_path, sweep=sweep), judge=PixelJudge()).describe_plan()
+    assert "named twice, and run once: text, seeds" in lines
+    assert left == 2 * 2 * 2 * 4
