@@ -146,10 +146,10 @@ def pair_sentences(board: Leaderboard, most: int = 12) -> list[str]:
                 row["low"], row["high"] = -row["high"], -row["low"]
             told = f"{a} is better than {b}" if row["decided"] else f"{a} over {b} is not decided"
             if math.isnan(row["low"]):
-                out.append(
-                    f"{column.title}: {told}, {row['difference']:+.3g}; all samples are of one "
-                    "identity, which tells nothing of others."
-                )
+                few = f"{row['identities']} identities are too few for an interval."
+                one = "all samples are of one identity, which tells nothing of others."
+                why = one if row["identities"] == 1 else few
+                out.append(f"{column.title}: {told}, {row['difference']:+.3g}; {why}")
                 continue
             out.append(
                 f"{column.title}: {told}, {row['difference']:+.3g} [{row['low']:+.3g}, "

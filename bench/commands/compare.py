@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.options import SAMPLES, Device, Limit, Metrics, NumFrames, Plugins, say
+from bench.commands.options import SAMPLES, Device, Limit, Match, Metrics, NumFrames, Plugins, say
 
 if TYPE_CHECKING:
     from bench.config import BenchConfig
@@ -29,13 +29,7 @@ def command(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The run folder; what is in it is not done again.")
     ] = Path("runs/compare"),
-    match: Annotated[
-        str,
-        typer.Option(
-            help="Which video is which sample's: a pattern of {sample}, {identity} and {index}, or "
-            "'order' for the files in natural order. A table's column video goes before patterns."
-        ),
-    ] = "{sample}",
+    match: Match = "{sample}",
     metrics: Metrics = None,
     plugin: Plugins = None,
     num_frames: NumFrames = 16,
@@ -63,6 +57,7 @@ def command(
 
     from bench.default_metrics import cautions
     from bench.evalsets.detect import evalset_at
+    from bench.generators.folder import finished
     from leaderboards.leaderboard import Leaderboard
 
     console = Console(highlight=False)
@@ -73,7 +68,7 @@ def command(
         loaded = type(loaded)(loaded[:limit], name=loaded.name)
     folders = {}
     for name, folder in _models(models, out).items():
-        folders[name] = _folder(name, folder, match, fps, loaded)
+        folders[name] = finished(folder.absolute(), match, loaded, name=name, fps=fps)
         _show_match(console, name, folders[name], loaded)
     if plan:
         return
@@ -123,31 +118,6 @@ def _models(given: Sequence[str], out: Path) -> dict[str, Path]:
             "A comparison needs two models, NAME=FOLDER each; 'stdrc score' scores one."
         )
     return found
-
-
-def _folder(name: str, folder: Path, match: str, fps: float, samples: EvalSet) -> FolderConfig:
-    """The settings under which a folder's videos are found.
-
-    Raises:
-        BenchError: the folder does not exist, or by order another number of videos than samples.
-    """
-    from bench.errors import BenchError
-    from bench.generators.folder import FolderConfig
-    from media.video import find_videos
-
-    folder = folder.absolute()
-    if not folder.is_dir():
-        raise BenchError(f"{name}: there is no folder {folder}; check the path.")
-    if match != "order":
-        return FolderConfig(kind="folder", path=folder, pattern=match, fps=fps, name=name)
-    files = find_videos(folder)
-    if len(files) != len(samples):
-        raise BenchError(
-            f"{name}: {folder} has {len(files)} videos for {len(samples)} samples, so their order "
-            "can't say which is whose; use a pattern, or a column 'video' in the table."
-        )
-    listed = {s.id: f.relative_to(folder).as_posix() for s, f in zip(samples, files)}
-    return FolderConfig(kind="folder", path=folder, videos=listed, fps=fps, name=name)
 
 
 def _show_match(console: Any, name: str, folder: FolderConfig, samples: EvalSet) -> None:

@@ -18,6 +18,13 @@ SAMPLES = (
     "What the videos were made from: an eval.json, a CSV or JSONL table (columns prompt, reference "
     "and, where there are, id, identity, target, video), or a folder of idNNN/ folders."
 )
+Match = Annotated[
+    str,
+    typer.Option(
+        help="Which video is which sample's: a pattern of {sample}, {identity} and {index}, or "
+        "'order' for the files in natural order. A table's column video goes before patterns."
+    ),
+]
 Metrics = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.options import SAMPLES, Device, Json, Metrics, NumFrames, Plugins, Quiet, say
+from bench.commands.options import (
+    SAMPLES,
+    Device,
+    Json,
+    Match,
+    Metrics,
+    NumFrames,
+    Plugins,
+    Quiet,
+    say,
+)
 
 if TYPE_CHECKING:
     from metrics.scores import Score, SetScore, VideoItem
@@ -24,9 +34,6 @@ Samples = Annotated[
     typer.Option(
         help=f"{SAMPLES} A sample's video is named by its id, or as its row or --match says."
     ),
-]
-Match = Annotated[
-    str, typer.Option(help="With --samples: a pattern of {sample}, {identity} and {index}.")
 ]
 References = Annotated[
     list[Path] | None,
@@ -182,13 +189,13 @@ def _from_samples(videos: Path, samples: Path, match: str = "{sample}") -> list[
     """
     from bench.errors import BenchError
     from bench.evalsets.detect import evalset_at
-    from bench.generators.folder import FolderConfig
+    from bench.generators.folder import finished
     from bench.scoring import item_of
 
     if not videos.is_dir():
         raise BenchError(f"With --samples, VIDEOS is a folder of videos; {videos} is not one.")
     loaded = evalset_at(samples).load(samples.parent)
-    matched = FolderConfig(kind="folder", path=videos, pattern=match).make().matched(loaded)
+    matched = finished(videos, match, loaded).make().matched(loaded)
     if not matched.found:
         raise BenchError(f"{samples}: {matched.nothing(videos)}")
     where = matched.found | matched.missing

@@ -46,6 +46,31 @@ class FolderConfig(GeneratorConfig):
         return FolderGenerator(self)
 
 
+def finished(
+    folder: Path, match: str, samples: Sequence[Sample], *, name: str = "folder", fps: float = 24.0
+) -> FolderConfig:
+    """The settings under which a folder's videos are found.
+
+    Args:
+        match: a pattern, or "order": the n-th file by natural order is the n-th sample's.
+
+    Raises:
+        BenchError: the folder does not exist, or by order another number of videos than samples.
+    """
+    if not folder.is_dir():
+        raise BenchError(f"{name}: there is no folder {folder}; check the path.")
+    if match != "order":
+        return FolderConfig(kind="folder", path=folder, pattern=match, fps=fps, name=name)
+    files = find_videos(folder)
+    if len(files) != len(samples):
+        raise BenchError(
+            f"{name}: {folder} has {len(files)} videos for {len(samples)} samples, so their order "
+            "can't say which is whose; use a pattern, or a column 'video' in the table."
+        )
+    listed = {s.id: f.relative_to(folder).as_posix() for s, f in zip(samples, files)}
+    return FolderConfig(kind="folder", path=folder, videos=listed, fps=fps, name=name)
+
+
 class Matched(NamedTuple):
     """Which video of a folder is which sample's.
 
@@ -65,8 +90,9 @@ class Matched(NamedTuple):
         return (
             f"None of the {len(self.missing)} samples has a video in {folder}: looked for "
             f"{next(iter(self.missing.values())).name} with any ending and so on, and there is "
-            f"{there}. Name the videos by the samples' ids or in a column 'video' of the table, or "
-            "give a pattern, such as --match 'clip_{index:03d}'."
+            f"{there}. Name the videos by the samples' ids (a table's column 'id', else the row's "
+            "number) or in its column 'video', or give a pattern, such as --match "
+            "'clip_{index:03d}', or --match order."
         )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from leaderboards import Leaderboard, LeaderboardError
 from leaderboards.ranking import Ranking
+from leaderboards.report import pair_sentences
 from tests.leaderboards.runs import make_run
 
 CELLS = {f"e{i}": {"reference": r} for i, r in enumerate((1.0, 1.2, 1.4, 1.6))}
@@ -146,3 +147,19 @@ def test_the_order_that_a_run_declares_is_its_order(tmp_path: Path) -> None:
     (other / "manifest.json").write_text(json.dumps({"config": {"rank": {"by": "families"}}}))
     with pytest.raises(LeaderboardError, match="declare different orders"):
         Leaderboard.from_runs([run, other])
+
+
+@pytest.mark.parametrize(
+    ("people", "said"),
+    [
+        (1, "all samples are of one identity, which tells nothing of others."),
+        (3, "3 identities are too few for an interval."),
+        (8, "over 8 samples of 8 identities."),
+    ],
+)
+def test_a_pair_of_few_people_is_told_as_such(people: int, said: str) -> None:
+    a = [0.5, 0.1, 0.6, 0.2, 0.3, 0.4, 0.2, 0.5]
+    frame = table({"a": a[:people], "b": [v + 0.1 + v * v for v in a[:people]]})
+    (sentence,) = pair_sentences(Leaderboard.from_table(frame))
+    assert sentence.startswith("identity.x: b ")
+    assert sentence.endswith(said)

@@ -12,6 +12,7 @@ from PIL import Image
 from bench.cli import main
 from bench.commands.score import _from_files, _from_samples
 from bench.default_metrics import default_metrics
+from bench.errors import BenchError
 from tests.media.clips import group_photo, steps, write_video
 
 METRICS = "faces.rate.facenet,temporal.flicker"
@@ -128,6 +129,15 @@ def test_a_tables_ids_say_which_video_is_whose(folder, tmp_path):
     rows = ["a person waves,ada.png,10.mp4", "a person reads,ben.png,1.mp4"]
     items = _from_samples(folder, people(tmp_path, rows, header))
     assert [(i.key, i.video.name) for i in items] == [("1", "10.mp4"), ("2", "1.mp4")]
+
+
+def test_files_in_their_order_are_the_rows_in_theirs(folder, tmp_path):
+    rows = [f"{name},a person waves,ada.png,Ada" for name in "cab"]
+    items = _from_samples(folder, people(tmp_path, rows), "order")
+    found = [(item.key, item.video.name) for item in items]
+    assert found == [("c", "1.mp4"), ("a", "2.mp4"), ("b", "10.mp4")]
+    with pytest.raises(BenchError, match="3 videos for 2 samples"):
+        _from_samples(folder, people(tmp_path, rows[:2]), "order")
 
 
 def test_a_table_that_matches_nothing_is_refused(folder, tmp_path, run):
