@@ -36,6 +36,7 @@ from bench.generators import Generator, Resolved, Settings
 from bench.runner import Runner
 from bench.store import Store
 from bench.sweep import plan
+from benchmarks.leaderboard_speed import filled
 from leaderboards.runfolder import MetricRow, insert
 from metrics.scores import VideoItem
 
@@ -123,33 +124,15 @@ def bench_status(folder: Path) -> None:
     with Store(folder / "run", write=True) as store, store.db as db:
         cells = [f"c{c:03}" for c in range(100)]
         keys = [(f"{c}{v:028}", c, f"s{v}") for c in cells for v in range(1000)]
-        insert(db, "cells", ({"cell": c, "label": c, "axes": "{}", "mismatch": 0} for c in cells))
-        insert(
-            db,
-            "videos",
-            (
-                {"video": k, "cell": c, "sample": s, "seed": 0, "status": "done", "seconds": 1.0}
-                for k, c, s in keys
-            ),
+        shown = ((c, c) for c in cells)
+        scores = (
+            (k, f"metric.{m}", i % 1000 / 1000) for i, (k, *_) in enumerate(keys) for m in range(10)
         )
-        insert(db, "planned", ({"video": k, "config": "bench"} for k, _, _ in keys))
-        insert(
-            db,
-            "scores",
-            (
-                {
-                    "video": k,
-                    "metric": f"metric.{m}",
-                    "backend": "backend",
-                    "version": "1",
-                    "value": i % 1000 / 1000,
-                    "status": "ok",
-                    "detail": '{"faces": 16, "frames": 16}',
-                }
-                for i, (k, _, _) in enumerate(keys)
-                for m in range(10)
-            ),
-        )
+        of = {"backend": "backend", "version": "1", "detail": '{"faces": 16, "frames": 16}'}
+        insert(db, "cells", filled("cell label", shown, axes="{}", mismatch=0))
+        insert(db, "videos", filled("video cell sample", keys, seed=0, status="done", seconds=1.0))
+        insert(db, "planned", filled("video", keys, config="bench"))
+        insert(db, "scores", filled("video metric value", scores, status="ok", **of))
     size = (folder / "run" / "store.sqlite").stat().st_size / 2**20
     command = [sys.executable, "-c", "from bench.cli import main; main()", "bench", "status"]
     times = []

@@ -19,6 +19,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,13 @@ def sweep_axes(number: int) -> dict[str, object]:
     }
 
 
+def filled(
+    names: str, rows: Iterable[Iterable[object]], **same: object
+) -> Iterator[dict[str, object]]:
+    """Rows by the names of their columns, and what is the same in all of them."""
+    return ({**dict(zip(names.split(), row)), **same} for row in rows)
+
+
 def write_store(rows: pd.DataFrame, run: Path, sweep: bool = False) -> None:
     """The same rows as a run folder's store; sweep: the entries are settings of a grid."""
     run.mkdir()
@@ -83,54 +91,22 @@ def write_store(rows: pd.DataFrame, run: Path, sweep: bool = False) -> None:
     people = rows[["sample", "identity"]].drop_duplicates()
     videos = rows["entry"] + "/" + rows["sample"]
     once = rows.assign(video=videos)[~videos.duplicated()]
-    of = {"backend": "synthetic"}
+    named = [
+        (e, sweep_axes(i) if sweep else {"entry": e}) for i, e in enumerate(rows["entry"].unique())
+    ]
+    shown = ((e, " ".join(map(str, axes.values())), json.dumps(axes)) for e, axes in named)
+    made = zip(once["video"], once["entry"], once["sample"])
+    scored = zip(videos, rows["metric"], rows["value"])
+    columns = ((m, m) for m in rows["metric"].unique())
+    of: dict[str, object] = {"backend": "synthetic"}
+    meaning = {"higher_is_better": 1, "low": 0.0, "high": 1.0}
     with db:
-        insert(
-            db,
-            "cells",
-            (
-                {
-                    "cell": e,
-                    "label": " ".join(map(str, axes.values())),
-                    "axes": json.dumps(axes),
-                    "mismatch": 0,
-                }
-                for e, axes in (
-                    (e, sweep_axes(i) if sweep else {"entry": e})
-                    for i, e in enumerate(rows["entry"].unique())
-                )
-            ),
-        )
-        insert(
-            db,
-            "samples",
-            ({"sample": s, "identity": i} for s, i in people.itertuples(index=False, name=None)),
-        )
-        insert(
-            db,
-            "videos",
-            (
-                {"video": v, "cell": e, "sample": s, "seed": 0, "status": "done", "seconds": 1.0}
-                for v, e, s in zip(once["video"], once["entry"], once["sample"])
-            ),
-        )
-        insert(db, "planned", ({"video": v, "config": "bench"} for v in once["video"]))
-        insert(
-            db,
-            "scores",
-            (
-                {"video": v, "metric": m, "value": value, **of, "version": "1", "status": "ok"}
-                for v, m, value in zip(videos, rows["metric"], rows["value"])
-            ),
-        )
-        insert(
-            db,
-            "metrics",
-            (
-                {"metric": m, "label": m, "higher_is_better": 1, "low": 0.0, "high": 1.0, **of}
-                for m in rows["metric"].unique()
-            ),
-        )
+        insert(db, "cells", filled("cell label axes", shown, mismatch=0))
+        insert(db, "samples", filled("sample identity", people.itertuples(index=False)))
+        insert(db, "videos", filled("video cell sample", made, seed=0, status="done", seconds=1.0))
+        insert(db, "planned", filled("video", zip(once["video"]), config="bench"))
+        insert(db, "scores", filled("video metric value", scored, **of, version="1", status="ok"))
+        insert(db, "metrics", filled("metric label", columns, **meaning, **of))
     db.close()
 
 

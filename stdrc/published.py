@@ -102,10 +102,6 @@ LTX23: Configs = {
 }
 #: LTX-2.5 is LTX-2.3 with a video feed-forward without bias and an embedding of keyframes; its text
 #: encoder, a Gemma 4, is read from the checkpoint.
-LTX25_TRANSFORMER = {
-    **LTX23_TRANSFORMER,
-    "ff_bias": False,
-    "use_keyframes_abs_pos_embedding": True,
-}
+LTX25_TRANSFORMER = {**LTX23_TRANSFORMER, "ff_bias": False, "use_keyframes_abs_pos_embedding": True}
 #: Names that stand for a checkpoint's configs.
 PUBLISHED: dict[str, Configs] = {"ltx-2.3": LTX23}

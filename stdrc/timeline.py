@@ -123,9 +123,7 @@ def joined_prompt(prompt: str, events: Iterable[Event], sentence: str = EVENT_SE
 
 
 def segments(
-    seconds: float,
-    events: Sequence[Event] = (),
-    times: Sequence[tuple[float, float] | None] = (),
+    seconds: float, events: Sequence[Event] = (), times: Sequence[tuple[float, float] | None] = ()
 ) -> list[Segment]:
     """A video of so many seconds, cut where an event or a reference's time begins or ends.
 

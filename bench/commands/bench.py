@@ -199,9 +199,7 @@ def _run(console: Any, runner: Any, **how: Any) -> None:
 
 
 @app.command()
-def retry(
-    folder: Run,
-) -> None:
+def retry(folder: Run) -> None:
     """Retry what failed, videos and scores, with the config of the last start.
 
     Example: stdrc bench retry runs/quick
@@ -305,9 +303,7 @@ def status(
 
 
 @app.command()
-def clean(
-    folder: Run,
-) -> None:
+def clean(folder: Run) -> None:
     """Remove retired videos, which are in no plan any more; 'status' lists them.
 
     Example: stdrc bench clean runs/quick

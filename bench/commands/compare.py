@@ -22,10 +22,7 @@ def command(
         list[str],
         typer.Argument(metavar="NAME=FOLDER...", help="A model's name and its videos' folder."),
     ],
-    samples: Annotated[
-        Path,
-        typer.Option("--samples", "-s", help=SAMPLES),
-    ],
+    samples: Annotated[Path, typer.Option("--samples", "-s", help=SAMPLES)],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The run folder; what is in it is not done again.")
     ] = Path("runs/compare"),

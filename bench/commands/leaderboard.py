@@ -43,8 +43,7 @@ Weights = Annotated[
     typer.Option("--weight", help="With --by score: FAMILY=WEIGHT or COLUMN=WEIGHT; repeat."),
 ]
 Strict = Annotated[
-    bool,
-    typer.Option("--strict", help="Refuse, rather than leave blank, what cannot be compared."),
+    bool, typer.Option("--strict", help="Refuse, rather than leave blank, what cannot be compared.")
 ]
 Trust = Annotated[
     bool,
@@ -226,8 +225,7 @@ def ablations(
         ),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Folder; by default RUN/leaderboard."),
+        Path | None, typer.Option("--output", "-o", help="Folder; by default RUN/leaderboard.")
     ] = None,
     pdf: Annotated[
         bool, typer.Option("--pdf", help="Compile effects.tex to a PDF and a PNG; needs LaTeX.")

@@ -13,7 +13,7 @@ from bench.commands.options import Json, Run, group
 
 app = group(
     "Build and check challenge archives.\n\n"
-    "Example: stdrc submission check facial_results.zip --format ipvg2026-facial",
+    "Example: stdrc submission check facial_results.zip --format ipvg2026-facial"
 )
 
 Format = Annotated[
@@ -25,8 +25,7 @@ Format = Annotated[
     ),
 ]
 Eval = Annotated[
-    Path | None,
-    typer.Option("--eval", help="eval.json (2026) or the testset folder (2025)."),
+    Path | None, typer.Option("--eval", help="eval.json (2026) or the testset folder (2025).")
 ]
 
 

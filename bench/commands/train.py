@@ -20,8 +20,7 @@ def command(
         bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")
     ] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Check and encode the data, load the model, and stop."),
+        bool, typer.Option("--dry-run", help="Check and encode the data, load the model, and stop.")
     ] = False,
 ) -> None:
     """Train ST-DRC: a LoRA or a whole checkpoint, with the reference in context.

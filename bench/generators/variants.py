@@ -221,11 +221,7 @@ class Variants:
         return replace(variant, crop=crop), placement
 
     def _pick(
-        self,
-        settings: Settings,
-        allow_mismatch: bool,
-        may_train: bool,
-        stated: str | None = None,
+        self, settings: Settings, allow_mismatch: bool, may_train: bool, stated: str | None = None
     ) -> tuple[Variant, str]:
         """As `pick`; `stated` is the placement of the LoRAs beside a variant, if they say one."""
         placement = None if settings.placement is None else placement_key(settings.placement)

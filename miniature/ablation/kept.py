@@ -12,13 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from miniature import CHECKPOINTS
-from miniature.ablation.plan import (
-    BUDGETS,
-    POINTS,
-    REFERENCE_WEIGHTS,
-    SNAPSHOTS,
-    Point,
-)
+from miniature.ablation.plan import BUDGETS, POINTS, REFERENCE_WEIGHTS, SNAPSHOTS, Point
 from miniature.ablation.training import base_file, snapshot_file
 from stdrc.training.checkpoint import whole_file
 

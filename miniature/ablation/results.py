@@ -214,10 +214,7 @@ def reading_table(folder: Path, level: str) -> list[str]:
     """Markdown rows over training: what is read of the person, the error with a stranger's
     reference less that with the own; and what copying gains, that less the clip's own frame's."""
     kinds = [f"{kind}, {step}" for kind in ("person", "copying") for step in SNAPSHOTS]
-    lines = [
-        f"| trained | seeds | {' | '.join(kinds)} |",
-        "|---|---|" + "---|" * len(kinds),
-    ]
+    lines = [f"| trained | seeds | {' | '.join(kinds)} |", "|---|---|" + "---|" * len(kinds)]
     for cell in _cells():
         by_seed = [
             [read_errors(folder, Point(*cell, seed), step) for step in SNAPSHOTS]
