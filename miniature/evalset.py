@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,13 +18,8 @@ from bench.evalsets.samples import Event, Sample, Shown
 WORLD_VERSION = 1  # raised when the same settings would draw another world
 
 
-def _write_table(folder: Path, listed: list[dict[str, Any]]) -> None:
-    lines = "".join(json.dumps(row) + "\n" for row in listed)
-    (folder / "samples.jsonl").write_text(lines, encoding="utf-8")
-
-
 def _read_table(folder: Path, problems: list[str]) -> Iterator[Sample]:
-    """The samples of a folder that `_write_table` was given; paths stand in it."""
+    """The samples of a drawn folder."""
     for where, row in rows(folder / "samples.jsonl", "jsonl", problems):
         told = row["reference"]  # an image, or a list of who is shown by which and when
         people: list[dict[str, Any]] = [{"image": told}] if isinstance(told, str) else told
@@ -40,7 +36,28 @@ def _read_table(folder: Path, problems: list[str]) -> Iterator[Sample]:
         )
 
 
-class WorldSet(EvalSetBase):
+class DrawnSet(EvalSetBase):
+    """An evaluation set that is drawn into a folder once, named after its settings."""
+
+    versions: ClassVar[tuple[int, ...]] = (WORLD_VERSION,)
+
+    @abstractmethod
+    def draw(self, part: Path) -> Iterator[dict[str, Any]]:
+        """Draw the files of each sample into `part`; its row names them."""
+
+    def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
+        values = self.model_dump(exclude={"prefix", "limit"})
+        kind = values.pop("kind").replace("_", "-")
+
+        def fill(part: Path) -> None:
+            lines = "".join(json.dumps(row) + "\n" for row in self.draw(part))
+            (part / "samples.jsonl").write_text(lines, encoding="utf-8")
+
+        folder = write_once(cache / f"{kind}-{digest(values, *self.versions)}", fill)
+        yield from _read_table(folder, problems)
+
+
+class WorldSet(DrawnSet):
     """The procedural world's held-out split: drawn faces whose identity is known exactly."""
 
     kind: Literal["world"]
@@ -50,7 +67,10 @@ class WorldSet(EvalSetBase):
     image_size: int = Field(default=64, ge=16)
     seed: int = 0
 
-    def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
+    def draw(self, part: Path) -> Iterator[dict[str, Any]]:
+        from PIL import Image
+
+        from media.writing import write_video
         from miniature.world import World  # OpenCV need not load for other sets
 
         world = World(
@@ -61,32 +81,21 @@ class WorldSet(EvalSetBase):
             frames=self.frames,
             resolution=self.image_size,
         )
-        values = self.model_dump(exclude={"kind", "prefix", "limit"})
-        folder = cache / f"world-{digest(values, WORLD_VERSION)}"
-
-        def fill(part: Path) -> None:
-            from PIL import Image
-
-            from media.writing import write_video
-
-            listed = []
-            for index, clip in enumerate(world):
-                person, number = divmod(index, self.prompts)
-                reference = f"id{person + 1:03d}.png"
-                if number == 0:  # one photograph per person, as in the challenges
-                    Image.fromarray(clip.reference).save(part / reference)
-                target = f"id{person + 1:03d}-{number + 1}.mp4"
-                write_video(part / target, clip.frames, world.fps, crf=0)
-                row = {"prompt": clip.caption, "reference": reference, "target": target}
-                listed.append({"id": f"id{person + 1:03d}/prompt{number + 1}", **row})
-            _write_table(part, listed)
-
-        yield from _read_table(write_once(folder, fill), problems)
+        for index, clip in enumerate(world):
+            person, number = divmod(index, self.prompts)
+            reference = f"id{person + 1:03d}.png"
+            if number == 0:  # one photograph per person, as in the challenges
+                Image.fromarray(clip.reference).save(part / reference)
+            target = f"id{person + 1:03d}-{number + 1}.mp4"
+            write_video(part / target, clip.frames, world.fps, crf=0)
+            row = {"prompt": clip.caption, "reference": reference, "target": target}
+            yield {"id": f"id{person + 1:03d}/prompt{number + 1}", **row}
 
 
-class WorldSequentialSet(EvalSetBase):
+class WorldSequentialSet(DrawnSet):
     """Drawn faces that do two or three things one after another; the timeline is exact."""
 
+    versions: ClassVar[tuple[int, ...]] = (WORLD_VERSION, 2)  # 2: the table names its files
     kind: Literal["world_sequential"]
     identities: int = Field(default=4, ge=1)
     events: int = Field(default=2, ge=2, le=3, description="Motions of each clip.")
@@ -94,42 +103,33 @@ class WorldSequentialSet(EvalSetBase):
     image_size: int = Field(default=64, ge=16)
     seed: int = 0
 
-    def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
-        values = self.model_dump(exclude={"kind", "prefix", "limit"})
-        # 2: the table names its files
-        folder = cache / f"world-sequential-{digest(values, WORLD_VERSION, 2)}"
+    def draw(self, part: Path) -> Iterator[dict[str, Any]]:
+        import numpy as np
+        from PIL import Image
 
-        def fill(part: Path) -> None:
-            import numpy as np
-            from PIL import Image
+        from media.writing import write_video
+        from miniature.world.sequences import render_sequence, sample_scenes
+        from miniature.world.world import World
 
-            from media.writing import write_video
-            from miniature.world.sequences import render_sequence, sample_scenes
-            from miniature.world.world import World
-
-            people = World(split="test", size=self.identities, seed=self.seed)
-            listed = []
-            for index in range(self.identities):
-                scenes = sample_scenes(np.random.default_rng([96, self.seed, index]), self.events)
-                clip = render_sequence(
-                    people.identity(index),
-                    scenes,
-                    frames=self.frames,
-                    size=self.image_size,
-                    seed=self.seed * 1_000_003 + index,
-                )
-                name = f"id{index + 1:03d}"
-                Image.fromarray(clip.reference).save(part / f"{name}.png")
-                write_video(part / f"{name}.mp4", clip.frames, clip.fps, crf=0)
-                files = {"reference": f"{name}.png", "target": f"{name}.mp4"}
-                said = {"prompt": clip.caption, "timeline": clip.timeline}
-                listed.append({"id": name, **said, **files})
-            _write_table(part, listed)
-
-        yield from _read_table(write_once(folder, fill), problems)
+        people = World(split="test", size=self.identities, seed=self.seed)
+        for index in range(self.identities):
+            scenes = sample_scenes(np.random.default_rng([96, self.seed, index]), self.events)
+            clip = render_sequence(
+                people.identity(index),
+                scenes,
+                frames=self.frames,
+                size=self.image_size,
+                seed=self.seed * 1_000_003 + index,
+            )
+            name = f"id{index + 1:03d}"
+            Image.fromarray(clip.reference).save(part / f"{name}.png")
+            write_video(part / f"{name}.mp4", clip.frames, clip.fps, crf=0)
+            files = {"reference": f"{name}.png", "target": f"{name}.mp4"}
+            said = {"prompt": clip.caption, "timeline": clip.timeline}
+            yield {"id": name, **said, **files}
 
 
-class WorldPeopleSet(EvalSetBase):
+class WorldPeopleSet(DrawnSet):
     """Two or three drawn people side by side in a wide frame, or one after another in a square one.
 
     References say who they are; in turn, also when, and each person's time is an event.
@@ -147,46 +147,38 @@ class WorldPeopleSet(EvalSetBase):
     image_size: int = Field(default=64, ge=16, description="Height of the frame in pixels.")
     seed: int = 0
 
-    def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
-        values = self.model_dump(exclude={"kind", "prefix", "limit"})
-        folder = cache / f"world-people-{digest(values, WORLD_VERSION)}"
+    def draw(self, part: Path) -> Iterator[dict[str, Any]]:
+        import numpy as np
+        from PIL import Image
 
-        def fill(part: Path) -> None:
-            import numpy as np
-            from PIL import Image
+        from media.writing import write_video
+        from miniature.world.people import render_people
+        from miniature.world.sequences import sample_scenes
+        from miniature.world.world import World
 
-            from media.writing import write_video
-            from miniature.world.people import render_people
-            from miniature.world.sequences import sample_scenes
-            from miniature.world.world import World
-
-            world = World(split="test", size=self.clips * self.people, seed=self.seed)
-            listed = []
-            for index in range(self.clips):
-                first = index * self.people
-                scenes = sample_scenes(np.random.default_rng([97, self.seed, index]), self.people)
-                clip = render_people(
-                    [world.identity(first + k) for k in range(self.people)],
-                    scenes,
-                    self.arrangement,
-                    frames=self.frames,
-                    size=self.image_size,
-                    seed=self.seed * 1_000_003 + index,
-                )
-                name = f"clip{index + 1:03d}"
-                write_video(part / f"{name}.mp4", clip.frames, clip.fps, crf=0)
-                references, events = [], []
-                parts = zip(clip.people, clip.references, clip.times, clip.captions, strict=True)
-                for person, pixels, (start, end), caption in parts:
-                    image = f"{name}-{person.name}.png"
-                    Image.fromarray(pixels).save(part / image)
-                    reference: dict[str, Any] = {"image": image, "person": person.name}
-                    if self.arrangement == "in_turn":
-                        reference |= {"start": start, "end": end}
-                        events.append((start, end, caption))
-                    references.append(reference)
-                row = {"id": name, "prompt": clip.caption, "target": f"{name}.mp4"}
-                listed.append(row | {"reference": references, "timeline": events})
-            _write_table(part, listed)
-
-        yield from _read_table(write_once(folder, fill), problems)
+        world = World(split="test", size=self.clips * self.people, seed=self.seed)
+        for index in range(self.clips):
+            first = index * self.people
+            scenes = sample_scenes(np.random.default_rng([97, self.seed, index]), self.people)
+            clip = render_people(
+                [world.identity(first + k) for k in range(self.people)],
+                scenes,
+                self.arrangement,
+                frames=self.frames,
+                size=self.image_size,
+                seed=self.seed * 1_000_003 + index,
+            )
+            name = f"clip{index + 1:03d}"
+            write_video(part / f"{name}.mp4", clip.frames, clip.fps, crf=0)
+            references, events = [], []
+            parts = zip(clip.people, clip.references, clip.times, clip.captions, strict=True)
+            for person, pixels, (start, end), caption in parts:
+                image = f"{name}-{person.name}.png"
+                Image.fromarray(pixels).save(part / image)
+                reference: dict[str, Any] = {"image": image, "person": person.name}
+                if self.arrangement == "in_turn":
+                    reference |= {"start": start, "end": end}
+                    events.append((start, end, caption))
+                references.append(reference)
+            row = {"id": name, "prompt": clip.caption, "target": f"{name}.mp4"}
+            yield row | {"reference": references, "timeline": events}
