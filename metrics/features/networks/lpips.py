@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Literal
 
 import lpips
 import numpy as np
@@ -21,20 +20,17 @@ from metrics.features.networks.arrays import batches, to_tensor
 from metrics.features.networks.loading import file_hash, freeze, read_tensors, require_file
 from metrics.frames import check_frames
 
-_PUBLISHED = {
-    "alex": "alexnet-owt-7be5be79.pth",
-    "vgg": "vgg16-397923af.pth",
-    "squeeze": "squeezenet1_1-b8a52dc0.pth",
-}
+_PUBLISHED = "alexnet-owt-7be5be79.pth"
 
 
 class LPIPS:
     """Learned perceptual distance of image pairs (Zhang et al. 2018, arXiv 1801.03924).
 
+    On AlexNet, the authors' advice for a metric.
+
     Args:
-        weights: state dict of torchvision's network. Without one, its published file is looked for
+        weights: state dict of torchvision's AlexNet. Without one, its published file is looked for
             in the torch hub cache.
-        network: ``alex``, the authors' advice for a metric, ``vgg`` or ``squeeze``.
         batch_size: pairs per forward pass.
         device: where to run.
 
@@ -42,19 +38,19 @@ class LPIPS:
         MetricsError: the file is absent or of another network.
     """
 
+    name = "lpips_alex"
+
     def __init__(
         self,
         weights: str | Path | None = None,
         *,
-        network: Literal["alex", "vgg", "squeeze"] = "alex",
         batch_size: int = 32,
         device: str | torch.device = "cpu",
     ) -> None:
-        published = _PUBLISHED[network]
         if weights is None:
-            weights = Path(torch.hub.get_dir()) / "checkpoints" / published
-        path = require_file(weights, f"LPIPS's backbone ({published} of torchvision)")
-        model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
+            weights = Path(torch.hub.get_dir()) / "checkpoints" / _PUBLISHED
+        path = require_file(weights, f"LPIPS's backbone ({_PUBLISHED} of torchvision)")
+        model = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
         stored = read_tensors(path)
         # slice2.3.weight is features.3.weight: the slices keep torchvision's numbers.
         backbone = {
@@ -63,19 +59,18 @@ class LPIPS:
         lacking = [key for key, tensor in backbone.items() if tensor is None]
         if lacking:
             raise MetricsError(
-                f"{path} lacks {len(lacking)} tensors of LPIPS's {network}; pass torchvision's "
-                f"{published}."
+                f"{path} lacks {len(lacking)} tensors of LPIPS's alex; pass torchvision's "
+                f"{_PUBLISHED}."
             )
         try:
             model.net.load_state_dict(backbone, strict=True)
         except RuntimeError as error:
             raise MetricsError(
-                f"{path} does not fit LPIPS's {network}; pass torchvision's {published}."
+                f"{path} does not fit LPIPS's alex; pass torchvision's {_PUBLISHED}."
             ) from error
         self._model = freeze(model, device)
         self._device = torch.device(device)
         self._batch_size = batch_size
-        self.name = f"lpips_{network}"
         self.version = f"{installed('lpips')}-{file_hash(path)}"
 
     @torch.no_grad()
