@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -37,9 +38,8 @@ class PhotographSet(EvalSetBase):
             boxes = FacenetFaces().detect(pixels[None])[0].boxes.numpy()
             boxes = boxes[boxes[:, 0].argsort()][: self.people]
             for person, box in enumerate(boxes, start=1):
-                crop = crop_to_face(
-                    Image.fromarray(pixels), lambda _, found=box[None]: found, margin=0.6
-                )
+                found = partial(lambda boxes, _: boxes, box[None])
+                crop = crop_to_face(Image.fromarray(pixels), found, margin=0.6)
                 crop.save(part / f"person{person}.png")
 
         write_once(folder, fill)
