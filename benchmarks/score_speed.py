@@ -325,7 +325,6 @@ def speed(
         parts["the rest"] = user - parts.total()
         for part, seconds in parts.most_common():
             print(f"    {part:24} {seconds:5.1f} s", flush=True)
-    sharing(items, weights)
     published = Published(analyser, ir101, inception, sqrtm)
     image = read_image(reference)
     total_wall = total_user = 0.0
@@ -347,8 +346,10 @@ def speed(
         print(
             f"{engine}: ratio per video {total_user * videos / user:.2f} "
             f"({total_wall * videos / wall:.2f} by the clock); "
-            f"greatest difference {worst[engine]:.1e}"
+            f"greatest difference {worst[engine]:.1e}",
+            flush=True,
         )
+    sharing(items, weights)
     return max(worst.values()) <= 3e-4
 
 
