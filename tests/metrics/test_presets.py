@@ -1,6 +1,7 @@
 """A preset fills a paper's table from a folder of videos by one command, on stand-in networks."""
 
 import csv
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def folder(networks, tmp_path, monkeypatch):  # noqa: F811
         path.write_bytes(b"stands for weights")
     torch.save(nn.Linear(768, 1).state_dict(), weights / WEIGHTS["laion.linear"].file)
     widths = (768, 1024, 128, 64, 16, 1)
-    layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:])]
+    layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
     deep = {f"layers.{i}.{k}": v for i, m in zip((0, 2, 4, 6, 7), layers)
             for k, v in m.state_dict().items()}  # fmt: skip
     torch.save(deep, weights / WEIGHTS["laion.mlp"].file)
