@@ -575,10 +575,12 @@ def create(folder: str | Path) -> sqlite3.Connection:
     # A write-ahead log's index is memory that the processes of one machine share.
     journal = f"PRAGMA journal_mode={'DELETE' if on_network(path.parent) else 'WAL'}"
     if not path.is_file() or not path.stat().st_size:
-        with whole_file(path) as part, closing(sqlite3.connect(part)) as db, db:
+        with whole_file(path) as part, closing(sqlite3.connect(part)) as db:
+            with db:
+                db.executescript(f"BEGIN; {TABLES}")
+                insert(db, "meta", [{"key": "schema_version", "value": str(SCHEMA_VERSION)}])
+            # Last: what a full disk keeps in a write-ahead log, closing leaves behind unsaid.
             db.execute(journal)
-            db.executescript(f"BEGIN; {TABLES}")
-            insert(db, "meta", [{"key": "schema_version", "value": str(SCHEMA_VERSION)}])
     db = sqlite3.connect(path)
     try:
         db.execute(journal)

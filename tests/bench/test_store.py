@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import leaderboards.runfolder
 from bench.errors import BenchError
 from bench.evalsets import Sample
 from bench.generators import Settings
@@ -20,7 +21,7 @@ from bench.merging import merge
 from bench.store import Store
 from bench.sweep import Task
 from bench.verify import Verdict, verify
-from leaderboards.runfolder import MetricRow
+from leaderboards.runfolder import MetricRow, create
 
 from .fakes import FakeScore
 
@@ -251,6 +252,27 @@ def test_a_store_gets_its_name_when_it_is_whole(
     (tmp_path / "store.sqlite").touch()  # what earlier versions left
     Store(tmp_path, write=True).close()
     assert Store(tmp_path).counts() == {}
+
+
+def test_a_new_store_is_whole_without_a_log_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a full disk lets closing write nothing of the log into the store."""
+    others, insert = [], leaderboards.runfolder.insert
+
+    def watched(db: sqlite3.Connection, *rest: Any) -> None:
+        # While another connection looks at it, closing the first leaves its log as it is.
+        others.append(sqlite3.connect(db.execute("PRAGMA database_list").fetchone()[2]))
+        others[0].execute("SELECT * FROM sqlite_master").fetchall()
+        insert(db, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("leaderboards.runfolder.insert", watched)
+        create(tmp_path).close()
+    others[0].close()
+    with Store(tmp_path, write=True) as store:
+        assert store.counts() == {}
+    assert verify(tmp_path).problems[0].endswith("run the config again.")
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
