@@ -274,7 +274,7 @@ class TrainConfig(Section):
     data: list[Path] = []
     layout: Literal["auto", "trainer", "consisid"] = "auto"
     clip: ClipConfig = ClipConfig()
-    placement: Any = "tass"
+    placement: Any = Field(default="tass", validate_default=True)
     crop: Literal["none", "face", "head"] | None = Field(
         default=None,
         description="what references are cut to, by boxes of faces or heads; it is recorded and "

@@ -313,7 +313,8 @@ class BatchSource:
     def batch(self, number: int) -> Batch:
         """Micro-batch `number`, on the CPU."""
         data, config = self.data, self.config
-        generator = seeded(config.seed, "batch", number, self.rank)
+        # Numbered over all processes: one that accumulates as many micro-batches draws the same.
+        generator = seeded(config.seed, "batch", number * self.world + self.rank, 0)
         # Ranks that share a sharded model must run the same number of forward passes, so with
         # several processes a whole micro-batch keeps or loses its reference, on every rank alike.
         together = seeded(config.seed, "dropout", number) if self.world > 1 else None

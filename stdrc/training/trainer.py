@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from diffusers import LTX2VideoTransformer3DModel
 from torch import Tensor, nn
 
@@ -273,7 +273,8 @@ class Trainer(Resumable):
         total: dict[str, list[float]] = {}
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
-            generator = seeded(config.seed, "frames", self.step, i, self.source.rank)
+            nth = i * self.source.world + self.source.rank
+            generator = seeded(config.seed, "frames", self.step, nth, 0)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 loss, parts = self.loss(batch.to(self.device), generator)
                 self.accelerator.backward(loss / len(batches))
@@ -283,12 +284,13 @@ class Trainer(Resumable):
         numbers = {name: sum(values) / len(values) for name, values in total.items()}
         numbers["grad_norm"] = float(norm) if norm is not None else 0.0
         numbers["lr"] = rate
+        numbers = self._over_ranks(numbers)
         # fp16's scaler drops steps with infinite gradients itself while it looks for its scale.
         scaled = config.precision == "fp16"
         bad = not math.isfinite(numbers["loss"]) or (
             not scaled and not math.isfinite(numbers["grad_norm"])
         )
-        if self._any_rank(bad):
+        if bad:
             self.optimizer.zero_grad()
             return None
         self.optimizer.step()
@@ -297,11 +299,15 @@ class Trainer(Resumable):
             self.average.update(self.step)
         return numbers
 
-    def _any_rank(self, flag: bool) -> bool:
+    def _over_ranks(self, numbers: dict[str, float]) -> dict[str, float]:
+        """Means over the processes: of a step's whole batch, and one verdict on it for all."""
         if self.accelerator.num_processes == 1:
-            return flag
-        flags = self.accelerator.gather(torch.tensor([float(flag)], device=self.device))
-        return bool(flags.sum() > 0)
+            return numbers
+        found: dict[str, list[float]] = {}
+        for each in gather_object([numbers]):
+            for name, value in each.items():
+                found.setdefault(name, []).append(value)
+        return {name: sum(values) / len(values) for name, values in found.items()}
 
     # The run ------------------------------------------------------------------------------------
 
