@@ -341,6 +341,9 @@ def polling(folder: Path) -> Count:
 
 #: What a store of this schema has that the one before had not.
 OLDER = {
+    5: "CREATE TABLE older AS SELECT sample, identity, prompt, refs, target, timeline FROM samples;"
+    "DROP TABLE samples; ALTER TABLE older RENAME TO samples;"
+    "CREATE UNIQUE INDEX older ON samples(sample);",
     4: "ALTER TABLE metrics DROP COLUMN anchors;",
     3: "ALTER TABLE videos DROP COLUMN environment; DROP TABLE environments;",
     2: "ALTER TABLE set_scores DROP COLUMN influences;",
@@ -354,18 +357,18 @@ OLDER = {
 def old_schema(folder: Path) -> Count:
     """Folders of earlier versions: read as they are, and gone on with."""
     expected, good = calm(folder), 0
-    for version in (4, 3, 2, 1):
+    for version in sorted(OLDER, reverse=True):
         config = make_config(folder / str(version))
         here(config)
         with sqlite3.connect(config.folder / "store.sqlite") as db:
-            for earlier in range(4, version - 1, -1):
+            for earlier in range(max(OLDER), version - 1, -1):
                 db.executescript(OLDER[earlier])
             db.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(version),))
         db.close()
         read = read_status(config.folder)["videos"]["done"] == 16
         again = here(config)
         good += read and again.generated == 0 and table_of(config.folder) == expected
-    return good, 4
+    return good, len(OLDER)
 
 
 def shared_run(folder: Path) -> Count:
