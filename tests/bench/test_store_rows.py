@@ -26,7 +26,8 @@ from metrics.scores import Score, SetScore
 
 def cell(name: str, label: str = "tass", mismatch: bool = False) -> Cell:
     axes = {"text": 3.0, "placement": label}
-    return Cell(name, name * 4, label, Settings(), axes, {}, mismatch, 4, 8.0, "stage")
+    names, values = tuple(axes), tuple(axes.values())
+    return Cell(name, names, values, {}, mismatch, 4, 8.0, "stage", label)
 
 
 def task(key: str, of: str = "c1", sample: str = "s1", seed: int = 0) -> Task:
