@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.options import Json, Limit, Run, group, plain_console, say
+from bench.commands.options import Json, Limit, Run, group, plain_console, print_table, say
 from bench.errors import BenchError
 
 app = group(
@@ -262,7 +262,7 @@ def _summarise(console: Any, summary: Any) -> None:
         from leaderboards.tables import terminal_table
 
         board = summary.board or load(summary.folder)
-        console.print(terminal_table(board, width=console.width))
+        print_table(console, terminal_table(board, width=console.width))
         tables = sorted(page.parent.glob("ablation_*.csv")) + sorted(page.parent.glob("*.tex"))
         say(console, *effect_sentences(every_effect(board)))
         say(console, page.parent / "leaderboard.csv", *tables, page)

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.options import SAMPLES, Device, Limit, Match, Metrics, NumFrames, Plugins, say
+from bench.commands.options import (
+    SAMPLES,
+    Device,
+    Limit,
+    Match,
+    Metrics,
+    NumFrames,
+    Plugins,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from bench.config import BenchConfig
@@ -210,7 +220,7 @@ def _show(console: Any, board: Any, out: Path) -> None:
     from leaderboards.report import pair_sentences
     from leaderboards.tables import terminal_table
 
-    console.print(terminal_table(board, width=console.width))
+    print_table(console, terminal_table(board, width=console.width))
     page = out / "leaderboard" / "index.html"
     say(console, *pair_sentences(board))
     say(console, page.with_name("leaderboard.csv"), page.with_name("leaderboard.tex"), page)

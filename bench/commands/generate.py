@@ -23,7 +23,8 @@ _FLAGS = {
     "num_frames": ("--frames", "--num-frames"),
     "frame_rate": ("--fps", "--frame-rate"),
 }
-_OWN = ("checkpoint", "augmentation", *FILE_AXES)  # here their options are others
+#: Here their options are others, or, of a timeline, nothing says what happens when.
+_OWN = ("checkpoint", "augmentation", "timeline", *FILE_AXES)
 
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What happens in the video.")]
 References = Annotated[

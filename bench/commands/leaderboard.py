@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.options import Json, Run, group, say
+from bench.commands.options import Json, Run, group, print_table, say
 from leaderboards.errors import LeaderboardError
 from media.wording import warnings_said
 
@@ -120,11 +120,6 @@ def _console(width: int | None = None) -> Any:
     return Console(width=width)
 
 
-def _print_table(console: Any, table: Any) -> None:
-    # A number cut at the edge is another number; a line that is too long is only ugly.
-    console.print(table, crop=False, overflow="ignore", soft_wrap=False)
-
-
 Columns = Annotated[
     list[str] | None,
     typer.Option(
@@ -169,7 +164,7 @@ def table(
         return
     console = _console(width)
     chosen = select(board, _words(columns), sort, top, most=None)
-    _print_table(console, terminal_table(board, width=console.width, selection=chosen))
+    print_table(console, terminal_table(board, width=console.width, selection=chosen))
 
 
 @app.command()
@@ -254,7 +249,7 @@ def ablations(
     console = _console()
     for one in tables:
         shown = terminal_table(one.board, title=one.caption, width=console.width)
-        _print_table(console, shown)
+        print_table(console, shown)
     found = effects(board, axis, bases, column) if axis else every_effect(board, bases, column)
     say(console, *effect_sentences(found))
     for path in write_ablations(board, tables, found, output or run / "leaderboard", pdf):
@@ -282,7 +277,7 @@ def report(
         raise LeaderboardError("Name a folder for a report of several sources, or of a table: -o.")
     board = load(*sources)
     console = _console()
-    _print_table(console, terminal_table(board, width=console.width))
+    print_table(console, terminal_table(board, width=console.width))
     with warnings_said():
         for path in write_report(sources[0], board, output, sources[1:]):
             typer.echo(path)

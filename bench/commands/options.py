@@ -64,6 +64,12 @@ def plain_console(**options: Any) -> Any:
     return Console(highlight=False, **options)
 
 
+def print_table(console: Any, table: Any) -> None:
+    """Print a table that was made for the console's width."""
+    # A number cut at the edge is another number; a line that is too long is only ugly.
+    console.print(table, crop=False, overflow="ignore", soft_wrap=False)
+
+
 def say(console: Any, *lines: object) -> None:
     """Print lines as they are: no markup, and a line that is too long is broken by the terminal."""
     for line in lines:

@@ -155,7 +155,12 @@ def _check(sample: Sample) -> list[str]:
         if path.is_file() and path.stat().st_size and (why := _unreadable_image(path)):
             problems.append(f"{where}: {path} cannot be read as an image ({why})")
     for event in sample.timeline:
-        if not event.start <= event.end:
+        if not (0 <= event.start < math.inf and 0 <= event.end < math.inf):
+            problems.append(
+                f"{where}: an event goes from {event.start} to {event.end} seconds; both have to "
+                "be numbers from 0 on"
+            )
+        elif event.start > event.end:
             problems.append(f"{where}: an event ends ({event.end}) before it starts")
     for shown in sample.shown:
         if not 0 <= (shown.start or 0.0) < (math.inf if shown.end is None else shown.end):

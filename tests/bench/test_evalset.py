@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,11 @@ def test_ipvg2026_sequential(tmp_path: Path) -> None:
     (folder / "eval.json").write_text(json.dumps([entry]))
     with pytest.raises(BenchError, match=r"(?s)start, end and description.*before it starts"):
         load(tmp_path, "ipvg2026-sequential", path=folder)
+    for start, end in ((math.nan, 1), (-1, 1), (0, math.inf)):
+        entry["temporal_captions"] = [{"start": start, "end": end, "description": "x"}]
+        (folder / "eval.json").write_text(json.dumps([entry]))
+        with pytest.raises(BenchError, match=f"from {float(start)} to {float(end)} seconds; both"):
+            load(tmp_path, "ipvg2026-sequential", path=folder)
 
 
 def test_consisid_words_a_prompt_for_the_face(tmp_path: Path) -> None:
