@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import itertools
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -313,4 +314,6 @@ def _word(name: str, value: Any) -> str:
         return f"{name.removeprefix('args.')}={value:g}"
     if name in ("placement", "checkpoint", "order", "schedule", "timeline"):
         return value if isinstance(value, str) else canonical(value)
+    if isinstance(value, tuple):  # as tables print it
+        value = json.dumps(value)
     return f"{name.removeprefix('args.')}={value}"

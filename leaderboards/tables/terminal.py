@@ -56,7 +56,7 @@ def terminal_table(
 
     chosen = selection or t.select(board, top=t.PRINTED, most=None)
     room = math.inf if width is None else width
-    lead = _lead(board, chosen, room)
+    lead, unsaid = _lead(board, chosen, room)
     tail = _tail(board, chosen)
     room -= sum(column.width + _GAP for column in [*lead, *tail])  # the frame takes one gap
     middle, kept, bare = _middle(board, chosen, room)
@@ -70,7 +70,8 @@ def terminal_table(
         )  # fmt: skip
     for row in zip(*(column.cells for column in shown)):
         table.add_row(*(f"[{style}]{_escaped(x)}[/]" if style else _escaped(x) for x, style in row))
-    table.caption = _escaped("\n".join(_caption(board, chosen, kept, bare)))
+    lines = [unsaid] if unsaid else []
+    table.caption = _escaped("\n".join(lines + _caption(board, chosen, kept, bare)))
     table.caption_justify = "left"
     return table
 
@@ -81,23 +82,24 @@ def _escaped(text: str) -> str:
     return escape(text)
 
 
-def _lead(board: Leaderboard, chosen: t.Selection, room: float) -> list[_Column]:
-    """Place and name: the values of swept axes where they say it all, else the label."""
+def _lead(board: Leaderboard, chosen: t.Selection, room: float) -> tuple[list[_Column], str]:
+    """Place and name: the values of swept axes where they say it all, else the label; and what the
+    names leave unsaid."""
     place = _Column("#", [(board.standings[i].text, "dim") for i in chosen.entries])
-    named = t.named(board, chosen)
-    if len(named) > 1 or named[0][0] != "Entry":
-        columns = []
-        for name, texts in named:
-            widest = max(6, *map(_width, texts))
-            head = name if len(name) <= widest else f"{name[: widest - 1]}."
-            columns.append(_Column(head, [(text, "") for text in texts], left=True))
-        if sum(column.width + _GAP for column in columns) <= 0.6 * room:
-            return [place, *columns]
-        named = [("Entry", [board.entries[i].label for i in chosen.entries])]
-    labels = [label.replace("\n", " ") for label in named[0][1]]
+    brief = t.named_briefly(board, chosen)
+    for named, unsaid in ((t.named(board, chosen), ""), brief or ([("Entry", [])], "")):
+        if len(named) > 1 or named[0][0] != "Entry":
+            columns = []
+            for name, texts in named:
+                widest = max(6, *map(_width, texts))
+                head = name if len(name) <= widest else f"{name[: widest - 1]}."
+                columns.append(_Column(head, [(text, "") for text in texts], left=True))
+            if sum(column.width + _GAP for column in columns) <= 0.6 * room:
+                return [place, *columns], unsaid
+    labels = [board.entries[i].label.replace("\n", " ") for i in chosen.entries]
     if room < math.inf:
         labels = _cut(labels, max(12, int(0.4 * room)), chosen, board)
-    return [place, _Column("Entry", [(label, "") for label in labels], left=True)]
+    return [place, _Column("Entry", [(label, "") for label in labels], left=True)], ""
 
 
 def _cut(names: list[str], most: int, chosen: t.Selection, board: Leaderboard) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -222,6 +223,39 @@ def named(board: Leaderboard, chosen: Selection) -> list[tuple[str, list[str]]]:
     columns = [(name, [rows[i][a] for i in chosen.entries]) for a, name in enumerate(names)]
     head, first = columns[0]
     return [(head, [text + mark for text, mark in zip(first, marks)]), *columns[1:]]
+
+
+_USUAL = 0.8  # share of entries that have an axis' commonest value, from which on it goes unsaid
+
+
+def named_briefly(
+    board: Leaderboard, chosen: Selection
+) -> tuple[list[tuple[str, list[str]]], str] | None:
+    """As `named`, axes that hardly vary being said only where they do; and what goes unsaid.
+
+    None where entries are told apart by their labels only, or all axes vary.
+    """
+    columns, axes = named(board, chosen), axis_cells(board)
+    if axes is None:
+        return None
+    usual = {}
+    for a, name in enumerate(axes[0]):
+        (value, count), *_ = Counter(row[a] for row in axes[1]).most_common(1)
+        if count >= _USUAL * len(board.entries):
+            usual[name] = value
+    kept = [(name, texts) for name, texts in columns if name not in usual]
+    if not usual or not kept:
+        return None
+    other = [
+        " ".join(
+            f"{name}={texts[k]}"
+            for name, texts in columns
+            if name in usual and texts[k].rstrip("*") != usual[name]
+        )
+        for k in range(len(chosen.entries))
+    ]
+    unsaid = ", ".join(f"{name} {value}" for name, value in usual.items())
+    return [*kept, ("other", other)] if any(other) else kept, f"Where not said: {unsaid}."
 
 
 # --------------------------------------------------------------------------- numbers

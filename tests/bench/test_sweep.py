@@ -78,6 +78,11 @@ def test_labels_name_what_varies() -> None:
         "far eta=0.5",
     ]
     assert planned({}).cells[0].label == "drawn"
+    sweep = {"grid": {"interval": [[0, 1], [0.4, 0.8]]}}
+    assert [c.label for c in planned(sweep).cells] == [
+        "interval=[0.0, 1.0]",  # as tables write the axis' value
+        "interval=[0.4, 0.8]",
+    ]
 
 
 def test_args_reach_the_generator() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from leaderboards import Leaderboard, LeaderboardError
 from leaderboards.tables import select, terminal_table
 from leaderboards.tables.text import _abbreviated, decimals, mean_text, short_names
+from tests.leaderboards.runs import make_run
 
 
 def printed(board: Leaderboard, width: int = 80, **settings: Any) -> list[str]:
@@ -64,6 +67,28 @@ def test_constant_axes_are_elided(board: Leaderboard) -> None:
     assert "text" in head
     assert "placem" not in head
     assert "tass" not in " ".join(" ".join(row) for row in rows(printed(small)))
+
+
+def test_where_axes_hardly_vary_only_what_differs_is_said(tmp_path: Path) -> None:
+    usual = {"interval": [0.0, 1.0], "order": "text_first", "parallel": 1, "rescale": 0}
+    grid = [
+        {"placement": p, "reference": r, **usual}
+        for p in ("tass", "overlap", "far")
+        for r in (1.0, 1.5, 2.0)
+    ]
+    others = [{**grid[0], "rescale": 0.5}, {**grid[0], "interval": [0.4, 0.8]}]
+    others += [{**grid[0], "order": "joint"}, {**grid[0], "parallel": 0}]
+    made = {f"cell{i}": axes for i, axes in enumerate([*grid, *others])}
+    lines = printed(Leaderboard.from_run(make_run(tmp_path / "run", made)), 90)
+    head = " ".join(lines[:4])
+    assert re.search(r"placem\. +refer\. +other", head)
+    (least,) = [row for row in rows(lines) if "rescale=0.5" in row]
+    assert least[1:4] == ["tass", "1", "rescale=0.5"]
+    assert sum("interval=" in " ".join(row) for row in rows(lines)) == 1
+    said = re.search(r"Where not said: (.*?)\. ", re.sub(r"\s+", " ", " ".join(lines)))
+    assert said is not None
+    unsaid = {"interval [0.0, 1.0]", "order text_first", "parallel 1", "rescale 0"}
+    assert all(one in said[1] for one in unsaid)
 
 
 def test_columns_sort_and_top(board: Leaderboard) -> None:
