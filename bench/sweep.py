@@ -109,7 +109,9 @@ def expand(sweep: cfg.Sweep) -> Iterator[dict[str, Any]]:
             parts.append([{axis: axis_value(axis, v)} for v in values])
     for axes_of_cell in itertools.chain(*parts) if parts else [{}]:
         cell = {**base, **axes_of_cell}
-        if not any(all(cell.get(k) == v for k, v in rule.items()) for rule in excluded):
+        if not excluded or not any(
+            all(cell.get(k) == v for k, v in rule.items()) for rule in excluded
+        ):
             yield cell
 
 
@@ -257,7 +259,7 @@ def _without_collection() -> Iterator[None]:
 def _plan(
     config: cfg.BenchConfig, samples: EvalSet, generator: Generator, shard: tuple[int, int]
 ) -> Plan:
-    identity = canonical([*generator.identity(), config.video.crf])
+    made = hashlib.sha256(f"[{canonical([*generator.identity(), config.video.crf])},".encode())
     found: dict[str, Cell] = {}
     shared: dict[Any, Any] = {}  # what many cells have in common, kept once
     problems: dict[str, None] = {}
@@ -272,8 +274,10 @@ def _plan(
             continue
         given = resolved.settings.given()
         names, weights = tuple(given), resolved.weights
+        of_cell = made.copy()
         text = canonical([plain_axes(given), dict(weights), resolved.fps])
-        digest = hashlib.sha256(f"[{identity},{text[1:]}".encode()).hexdigest()
+        of_cell.update(text[1:].encode())
+        digest = of_cell.hexdigest()
         if digest not in found:
             found[digest] = Cell(
                 digest=digest,

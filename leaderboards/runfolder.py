@@ -206,6 +206,13 @@ class MetricRow:
     anchors: tuple[float, float] | None = None
 
 
+_FAILED = (
+    "FROM (SELECT metric, reason FROM scores WHERE status = 'failed' AND video IN "
+    "(SELECT video FROM planned) UNION ALL SELECT metric, reason FROM set_scores "
+    "WHERE status = 'failed' AND cell IN (SELECT cell FROM current_cells))"
+)
+
+
 class RunFolder:
     """A run folder, open for reading; also while another process writes to it.
 
@@ -454,42 +461,24 @@ class RunFolder:
 
     def failures(self, limit: int = 10) -> list[tuple[str, str, str]]:
         """(cell label, sample, reason) of failed videos."""
-        return list(
-            self.db.execute(
-                "SELECT c.label, v.sample, v.reason FROM current_videos v "
-                "JOIN cells c ON c.cell = v.cell WHERE v.status = 'failed' "
-                "ORDER BY c.rowid, v.sample, v.seed LIMIT ?",
-                (limit,),
-            )
+        found = self.db.execute(
+            "SELECT c.label, v.sample, v.reason FROM current_videos v JOIN cells c ON "
+            "c.cell = v.cell WHERE v.status = 'failed' ORDER BY c.rowid, v.sample, v.seed"
         )
+        return found.fetchmany(limit)
 
     def score_failures(self, limit: int = 10) -> list[tuple[str, str, int]]:
         """(metric, reason, scores) of what has no score, the most frequent first."""
-        return list(
-            self.db.execute(
-                "SELECT metric, reason, COUNT(*) AS n FROM ("
-                "SELECT metric, reason FROM scores WHERE status = 'failed' AND video IN "
-                "(SELECT video FROM planned) UNION ALL "
-                "SELECT metric, reason FROM set_scores WHERE status = 'failed' AND cell IN "
-                "(SELECT cell FROM current_cells)) GROUP BY metric, reason "
-                "ORDER BY n DESC, metric, reason LIMIT ?",
-                (limit,),
-            )
-        )
+        found = self.db.execute(f"SELECT metric, reason, COUNT(*) {_FAILED} GROUP BY 1, 2")
+        return sorted(found, key=lambda row: (-row[2], *row))[:limit]
 
     def failed_scores(self) -> int:
         """How many scores of planned videos and cells failed."""
-        (n,) = self.db.execute(
-            "SELECT (SELECT COUNT(*) FROM scores WHERE status = 'failed' AND video IN "
-            "(SELECT video FROM planned)) + (SELECT COUNT(*) FROM set_scores WHERE status = "
-            "'failed' AND cell IN (SELECT cell FROM current_cells))"
-        ).fetchone()
-        return int(n)
+        return int(self.db.execute(f"SELECT COUNT(*) {_FAILED}").fetchone()[0])
 
     def mean_seconds(self) -> float | None:
         """Mean time that a video took to generate, if any was timed."""
-        row = self.db.execute("SELECT AVG(seconds) FROM videos WHERE seconds > 0").fetchone()
-        return row[0]
+        return self.db.execute("SELECT AVG(seconds) FROM videos WHERE seconds > 0").fetchone()[0]
 
     def mean_bytes(self, most: int = 200) -> float | None:
         """Mean size of finished videos' files: the first by their keys, which are hashes."""

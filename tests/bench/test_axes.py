@@ -120,7 +120,7 @@ def test_the_axes_are_the_fields_in_the_order_of_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in AXIS_NAMES if n not in ("checkpoint", "augmentation", "loras")]
+    "name", [n for n in AXIS_NAMES if n not in ("checkpoint", "augmentation", "loras", "timeline")]
 )
 def test_the_command_line_has_every_axis(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     from bench.cli import main
