@@ -8,6 +8,7 @@ anywhere else. None means that the generator's default holds.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -169,9 +170,9 @@ class Settings(Axes):
 
     def given(self) -> dict[str, Any]:
         """What is set, `args.NAME` among it; everything but the seed, which makes no new cell."""
-        names, values = sorted(self.model_fields_set & _NAMED, key=_PLACES), self.__dict__
+        names, values = _in_order(frozenset(self.model_fields_set)), self.__dict__
         given = {name: value for name in names if (value := values[name]) is not None}
-        for name in sorted(self.args):
+        for name in sorted(self.args) if self.args else ():
             given[f"args.{name}"] = self.args[name]
         return given
 
@@ -206,6 +207,12 @@ class Settings(Axes):
         object.__setattr__(new, "__pydantic_extra__", None)
         object.__setattr__(new, "__pydantic_private__", None)
         return new
+
+
+@lru_cache
+def _in_order(names: frozenset[str]) -> list[str]:
+    """Those of the names that are axes, in the axes' order; the cells of a sweep share them."""
+    return sorted(names & _NAMED, key=_PLACES)
 
 
 _DEFAULTS = Settings()

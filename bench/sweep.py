@@ -294,7 +294,7 @@ def _plan(
     if not found:
         raise BenchError("The sweep has no cell left; 'exclude' leaves out all of them.")
     varied = varied_axes(found.values())
-    labels = {digest: _label(cell.axes, varied, generator.name) for digest, cell in found.items()}
+    labels = {digest: _label(cell, varied, generator.name) for digest, cell in found.items()}
     for digest, label in unique_labels(labels).items():
         found[digest].label = label
     return Plan(
@@ -307,14 +307,20 @@ def _plan(
     )
 
 
-def _label(axes: Mapping[str, Any], names: Sequence[str], generator: str) -> str:
-    # One that names files is left out where there is none; a label says so.
-    words = [_word(n, axes.get(n, "none")) for n in names if n in axes or n in FILE_AXES]
+_FILES = frozenset(FILE_AXES)
+
+
+def _label(cell: Cell, names: Sequence[str], generator: str) -> str:
+    axes = dict(zip(cell.names, cell.values))
+    if not _FILES.isdisjoint(names):
+        # One that names files is left out where there is none; a label says so.
+        axes = dict.fromkeys(FILE_AXES, "none") | cell.axes
+    words = [_word(name, axes[name]) for name in names if name in axes]
     return " ".join(words) or generator
 
 
 def _word(name: str, value: Any) -> str:
-    if isinstance(value, float):
+    if value.__class__ is float:
         return f"{name.removeprefix('args.')}={value:g}"
     if name in ("placement", "checkpoint", "order", "schedule", "timeline"):
         return value if isinstance(value, str) else canonical(value)
