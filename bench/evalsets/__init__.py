@@ -24,6 +24,7 @@ EVALSETS = {
     "opens2v": "bench.evalsets.opens2v:OpenS2VSet",
     "csv": "bench.evalsets.table:TableSet",
     "jsonl": "bench.evalsets.table:TableSet",
+    "list": "bench.evalsets.table:ListedSet",
     "hub": "bench.evalsets.hub:HubSet",
 }
 

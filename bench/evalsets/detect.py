@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,8 @@ def evalset_at(path: Path) -> EvalSetBase:
         top = next(iter(read_table(path, kind, ("prompt",))), None)
         has = top.values if top is not None else {}
         columns = {n: n for n in ("id", "identity", "target", "video", "timeline") if n in has}
-        return evalset(kind, path=path, **columns)
+        many = [n for n in has if re.fullmatch(r"reference(_?\d+)?", n)]
+        return evalset(kind, path=path, **columns, **({"references": many} if many else {}))
     file = path / "eval.json" if path.is_dir() else path
     content = read_json(file)
     if isinstance(content, dict):

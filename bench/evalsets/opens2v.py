@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import Field
 
 from bench.evalsets.base import EvalSetBase
-from bench.evalsets.reading import get, inside, read_json
-from bench.evalsets.samples import Sample, Shown
+from bench.evalsets.reading import get, inside, people, read_json
+from bench.evalsets.samples import Sample
 
 
 class OpenS2VSet(EvalSetBase):
@@ -39,19 +39,6 @@ class OpenS2VSet(EvalSetBase):
             references = [inside(self.path.parent, name, where, problems) for name in names]
             if prompt is not None and names and None not in references:
                 kept = tuple(r for r in references if r is not None)
-                whom = _people(entry.get("class_label"), len(kept))
+                whom = people(entry.get("class_label"), len(kept))
                 identity = "+".join(r.stem for r in kept)
                 yield Sample(key, prompt, kept, None, identity, (), where, shown=whom)
-
-
-def _people(labels: object, count: int) -> tuple[Shown, ...]:
-    """Who several pictures show: each another one, by its class; one picture needs no name."""
-    if count < 2:
-        return ()
-    if not isinstance(labels, list) or len(labels) != count:
-        labels = ["reference"] * count
-    alone = [labels.count(label) == 1 for label in labels]
-    return tuple(
-        Shown(str(label) if single else f"{label} {n}")
-        for n, (label, single) in enumerate(zip(labels, alone), 1)
-    )

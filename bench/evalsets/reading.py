@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, TypeVar
 
-from bench.evalsets.samples import Event
+from bench.evalsets.samples import Event, Shown
 from media import files, tables
 from media.errors import UnreadableTableError, UserError
 
@@ -153,3 +153,35 @@ def event(caption: object, where: str, problems: list[str]) -> Event | None:
     except (TypeError, KeyError, ValueError):
         problems.append(f"{where}: an event has start, end and description, not {caption!r}")
         return None
+
+
+def whom(reference: Any, where: str, problems: list[str]) -> Shown:
+    """Who a reference is and when: what a row says of it beside its image."""
+    if not isinstance(reference, dict):
+        return Shown()
+    if unknown := sorted(reference.keys() - {"image", "person", "start", "end"}):
+        problems.append(
+            f"{where}: a reference has image, person, start and end, and no {unknown[0]!r}"
+        )
+    try:
+        start, end = (
+            None if reference.get(key) is None else float(reference[key])
+            for key in ("start", "end")
+        )
+        return Shown(person=str(reference.get("person", "")), start=start, end=end)
+    except (TypeError, ValueError):
+        problems.append(f"{where}: a reference's start and end are seconds, not {reference!r}")
+        return Shown()
+
+
+def people(labels: object, count: int) -> tuple[Shown, ...]:
+    """Who several pictures show: each another one, by its class; one picture needs no name."""
+    if count < 2:
+        return ()
+    if not isinstance(labels, list) or len(labels) != count:
+        labels = ["reference"] * count
+    alone = [labels.count(label) == 1 for label in labels]
+    return tuple(
+        Shown(str(label) if single else f"{label} {n}")
+        for n, (label, single) in enumerate(zip(labels, alone), 1)
+    )

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from bench.evalsets.base import EvalSetBase
-from bench.evalsets.reading import event, get, own, rows
+from bench.evalsets.reading import event, get, own, rows, whom
 from bench.evalsets.samples import Sample, Shown
 
 
-class TableSet(EvalSetBase):
-    """Any CSV or JSONL file with a prompt column and one or more reference columns."""
+class Columns(EvalSetBase):
+    """Which column holds what."""
 
-    kind: Literal["csv", "jsonl"]
-    path: Path
     prompt: str = Field(default="prompt", description="Column of the prompt.")
     references: list[str] = Field(
-        default=["reference"], description="Columns of the reference images."
+        default=["reference"],
+        description="Columns of the reference images; NAME_person, NAME_start and NAME_end beside "
+        "one, where there are, say whom it shows, and from which second to which.",
     )
     id: str | None = Field(
         default=None, description="Column of the sample's id; its row number if none."
@@ -35,22 +35,27 @@ class TableSet(EvalSetBase):
 
     timeline: str | None = Field(
         default=None,
-        description="Column (of JSONL) of a list of events: start, end and description.",
+        description="Column (not of CSV) of a list of events: start, end and description.",
     )
 
-    def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
+    def needed(self) -> list[str]:
+        """The columns that there have to be."""
         columns = (self.id, self.identity, self.target, self.video, self.timeline)
-        optional = [n for n in columns if n]
-        needed = [self.prompt, *self.references, *optional]
-        folder = self.path.parent
-        found = rows(self.path, self.kind, problems, needed)
+        return [self.prompt, *self.references, *(n for n in columns if n)]
+
+    def samples_of(
+        self, found: Iterable[tuple[str, dict[str, Any]]], folder: Path, problems: list[str]
+    ) -> Iterator[Sample]:
+        """The samples of rows, each with its place; paths start at the folder."""
         for number, (where, row) in enumerate(found, start=1):
             prompt = get(row, self.prompt, str, where, problems)
             names: list[Any] = []
-            for column in self.references:
-                value = row.get(column)
+            for n, column in enumerate(self.references):
+                value = _about(row, column)
+                if n and value == "":  # fewer people than in other rows
+                    continue
                 names += value if isinstance(value, list) else [value]
-            shown = [_shown(name, where, problems) for name in names]
+            shown = [whom(name, where, problems) for name in names]
             names = [n.get("image") if isinstance(n, dict) else n for n in names]
             references = [own(folder, name, where, problems) for name in names]
             told = row.get(self.timeline) if self.timeline else None
@@ -74,23 +79,38 @@ class TableSet(EvalSetBase):
             )
 
 
-def _shown(reference: Any, where: str, problems: list[str]) -> Shown:
-    """Who a reference is and when: what a row says of it beside its image."""
-    if not isinstance(reference, dict):
-        return Shown()
-    if unknown := sorted(reference.keys() - {"image", "person", "start", "end"}):
-        problems.append(
-            f"{where}: a reference has image, person, start and end, and no {unknown[0]!r}"
-        )
-    try:
-        start, end = (
-            None if reference.get(key) is None else float(reference[key])
-            for key in ("start", "end")
-        )
-        return Shown(person=str(reference.get("person", "")), start=start, end=end)
-    except (TypeError, ValueError):
-        problems.append(f"{where}: a reference's start and end are seconds, not {reference!r}")
-        return Shown()
+class TableSet(Columns):
+    """Any CSV or JSONL file with a prompt column and one or more reference columns."""
+
+    kind: Literal["csv", "jsonl"]
+    path: Path
+
+    def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
+        found = rows(self.path, self.kind, problems, self.needed())
+        return self.samples_of(found, self.path.parent, problems)
+
+
+class ListedSet(Columns):
+    """Samples written in the config itself, each as a row of a JSONL table."""
+
+    kind: Literal["list"]
+    samples: list[dict[str, Any]] = Field(min_length=1)
+    folder: Path = Field(default=Path(), description="Where relative paths of images start.")
+
+    def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
+        rows = [(f"evalset.samples[{n}]", row) for n, row in enumerate(self.samples)]
+        return self.samples_of(rows, self.folder, problems)
+
+
+def _about(row: Mapping[str, Any], column: str) -> Any:
+    """A reference's cell, with who it shows and when, where columns beside it say so."""
+    value = row.get(column)
+    told = {
+        key: row[beside]
+        for key in ("person", "start", "end")
+        if (beside := f"{column}_{key}") in row and row[beside] not in (None, "")
+    }
+    return {"image": value, **told} if told and isinstance(value, str) else value
 
 
 def _named(

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from bench import config as cfg
 from bench.errors import BenchError
 from bench.evalsets import evalset
+from bench.evalsets.detect import evalset_at
 from bench.evalsets.samples import Event, Sample, Shown
 from bench.generators import Settings
 from bench.scoring import inputs, item_of
@@ -59,6 +61,37 @@ def test_a_table_says_what_happens_when_and_who_is_shown_when(table):
     assert first.shown == third.shown == third.timeline == ()
     assert second.shown == (Shown("a", None, HALF), Shown("b", HALF, None))
     assert [path.name for path in second.references] == ["a.png", "b.png"]
+
+
+def test_csv_config_and_the_challenges_file_say_it_too(table):
+    """Whom a reference shows, and when: by columns, in the YAML itself, in eval.json."""
+    told = (Shown("a", None, HALF), Shown("b", HALF, None))
+    csv = table.with_name("people.csv")
+    header = "prompt,reference,reference_person,reference_end,reference2,reference2_person"
+    csv.write_text(
+        f"{header},reference2_start\ntwo people,a.png,a,{HALF},b.png,b,{HALF}\none,a.png,a,,,,\n"
+    )
+    two, one = evalset_at(csv).load(table.parent)
+    assert two.shown == told
+    assert [path.name for path in two.references] == ["a.png", "b.png"]
+    assert (one.shown, len(one.references)) == ((Shown("a"),), 1)
+    row = json.loads(table.read_text().splitlines()[1])
+    listed = {"kind": "list", "timeline": "timeline", "samples": [row]}
+    run = {"name": "t", "evalset": listed, "generator": {"kind": "folder", "path": "."}}
+    path = table.with_name("run.yaml")
+    path.write_text(yaml.safe_dump(run))
+    (sample,) = cfg.load_config(path).evalset.load(table.parent)
+    assert sample == replace(read(table)[1], id="1", index=1)
+    images = [{"image": "a.png", "person": "a", "end": HALF}]
+    images.append({"image": "b.png", "person": "b", "start": HALF})
+    entry = {"global_prompt": "two people", "img_paths": images, "temporal_captions": [[0, 1, "x"]]}
+    (table.parent / "eval.json").write_text(json.dumps([entry]))
+    (sample,) = evalset_at(table.parent / "eval.json").load(table.parent)
+    assert sample.shown == told
+    entry |= {"img_paths": ["a.png", "b.png"], "class_label": ["man", "man"]}
+    (table.parent / "eval.json").write_text(json.dumps([entry]))
+    (sample,) = evalset_at(table.parent / "eval.json").load(table.parent)
+    assert [shown.person for shown in sample.shown] == ["man 1", "man 2"]
 
 
 @pytest.mark.parametrize(
