@@ -170,7 +170,7 @@ class Settings(Axes):
 
     def given(self) -> dict[str, Any]:
         """What is set, `args.NAME` among it; everything but the seed, which makes no new cell."""
-        names, values = _in_order(frozenset(self.model_fields_set)), self.__dict__
+        names, values = _in_order(frozenset(self.__pydantic_fields_set__)), self.__dict__
         given = {name: value for name in names if (value := values[name]) is not None}
         for name in sorted(self.args) if self.args else ():
             given[f"args.{name}"] = self.args[name]
@@ -201,11 +201,11 @@ class Settings(Axes):
     def replace(self, **changes: Any) -> Settings:
         """The same with other values, which are not checked again."""
         # model_copy, a third as long: a plan of many cells lives here.
-        new = self.__new__(type(self))
-        object.__setattr__(new, "__dict__", {**self.__dict__, **changes})
-        object.__setattr__(new, "__pydantic_fields_set__", {*self.model_fields_set, *changes})
-        object.__setattr__(new, "__pydantic_extra__", None)
-        object.__setattr__(new, "__pydantic_private__", None)
+        new, put = self.__new__(type(self)), object.__setattr__
+        put(new, "__dict__", {**self.__dict__, **changes})
+        put(new, "__pydantic_fields_set__", {*self.__pydantic_fields_set__, *changes})
+        put(new, "__pydantic_extra__", None)
+        put(new, "__pydantic_private__", None)
         return new
 
 
