@@ -152,13 +152,23 @@ def noise_levels(
         config.get("base_shift", 0.95),
         config.get("max_shift", 2.05),
     )
-    with np.errstate(invalid="ignore"):  # said below, in words
-        timesteps, _ = retrieve_timesteps(scheduler, steps, device, sigmas=given, mu=mu)
-    if not torch.isfinite(scheduler.sigmas).all():
-        # The stretch to `shift_terminal` divides by the distance between first and last level.
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):  # said below, in words
+            timesteps, _ = retrieve_timesteps(scheduler, steps, device, sigmas=given, mu=mu)
+        finite = bool(torch.isfinite(scheduler.sigmas).all())
+    except OverflowError:  # e^mu
+        finite = False
+    if not finite:
+        # The stretch to `shift_terminal` divides by the distance between first and last level,
+        # which is 0 too where a shift for very many tokens moves all levels to 1.
         raise STDRCError(
-            f"This checkpoint's noise schedule is not defined for {len(given)} step(s); "
-            "take at least 2."
+            f"This checkpoint's noise schedule is not defined for {len(given)} step(s)"
+            + (
+                f" of a video of {tokens} tokens, whose shift leaves no noise level below 1; "
+                "choose a smaller size, fewer frames or the distilled schedule."
+                if len(given) > 1
+                else "; take at least 2."
+            )
         )
     return scheduler.sigmas.to(device), timesteps
 

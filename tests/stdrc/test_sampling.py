@@ -10,7 +10,7 @@ from PIL import Image
 
 from stdrc.errors import STDRCError
 from stdrc.positions import ReferencePlacement
-from stdrc.sampling import sample_euler
+from stdrc.sampling import noise_levels, sample_euler
 from stdrc.sequence import TokenSequence
 from stdrc.training.denoiser import Denoiser
 
@@ -146,3 +146,19 @@ def test_training_and_sampling_ask_the_model_the_same(pipe, phase):
             sequence,
         )  # fmt: skip
     torch.testing.assert_close(trained, found["v"], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [300_000, 10_000_000])
+def test_a_schedule_that_a_large_video_breaks_is_said_to_be_so(tokens):
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, shift_terminal=0.1, base_shift=0.95, max_shift=2.05,
+        base_image_seq_len=1024, max_image_seq_len=4096,
+    )  # fmt: skip
+    common = {"schedule": "dev", "sigmas": None, "device": "cpu"}
+    levels, _ = noise_levels(scheduler, steps=4, tokens=6144, **common)
+    assert levels[-1] == 0
+    assert (levels[:-1] > levels[1:]).all()
+    with pytest.raises(STDRCError, match=f"4 step.*of {tokens} tokens.*choose a smaller size"):
+        noise_levels(scheduler, steps=4, tokens=tokens, **common)
+    with pytest.raises(STDRCError, match=r"1 step.*; take at least 2"):
+        noise_levels(scheduler, steps=1, tokens=6144, **common)
