@@ -32,7 +32,7 @@ from metrics.errors import MetricsError
 from metrics.facts import MetricInfo
 from metrics.features.models import Models, PictureFile
 from metrics.features.networks.engine import engine_version
-from metrics.metric import Event, Result, Shown, StreamedMetric, Video
+from metrics.metric import Event, Result, Shown, StreamedMetric, Video, remarks
 from metrics.passes import ASSUMED_FPS, Job, Pass, words
 from metrics.scores import Score, SetScore, VideoItem
 from metrics.sets import SetMetric, number_of
@@ -220,7 +220,7 @@ class MetricSuite:
             if isinstance(metric, StreamedMetric):
                 result = job.streamed[name]
                 if metric.needs_fps and not job.info.fps:
-                    result = replace(result, reason=_NO_RATE)
+                    result = replace(result, reason=remarks(result.reason, _NO_RATE))
             else:
                 found = metric.measure(self._video(name, job))
                 result = found if isinstance(found, Result) else Result(float(found))

@@ -98,8 +98,8 @@ class ListedSet(Columns):
     folder: Path = Field(default=Path(), description="Where relative paths of images start.")
 
     def read(self, problems: list[str], cache: Path) -> Iterator[Sample]:
-        rows = [(f"evalset.samples[{n}]", row) for n, row in enumerate(self.samples)]
-        return self.samples_of(rows, self.folder, problems)
+        listed = ((f"evalset.samples[{n}]", row) for n, row in enumerate(self.samples))
+        return self.samples_of(listed, self.folder, problems)
 
 
 def _about(row: Mapping[str, Any], column: str) -> Any:

@@ -422,7 +422,9 @@ def test_what_is_too_short_or_has_no_frame_rate_says_of_what(tmp_path):
     (tmp_path / "folder").mkdir()
     for i, frame in enumerate(steps(3, 64, 48)):
         Image.fromarray(frame).save(tmp_path / f"folder/{i}.png")
-    names = ["1.mp4", "3.mp4", "9.mp4", "folder"]
+    (tmp_path / "alone").mkdir()
+    Image.fromarray(frame).save(tmp_path / "alone/0.png")
+    names = ["1.mp4", "3.mp4", "9.mp4", "folder", "alone"]
     suite = MetricSuite(["motion.magnitude.dis", "temporal.flicker"], cache=tmp_path / "cache")
     items = [VideoItem(tmp_path / n, n) for n in names]
     for _ in ("computed", "from the cache"):
@@ -432,6 +434,7 @@ def test_what_is_too_short_or_has_no_frame_rate_says_of_what(tmp_path):
         assert (rows["9.mp4"].status, rows["9.mp4"].reason) == ("ok", "")
         assert rows["folder"].status == "ok"
         assert "no frame rate; neighbours were compared" in rows["folder"].reason
+        assert "one frame" in rows["alone"].reason  # and that of the rate does not hide it
 
 
 def test_a_metric_of_all_frames_is_asked_for_no_number_of_them():

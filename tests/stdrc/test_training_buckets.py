@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 
 from media.video import VideoReader
 from media.writing import write_video
-from miniature.build import MiniatureConfig, build_random
 from stdrc.errors import STDRCError
 from stdrc.pipeline import STDRCPipeline
 from stdrc.training import TrainConfig, TrainingData, train
@@ -26,7 +25,7 @@ from stdrc.training.data import BatchSource, bucket_steps, seeded
 from stdrc.training.encoding import prepare
 from stdrc.training.folder import nearest_shape
 from stdrc.training.loss import BatchLoss
-from tests.stdrc.training_tiny import tiny_config, tiny_data
+from tests.stdrc.training_tiny import small_checkpoint, tiny_config, tiny_data
 
 #: Height, width and frames of each video, two of one person; what it is cut to.
 VIDEOS = [
@@ -38,11 +37,7 @@ SHAPES = [OWN, OWN, PORTRAIT, OWN, LONG, PORTRAIT, LONG]
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = MiniatureConfig(
-        heads=2, head_dim=16, layers=1, latent_channels=8, vae_channels=(16, 32),
-        decoder_channels=(16, 16), text_width=16, text_layers=1, text_tokens=16,
-    )  # fmt: skip
-    return build_random(tmp_path_factory.mktemp("base") / "ltx", small)
+    return small_checkpoint(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from media.errors import UnreadableTableError
 from media.video import VideoReader
 from media.writing import to_uint8, write_video
 from miniature import checkpoint
-from miniature.build import MiniatureConfig, build_random
 from miniature.identity_encoder import load_identity_encoder
 from stdrc.errors import STDRCError
 from stdrc.pipeline import STDRCPipeline
@@ -29,17 +28,14 @@ from stdrc.training.data import FileRows, TrainingData
 from stdrc.training.encoding import prepare
 from stdrc.training.folder import read_folder
 from stdrc.training.trainer import Trainer
+from tests.stdrc.training_tiny import small_checkpoint
 
 BOX = [20.0, 16.0, 52.0, 48.0]
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = MiniatureConfig(
-        heads=2, head_dim=16, layers=1, latent_channels=8, vae_channels=(16, 32),
-        decoder_channels=(16, 16), text_width=16, text_layers=1, text_tokens=16,
-    )  # fmt: skip
-    return build_random(tmp_path_factory.mktemp("base") / "ltx", small)
+    return small_checkpoint(tmp_path_factory.mktemp("base"))
 
 
 def write_clip(path: Path, seed: int, frames: int = 12) -> None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import LTX2VideoTransformer3DModel
 
+from miniature.build import MiniatureConfig, build_random
 from stdrc.training import TrainConfig, TrainingData
 
 
@@ -52,3 +53,12 @@ def tiny_config(output: Path, **changes: Any) -> TrainConfig:
         "optimizer": {"lr": 1e-3, "warmup": 2}, "checkpoint_every": 0, "log_every": 3,
     }  # fmt: skip
     return TrainConfig.from_dict({**settings, **changes})
+
+
+def small_checkpoint(folder: Path) -> Path:
+    """A whole checkpoint of one block, random, for trainings that start from files."""
+    small = MiniatureConfig(
+        heads=2, head_dim=16, layers=1, latent_channels=8, vae_channels=(16, 32),
+        decoder_channels=(16, 16), text_width=16, text_layers=1, text_tokens=16,
+    )  # fmt: skip
+    return build_random(folder / "ltx", small)
