@@ -7,7 +7,8 @@ again and seeking every frame with OpenCV, detecting again, one frame per forwar
 ConsisID's "FID" two 2048 x 2048 covariances and an eigendecomposition a frame (with `--sqrtm`
 scipy's matrix root, which other scripts call there). Both sides run the same networks with the
 same weights: MTCNN detects, IR-101 and Inception-v3 are random (their published weights aren't
-downloadable everywhere; the time doesn't depend on them), dlib is real. The values of both sides
+downloadable everywhere; the time doesn't depend on them), dlib is real, and the scripts' embeddings
+are of its own C++ network. The values of both sides
 are compared too; exits with 1 where one differs by more than 3e-4, relative above 1. Seconds are of
 this process's user time, since a shared machine's clock says little. Each engine's row has seconds
 per part of the suite; then come ConsisID's and OpenS2V-Eval's faces, each alone and both at once:
@@ -31,6 +32,7 @@ from typing import Any
 
 import av
 import cv2
+import dlib
 import numpy as np
 import psutil
 import scipy.linalg
@@ -44,12 +46,13 @@ from media.video import VideoReader
 from metrics import MetricSuite, VideoItem, passes
 from metrics.features.base import feature
 from metrics.features.face_backends import Faces, load_face_backend
-from metrics.features.face_backends.base import align_five_points, pad_grey
+from metrics.features.face_backends.base import align_five_points, pad_grey, unit_length
 from metrics.features.face_backends.curricularface import ImprovedResNet
 from metrics.features.networks.engine import ENGINES
 from metrics.features.protocol import ProtocolFaces, ProtocolFacesFeature
 from metrics.protocols import consisid_frames, opens2v_frames
 from metrics.scores import Score
+from metrics.weights import require
 
 METRICS = (
     "faces.rate.facenet",
@@ -118,6 +121,7 @@ class Published:
         self.analyser, self.ir101, self.inception = analyser, ir101, inception
         self.sqrtm = sqrtm
         self.dlib = load_face_backend("dlib")
+        self.descriptor = dlib.face_recognition_model_v1(str(require("dlib.recognition")))
         self.mtcnn = load_face_backend("facenet")
 
     def face(self, bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -202,8 +206,10 @@ class Published:
     def identity(self, video: Path, reference: np.ndarray) -> dict[str, float]:
         def embed(image: np.ndarray) -> torch.Tensor:
             faces = self.dlib.detect(image[None])[0]
-            crops = self.dlib.align(image, faces)
-            return torch.cat([self.dlib.embed(c[None]) for c in crops]) if len(crops) else crops
+            found = [
+                self.descriptor.compute_face_descriptor(c) for c in self.dlib.align(image, faces)
+            ]
+            return unit_length(torch.from_numpy(np.array(found, dtype="f4").reshape(-1, 128)))
 
         mine = embed(reference)[0]
         values = []

