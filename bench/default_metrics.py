@@ -12,6 +12,7 @@ from typing import Literal
 
 from bench.errors import BenchError
 from leaderboards.families import FAMILIES, precedence
+from media.wording import some
 from metrics.catalogue import availability, choose, metric_info, metric_names
 from metrics.facts import NEEDS, MetricInfo
 from metrics.features.face_backends import recognisers
@@ -116,8 +117,7 @@ def _one_of(lacking: Iterable[MetricInfo], given: Mapping[str, bool]) -> str:
 
 def _skipped(reasons: Mapping[str, Sequence[str]]) -> list[str]:
     return [
-        f"skipped: {len(names)} metrics that {reason}: {', '.join(names[:3])}"
-        + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        f"skipped: {len(names)} metrics that {reason}: {some(names, 3)}"
         for reason, names in reasons.items()
         if names
     ]

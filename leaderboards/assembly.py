@@ -19,6 +19,7 @@ from leaderboards.errors import LeaderboardError
 from leaderboards.families import FAMILIES, known_family
 from leaderboards.score_tables import known_direction
 from leaderboards.scores import Column, Level, OnMixed, Rows, Scores, Summary, records
+from media.wording import some
 
 ROUNDING = 1e-6  # how far beyond a stated range a value may lie by rounding, by the end's size
 
@@ -401,7 +402,5 @@ def _backends(kind: frozenset[tuple[str, ...]]) -> str:
     )
 
 
-def _some(entries: Sequence[Any], labels: Mapping[str, str], most: int = 3) -> str:
-    names = [repr(labels.get(e, e)) for e in entries[:most]]
-    more = f" and {len(entries) - most} more" if len(entries) > most else ""
-    return ", ".join(names) + more
+def _some(entries: Sequence[Any], labels: Mapping[str, str]) -> str:
+    return some([repr(labels.get(e, e)) for e in entries], 3)

@@ -33,6 +33,7 @@ from leaderboards.scores import (
     Rows,
     Scores,
     axis_text,
+    key_named,
     video_counts,
 )
 from leaderboards.sources import read_source
@@ -299,18 +300,8 @@ class Leaderboard:
 
     def entry(self, name: str) -> Entry:
         """The entry with this key, label, or unambiguous beginning of a key."""
-        for matches in (
-            [e for e in self.entries if e.key == name],
-            [e for e in self.entries if e.label == name],
-            [e for e in self.entries if e.key.startswith(name)],
-        ):
-            if len(matches) == 1:
-                return matches[0]
-            if matches:
-                break
-        known = ", ".join(entry.label for entry in self.entries[:12])
-        what = "names several entries" if matches else "is not an entry"
-        raise LeaderboardError(f"{name!r} {what}: give one of {known}.")
+        key = key_named(name, {entry.key: entry.label for entry in self.entries})
+        return next(entry for entry in self.entries if entry.key == key)
 
     def column(self, name: str) -> Column:
         """The column with this key, metric or label."""

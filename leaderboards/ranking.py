@@ -9,7 +9,6 @@ paired comparison is.
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from scipy.stats import rankdata
 
 from leaderboards import families, statistics
 from leaderboards.errors import LeaderboardError, UnknownNameError, UnrankableError
-from leaderboards.scores import Column
+from leaderboards.scores import Column, plain_name
 
 Missing = Literal["worst", "drop"]
 
@@ -193,7 +192,9 @@ def resolve(ranking: Ranking, columns: Sequence[Column], means: np.ndarray) -> S
     by = ranking.by
     if by is None:
         four = {name for names in IPVG2025.values() for name in names}
-        published = len(columns) == 4 and all(_plain(column.metric) in four for column in columns)
+        published = len(columns) == 4 and all(
+            plain_name(column.metric) in four for column in columns
+        )
         by = "ipvg2025" if published else "families"
     if by == "families":
         return _families(columns, means)
@@ -279,15 +280,11 @@ def _families(columns: Sequence[Column], means: np.ndarray) -> Scheme:
     return Scheme("families", counted, rule, needed=tuple(needed))
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
 def _published(columns: Sequence[Column], name: str, names: tuple[str, ...], scheme: str) -> int:
     """The column that a published scheme calls `name`."""
     for wanted in names:
         for i, column in enumerate(columns):
-            if wanted in (_plain(column.metric), _plain(column.key)) and column.sign:
+            if wanted in (plain_name(column.metric), plain_name(column.key)) and column.sign:
                 return i
     raise UnrankableError(
         f"the scheme {scheme!r} needs a column {name}, and there is none: choose another scheme."

@@ -14,7 +14,7 @@ import pandas as pd
 from leaderboards.errors import LeaderboardError
 from leaderboards.runfolder import runs_near
 from leaderboards.runs import UNSCORED, without_absent
-from leaderboards.scores import SCORES, SUMMARIES, VIDEOS, Column, Entry, Rows
+from leaderboards.scores import SCORES, SUMMARIES, VIDEOS, Column, Entry, Rows, plain_name
 
 #: Directions of metric names in wide use, for tables that do not state one. Compared without case
 #: and punctuation; a run folder's own `metrics` table always wins.
@@ -29,10 +29,6 @@ KNOWN_DIRECTIONS: Mapping[str, bool] = {
 
 _HIGHER = ("↑", "^")
 _LOWER = ("↓",)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def split_direction(header: str) -> tuple[str, bool | None]:
@@ -51,13 +47,8 @@ def split_direction(header: str) -> tuple[str, bool | None]:
 
 def known_direction(metric: str) -> bool | None:
     """Direction of a metric that goes by a widely used name; None where the name is unknown."""
-    plain = _plain(metric)
-    if plain in KNOWN_DIRECTIONS:
-        return KNOWN_DIRECTIONS[plain]
-    return next(
-        (KNOWN_DIRECTIONS[_plain(p)] for p in metric.split(".") if _plain(p) in KNOWN_DIRECTIONS),
-        None,
-    )
+    names = map(plain_name, (metric, *metric.split(".")))
+    return next((KNOWN_DIRECTIONS[name] for name in names if name in KNOWN_DIRECTIONS), None)
 
 
 def read_frame(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+
+from leaderboards.errors import UnknownNameError
+from media.wording import some
 
 Level = Literal["sample", "set", "summary"]
 OnMixed = Literal["refuse", "blank"]
@@ -223,6 +227,30 @@ def axis_text(value: Any) -> str:
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def key_named(name: str, labels: Mapping[str, str], of: str = "") -> str:
+    """The entry with this key, label, or unambiguous beginning of a key, of key -> label.
+
+    Raises UnknownNameError for a name that none or several have; `of` says what has the entries.
+    """
+    for found in (
+        [key for key in labels if key == name],
+        [key for key, label in labels.items() if label == name],
+        [key for key in labels if key.startswith(name)],
+    ):
+        if found:
+            break
+    if len(found) != 1:
+        what = "names several entries" if found else "is not an entry"
+        known = some([f"{label} ({key[:8]})" for key, label in labels.items()], 12)
+        raise UnknownNameError(f"{name!r} {what}{of}: choose one of {known}.")
+    return found[0]
+
+
+def plain_name(name: str) -> str:
+    """A metric's name without case and punctuation."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

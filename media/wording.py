@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
@@ -17,6 +17,16 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
     """
     near = get_close_matches(name, list(known), n=most, cutoff=0.6 if most == 1 else 0.4)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def some(words: Sequence[str], most: int, between: str = ", ") -> str:
+    """The first few of several words and how many more there are.
+
+    >>> some(["a", "b", "c"], 2), some(["a is gone", "b is empty"], 1, "; ")
+    ('a, b and 1 more', 'a is gone; and 1 more')
+    """
+    more = f"{between.strip(' ,')} and {len(words) - most} more" if len(words) > most else ""
+    return between.join(words[:most]) + more
 
 
 def duration(seconds: float) -> str:

@@ -450,7 +450,7 @@ class MotionMagnitude(DynamicDegree):
         return self._sum / self._pairs
 
 
-@register(
+register(
     "vbench.dynamic_degree",
     label="Dynamic degree (VBench)",
     formula="1 if a quarter of the pairs, an eighth of a second apart, move beyond a threshold",
@@ -462,12 +462,9 @@ class MotionMagnitude(DynamicDegree):
     diagnostic=True,
     frames="all",
     weights=("raft.large",),
-)
-class VBenchDynamicDegree(DynamicDegree):
-    """:class:`DynamicDegree` as VBench takes it: RAFT's flow, frames at full size."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(flow="raft", short_side=None, **kwargs)
+    flow="raft",
+    short_side=None,
+)(DynamicDegree)
 
 
 # --- OpenS2V-Eval --------------------------------------------------------------------------------

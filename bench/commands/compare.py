@@ -20,6 +20,7 @@ from bench.commands.options import (
     print_table,
     say,
 )
+from media.wording import some
 
 if TYPE_CHECKING:
     from bench.config import BenchConfig
@@ -142,17 +143,13 @@ def _show_match(console: Any, name: str, folder: FolderConfig, samples: EvalSet)
     shown = [path.relative_to(folder.path) if path.is_relative_to(folder.path) else path
              for path in found.values()]  # fmt: skip
     pairs = [f"{sample} = {path}" for sample, path in zip(found, shown)]
-    some = ", ".join(pairs[:3]) + (f", ... {pairs[-1]}" if len(pairs) > 3 else "")
-    lines = [f"{name}: {len(found)} of {len(samples)} samples have a video: {some}"]
+    first = ", ".join(pairs[:3]) + (f", ... {pairs[-1]}" if len(pairs) > 3 else "")
+    lines = [f"{name}: {len(found)} of {len(samples)} samples have a video: {first}"]
     if missing:
-        lines.append(f"  without: {_few(list(missing))}; each counts as the worst value")
+        lines.append(f"  without: {some(list(missing), 5)}; each counts as the worst value")
     if unused:
-        lines.append(f"  not used: {_few([path.name for path in unused])}")
+        lines.append(f"  not used: {some([path.name for path in unused], 5)}")
     say(console, *lines)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _metrics(

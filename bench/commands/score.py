@@ -19,6 +19,7 @@ from bench.commands.options import (
     Quiet,
     say,
 )
+from media.wording import some
 
 if TYPE_CHECKING:
     from metrics.scores import Score, SetScore, VideoItem
@@ -359,8 +360,7 @@ def _list(console: Any, title: str, reasons: dict[str, str]) -> None:
     for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name)
     for reason, names in by_reason.items():
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        say(console, f"  {', '.join(names[:_NAMED])}{more}: {reason}")
+        say(console, f"  {some(names, _NAMED)}: {reason}")
 
 
 def _videos(scores: list[Score], items: list[VideoItem], out: Path | None) -> Any:

@@ -161,9 +161,7 @@ class Variants:
     def weights(self, variant: Variant) -> dict[str, str]:
         """What was hashed -> its hash, once per variant."""
         if variant.name not in self._hashes:
-            auto = self.config.dtype == "auto"
-            dtype = checkpoint_dtype(self.base) if auto else self.config.dtype
-            found = {"base": checkpoint_hash(self.base), "dtype": dtype}
+            found = dict(zip(("base", "dtype"), self.encoder(self.base)))
             if variant.path is not None:
                 found[variant.name] = checkpoint_hash(variant.path)
             self._hashes[variant.name] = found

@@ -27,6 +27,7 @@ from leaderboards.submission.formats import Limits, submission_format
 from leaderboards.submission.video import Unplayable, VideoFacts, complaints, decode, remarks
 from leaderboards.submission.wanted import Wanted, expected
 from media.files import file_sha256
+from media.wording import some
 
 
 @dataclass
@@ -303,8 +304,7 @@ def printable(name: str) -> str:
 
 def some_names(names: Sequence[str], most: int = 5) -> str:
     """The first few names and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(printable(name) for name in names[:most]) + more
+    return some([printable(name) for name in names], most)
 
 
 def _hint(strays: Sequence[str]) -> str:

@@ -25,10 +25,10 @@ from leaderboards.errors import (
     IncompleteEntryError,
     LeaderboardError,
     ScoresMovedError,
-    UnknownNameError,
     UnreadableVideoError,
 )
-from leaderboards.runfolder import CellRow, RunFolder, SampleRow, VideoRow
+from leaderboards.runfolder import RunFolder, SampleRow, VideoRow
+from leaderboards.scores import key_named
 from leaderboards.submission.check import check_submission, some_names
 from leaderboards.submission.formats import Limits, SubmissionFormat, submission_format
 from leaderboards.submission.video import Unplayable, decode
@@ -36,6 +36,7 @@ from leaderboards.submission.wanted import Wanted, expected
 from media import errors
 from media.files import file_sha256, write_atomic
 from media.streams import decoded, display_matrix, open_stream, reason
+from media.wording import some
 
 #: Scores of videos: takes paths, gives one mapping metric -> value for each path.
 Scorer = Callable[[Sequence[Path]], Sequence[Mapping[str, float]]]
@@ -225,7 +226,9 @@ def _plan(
 ) -> tuple[str, str, list[_Planned], list[str]]:
     """Which video goes where, and remarks; refuses what is ambiguous, missing, failed or other."""
     with RunFolder(run) as folder:
-        cell, label = _one_cell(folder.cells(), entry, run)
+        cells = {c.cell: c.label for c in folder.cells()}
+        cell = key_named(entry, cells, f" of {run}")
+        label = cells[cell]
         rows = folder.videos(cell)
         samples = folder.samples()
     seeds = sorted({row.seed for row in rows})
@@ -283,31 +286,11 @@ def _plan(
         else:
             planned.append(_Planned(member, row.sample, row.video, run / pure))
     if problems:
-        shown = "; ".join(problems[:8]) + (
-            f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-        )
         raise IncompleteEntryError(
-            f"{label} cannot be packed as {format.name}: {shown}. Finish the run on that "
-            "evaluation set first."
+            f"{label} cannot be packed as {format.name}: {some(problems, 8, '; ')}. Finish the run "
+            "on that evaluation set first."
         )
     return cell, label, planned, _counted(notes)
-
-
-def _one_cell(cells: Sequence[CellRow], entry: str, run: Path) -> tuple[str, str]:
-    """Key and label of the cell with that key, label, or beginning of a key."""
-    for test in (
-        lambda c: c.cell == entry,
-        lambda c: c.label == entry,
-        lambda c: c.cell.startswith(entry),
-    ):
-        found = [c for c in cells if test(c)]
-        if found:
-            break
-    if len(found) != 1:
-        what = "names several entries" if found else "is not an entry"
-        known = ", ".join(f"{c.label} ({c.cell[:8]})" for c in cells[:8])
-        raise UnknownNameError(f"{entry!r} {what} of {run}: choose one of {known}.")
-    return found[0].cell, found[0].label
 
 
 def _counted(notes: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from leaderboards.errors import LeaderboardError
 from leaderboards.submission.formats import SubmissionFormat
 from media.tables import read_json, read_text
+from media.wording import some
 
 #: Suffixes of a 2025 test set's reference picture, `idNNN/image.*`.
 _PICTURES = (".png", ".webp", ".jpg", ".jpeg")
@@ -70,9 +71,8 @@ def read_eval(path: str | Path, format: SubmissionFormat) -> dict[str, Wanted]:
             member, prompt.strip(), tuple(images / name for name in names), tuple(timeline)
         )
     if problems:
-        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise LeaderboardError(
-            f"{path} is not {format.name}'s eval.json: {'; '.join(problems[:8])}{more}. "
+            f"{path} is not {format.name}'s eval.json: {some(problems, 8, '; ')}. "
             "Give the challenge's own file."
         )
     return wanted

@@ -9,10 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from media.settings import apply_override, read_yaml, sentences
 from stdrc.errors import STDRCError
@@ -23,6 +31,12 @@ LORA_TARGETS = {
     "attn2": r"attn2\.(to_q|to_k|to_v|to_out\.0)",
     "ff": r"ff\.net\.(0\.proj|2)",
 }
+
+
+#: Folders of clips, or one of them.
+Folders = Annotated[
+    list[Path], BeforeValidator(lambda given: [given] if isinstance(given, str | Path) else given)
+]
 
 
 class Section(BaseModel):
@@ -235,24 +249,16 @@ class SampleConfig(Section):
     reference_guidance: float = 1.5
 
 
-class ValidationConfig(Section):
+class ValidationConfig(SampleConfig):
     """Clips that are not trained on, drawn and scored every so many steps."""
 
-    data: list[Path] = Field(min_length=1, description="folders, laid out as the training's")
+    data: Folders = Field(min_length=1, description="folders, laid out as the training's")
     every: int = Field(default=500, ge=1, description="steps; the last step is scored, too")
     count: int = Field(default=8, ge=1, description="the first so many clips")
     metrics: list[str] = Field(
         default=["identity.*", "copy_paste.*", "text.*"],
         description="the suite's, by names, patterns, families or presets",
     )
-    steps: int = Field(default=20, ge=2)
-    text_guidance: float = 3.0
-    reference_guidance: float = 1.5
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path) else value
 
 
 class CacheConfig(Section):
@@ -271,7 +277,7 @@ class TrainConfig(Section):
 
     base: str = Field(description="folder or hub id of a diffusers LTX-2.x pipeline")
     output: Path
-    data: list[Path] = []
+    data: Folders = []
     layout: Literal["auto", "trainer", "consisid"] = "auto"
     clip: ClipConfig = ClipConfig()
     placement: Any = Field(default="tass", validate_default=True)
@@ -325,11 +331,6 @@ class TrainConfig(Section):
     on_nan: Literal["stop", "skip"] = "stop"
     max_skipped: int = Field(default=10, ge=1, description="skipped steps in a row before stopping")
     on_bad_data: Literal["stop", "skip"] = "stop"
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path) else value
 
     @field_validator("augmentation", mode="before")
     @classmethod
@@ -409,25 +410,25 @@ class TrainConfig(Section):
             apply_override(raw, override, STDRCError)
         start = path.parent if folder is None else folder
         # A value that was overridden is not the one in the file's line.
-        return cls._checked(raw, str(path), start, None if overrides else node)
+        node = None if overrides else node
+        return cls.from_dict(raw, source=str(path), folder=start, node=node)
 
     @classmethod
     def from_dict(
-        cls, raw: Mapping[str, Any], *, source: str = "training config", folder: Path | None = None
+        cls,
+        raw: Mapping[str, Any],
+        *,
+        source: str = "training config",
+        folder: Path | None = None,
+        node: yaml.Node | None = None,
     ) -> TrainConfig:
-        """Check plain data; relative paths are taken from `folder`.
+        """Check plain data; relative paths are taken from `folder`, lines of `source` from `node`.
 
         Raises:
             STDRCError: naming `source`, each wrong key, and what is allowed there.
         """
-        return cls._checked(dict(raw), source, folder, None)
-
-    @classmethod
-    def _checked(
-        cls, raw: dict[str, Any], source: str, folder: Path | None, node: yaml.Node | None
-    ) -> TrainConfig:
         try:
-            config = cls.model_validate(raw)
+            config = cls.model_validate(dict(raw))
         except ValidationError as error:
             raise STDRCError(sentences(error, cls, source, node)) from None
         return config if folder is None else config._resolved(folder)

@@ -27,6 +27,12 @@ from stdrc.training.config import LORA_TARGETS, LoraConfig, TrainConfig
 LORA_NAME = "pytorch_lora_weights.safetensors"
 CHECKPOINT_NAME = "checkpoint"
 
+#: Parts of a run's config that its result states as they are.
+STATED = {
+    "augmentation", "seed", "mode", "clip", "batch_size", "accumulation", "optimizer", "dropout",
+    "noise", "face_weight", "identity", "ema",
+}  # fmt: skip
+
 
 def add_lora(transformer: LTX2VideoTransformer3DModel, lora: LoraConfig) -> None:
     """Freeze the transformer and put adapters on its video branch.
@@ -98,26 +104,15 @@ def describe(
             [config.placement, *config.mixed_placements] if config.mixed_placements else []
         ),
         "crop": data.get("crop", config.crop),
-        "augmentation": config.augmentation.model_dump(mode="json"),
         "data": dict(data),
         "steps": step,
-        "seed": config.seed,
         "commit": git_commit(),
         # A result is given away; where a folder lay is nobody's business.
         "base": base.name if base.is_dir() else config.base,
         "base_hash": base_hash,
-        "mode": config.mode,
         "lora": config.lora.model_dump(mode="json") if config.mode == "lora" else None,
-        "clip": config.clip.model_dump(mode="json"),
-        "batch_size": config.batch_size,
-        "accumulation": config.accumulation,
         "processes": processes,
-        "optimizer": config.optimizer.model_dump(mode="json"),
-        "dropout": config.dropout.model_dump(mode="json"),
-        "noise": config.noise.model_dump(mode="json"),
-        "face_weight": config.face_weight,
-        "identity": config.identity.model_dump(mode="json"),
-        "ema": config.ema.model_dump(mode="json") if config.ema else None,
+        **config.model_dump(mode="json", include=STATED),
     }
 
 
