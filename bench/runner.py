@@ -316,8 +316,12 @@ class Runner:
     def _register(self, store: Store) -> dict[str, Task]:
         """Write down what the run is; its videos."""
         planned, judge = self.plan, self.judge
-        if judge.absent:
-            text = f"{len(judge.absent)} metrics cannot run here; 'stdrc doctor' says why"
+        columns = [name for name in judge.absent if " " in name]  # "opens2v GmeScore", of a preset
+        if count := len(judge.absent) - len(columns):
+            text = f"metrics that cannot run here: {count}; 'stdrc doctor' says why"
+            self.console.print(text, highlight=False)
+        if columns:
+            text = f"columns that no metric fills: {', '.join(columns)}"
             self.console.print(text, highlight=False)
         store.write_manifest({**self.manifest(), "environments": store.environments()})
         tasks = {task.key: task for job in planned.jobs() for task in job.tasks}

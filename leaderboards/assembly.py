@@ -196,9 +196,10 @@ def _one_kind(
         f"{_backends(kind)} for {_some([e for e, v in versions.items() if v == kind], labels)}"
         for kind in kinds
     )
+    backends = {frozenset(backend for backend, _ in kind) for kind in kinds}
+    same = f"one version of {metric}" if len(backends) == 1 else "one backend"
     problems.append(
-        f"column {metric!r} would mix backends or versions ({told}): score all entries with "
-        "one backend."
+        f"column {metric!r} would mix backends or versions ({told}): score all entries with {same}."
     )
     dropped |= {(e, metric) for e in out}
     return group[~group["entry"].isin(out)], chosen

@@ -136,7 +136,7 @@ def command(
     else:
         from metrics.catalogue import lacking
 
-        _show(rows, items, suite.absent | lacking(named), skipped, out)
+        _show(rows, items, suite.absent, lacking(named), skipped, out)
     _end(rows, named, strict)
 
 
@@ -317,6 +317,7 @@ def _show(
     rows: list[Score | SetScore],
     items: list[VideoItem],
     absent: dict[str, str],
+    columns: dict[str, str],
     skipped: list[str],
     out: Path | None,
 ) -> None:
@@ -336,7 +337,8 @@ def _show(
     say(console, *cautions(dict.fromkeys(row.metric for row in scores)), *skipped)
     _show_remarks(console, scores, sets, out)
     _list(console, "Not applicable", none)
-    _list(console, "Absent: can't run here", absent)
+    _list(console, "Metrics that can't run here", absent)
+    _list(console, "Columns that no metric fills", columns)
     if out is not None:
         console.print(f"Written: {out}/scores.csv, scores.json, scores.parquet", markup=False)
 

@@ -303,6 +303,17 @@ def test_calibration_times_a_pass(tmp_path: Path) -> None:
     assert 500 < trial.bytes < 50_000
 
 
+def test_metrics_that_cannot_run_are_not_counted_with_columns_without_a_metric(
+    tmp_path: Path,
+) -> None:
+    out = io.StringIO()
+    absent = dict.fromkeys(("text.clip", "opens2v GmeScore", "opens2v NaturalScore"), "why")
+    console = Console(file=out, width=200)
+    runner(make_config(tmp_path), judge=PixelJudge(absent=absent), console=console).run()
+    assert "metrics that cannot run here: 1; 'stdrc doctor' says why" in out.getvalue()
+    assert "columns that no metric fills: opens2v GmeScore, opens2v NaturalScore" in out.getvalue()
+
+
 @pytest.mark.parametrize(
     "rank", [{"by": "families"}, {"by": "score", "weights": {"pixel.mean": 1.0}}]
 )

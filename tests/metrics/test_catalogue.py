@@ -221,4 +221,5 @@ def test_a_presets_missing_columns_are_said(own, capsys):
     assert ended.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "opens2v GmeScore: has no metric here; take it from" in said
+    assert "Columns that no metric fills (3): opens2v MotionSmoothness" in said
     assert "opens2v.motion_amplitude" in said
