@@ -28,13 +28,13 @@ class _Unit(nn.Module):
 
     def __init__(self, channels: int, depth: int, stride: int) -> None:
         super().__init__()
-        self.shortcut_layer: nn.Module = (
-            nn.MaxPool2d(1, stride)
-            if channels == depth
-            else nn.Sequential(
+        self.shortcut_layer: nn.Module = nn.Identity()
+        if channels != depth:
+            self.shortcut_layer = nn.Sequential(
                 nn.Conv2d(channels, depth, 1, stride, bias=False), nn.BatchNorm2d(depth)
             )
-        )
+        elif stride > 1:
+            self.shortcut_layer = nn.MaxPool2d(1, stride)
         self.res_layer = nn.Sequential(
             nn.BatchNorm2d(channels),
             nn.Conv2d(channels, depth, 3, 1, 1, bias=False),
