@@ -111,7 +111,7 @@ class WorkerEngine(ABC):
         self._lost: dict[str, list[str]] = {}  # video -> why its worker was lost, alone with it
         self._hung: dict[str, int] = {}
         self._unborn = 0  # workers lost in a row before they answered
-        self._each: deque[float] = deque(maxlen=101)  # seconds a pass of late videos
+        self._each: deque[float] = deque(maxlen=101)  # seconds per pass of the last videos
         self._first = 0.0  # seconds of the slowest first video of a worker
 
     # What an engine is made of -------------------------------------------------------------------

@@ -5,7 +5,7 @@
     python benchmarks/faults.py --ray              # lost and unplaced workers of a cluster too
     python benchmarks/faults.py --miniature        # kills of the miniature's quick run too
 
-A line a fault: how often it was survived, of how many. Survived means: the same command again (or
+A line per fault: how often it was survived, of how many. Survived means: the same command again (or
 the command that the message names) ends with the undisturbed run's table, equal to the byte; or,
 where nothing can be right, one sentence that says what is wrong.
 """

@@ -4,7 +4,7 @@
 
 True clips of the drawn world are spoilt by 0 to 100 % and judged by its own networks: people who
 change places in the last half, become one, or leave; the order of people in time, and of events,
-exchanged; events late by up to half the clip, or replaced by what the other event shows. A row a
+exchanged; events late by up to half the clip, or replaced by what the other event shows. A row per
 fault and metric.
 """
 
@@ -143,7 +143,7 @@ def reading(metric: Any, of: str, made: Sequence[Any], spoil: Spoil, share: floa
 
 
 def draw(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """A panel a fault; values over severity."""
+    """A panel per fault; values over severity."""
     figure, axes = plt.subplots(2, 4, figsize=(12, 5.2), layout="constrained")
     for axis in axes.flat[len(curves) :]:
         axis.axis("off")

@@ -76,7 +76,7 @@ class Calibration:
         """A calibration that `write` wrote.
 
         Raises:
-            MetricsError: the file is no such thing.
+            MetricsError: the file is not a calibration.
         """
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))

@@ -276,7 +276,7 @@ def describe_base() -> dict[str, Any]:
 
 
 def merit(found: dict[str, list[float]]) -> float:
-    """What the weights are chosen by: normalised identity and attributes named, at equal weight."""
+    """What the weights are chosen by: normalised identity, and the share of attributes shown."""
     named = (found["background"][0] + found["motion"][0]) / 2
     return found["normalised_identity"][0] + named
 

@@ -32,7 +32,7 @@ class ConditionEncoders(TrainedAdapters):
     def encode_text(self, prompts: str | Sequence[str], *, strict: bool = False) -> EncodedText:
         """Prompts to what the transformer reads, each unique one encoded once.
 
-        One prompt a pass, so that an embedding never depends on what else is in the batch.
+        One prompt per pass, so that an embedding never depends on what else is in the batch.
 
         Args:
             prompts: one or B of them. Of one that is longer than the tokenizer's limit the rest is

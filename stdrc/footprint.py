@@ -247,8 +247,8 @@ class Footprint:
     def training(self, video: VideoShape, *, rank: int = 32, checkpointing: bool = True) -> int:
         """Peak bytes of a LoRA's training step of one sample, beside the frozen weights.
 
-        Counted are the pass, its gradients, and 16 bytes a trained number (itself, its gradient and
-        AdamW's two moments in float32). Blocks add up, so that two sizes give all.
+        Counted are the pass, its gradients, and 16 bytes per trained number (itself, its gradient
+        and AdamW's two moments in float32). Blocks add up, so that two sizes give all.
         """
         blocks = len(self.module("transformer").transformer_blocks)  # type: ignore[arg-type]
         small, large = (self._step(video, rank, checkpointing, n) for n in (2, 4))

@@ -16,7 +16,7 @@ from leaderboards.ablations import Ablation
 from leaderboards.errors import LeaderboardError
 from leaderboards.families import FAMILIES
 from leaderboards.figures import colour_axis, guidance_panels
-from leaderboards.leaderboard import Leaderboard
+from leaderboards.leaderboard import Cell, Leaderboard
 from leaderboards.scores import Column, axis_text
 from leaderboards.tables.data import number
 from leaderboards.tables.text import axis_cells, decimals, select, short_names, told_apart
@@ -119,14 +119,15 @@ def _columns(board: Leaderboard) -> list[dict[str, Any]]:
                 "high": [number(cell.high) for cell in cells],
                 "n": [cell.n for cell in cells],
                 "failed": [cell.failed for cell in cells],
-                # 1: best and told from the second, 2: best or second, 4: not told from the best
-                "mark": [
-                    (cell.best and told) + 2 * (cell.best or cell.second) + 4 * cell.tied
-                    for cell in cells
-                ],
+                "mark": [_mark(cell, told) for cell in cells],
             }
         )
     return out
+
+
+def _mark(cell: Cell, told: bool) -> int:
+    """1: best and told from the second, 2: best or second, 4: not told from the best; added."""
+    return (cell.best and told) + 2 * (cell.best or cell.second) + 4 * cell.tied
 
 
 def _about(board: Leaderboard, c: int) -> str:
@@ -237,7 +238,7 @@ def _ablation(board: Leaderboard, table: Ablation) -> dict[str, Any]:
                 if cell is None
                 else [
                     number(cell.mean), number(cell.low), number(cell.high), cell.n, cell.failed,
-                    (cell.best and told) + 2 * (cell.best or cell.second) + 4 * cell.tied,
+                    _mark(cell, told),
                 ]
                 for cell in cells
             ]

@@ -67,7 +67,7 @@ class ProtocolFace:
 class ProtocolFaces:
     """Largest face of each frame with its ArcFace embedding and aligned crop.
 
-    One detection a frame serves Face-Arc, Face-Cur and "FID", and ArcFace sees the faces of a
+    One detection per frame serves Face-Arc, Face-Cur and "FID", and ArcFace sees the faces of a
     batch of frames at once.
     """
 

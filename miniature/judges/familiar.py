@@ -17,8 +17,8 @@ from torch import Tensor
 from miniature.judges.networks import FRAME, Detector, load_tensors, load_weights, scale_pixels
 from stdrc.images import letterbox
 
-#: Of 2,000 drawn portraits of other people, worn by JPEG and resizing, two lie beyond it; of 266
-#: photographs, faces and whole, all but one do. The card repeats it on what can be shipped.
+#: Of 2,000 drawn portraits of other people, degraded by JPEG and resizing, two lie beyond it; of
+#: 266 photographs, faces and whole, all but one do. The card repeats it on what can be shipped.
 LIMIT = 480.0
 
 

@@ -162,7 +162,7 @@ class WorldMotion(WorldBackground):
     backends=[Backend(name, by_default=False) for name in (*LEAKING, "any")],
     higher_is_better=False,
     quirks="knows the drawn world only; no value where the prompt names nothing that the reference "
-    "lacks; expressions of true clips are named right three times in four",
+    "lacks; three in four expressions of true clips are named correctly",
     cost="a small network per video and reference",
     needs=("prompt", "reference"),
     weights=("miniature.video",),

@@ -389,7 +389,7 @@ TRAINERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def fit_familiar(count: int = 4000) -> dict[str, Tensor]:
-    """What the detector sees in portraits and frames of the world, worn as files on a disk are."""
+    """What the detector sees in portraits and frames of the world, degraded as files may be."""
     rng = np.random.default_rng(71)
     drawn = World(split="judges", size=count, seed=71)
     pictures = [p for clip in drawn for p in (clip.reference, clip.frames[rng.integers(9)])]

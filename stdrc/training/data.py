@@ -65,7 +65,7 @@ class ListRows:
 
 @dataclass(frozen=True)
 class FileRows:
-    """One safetensors file a row, read when asked for."""
+    """One safetensors file per row, read when asked for."""
 
     files: Sequence[Path]
     key: str
@@ -112,7 +112,7 @@ class TrainingData:
     """Encoded clips with their captions and references.
 
     Args:
-        latents: [N, C, F, H, W] normalised video latents (mean 0, std 1 a channel); of several
+        latents: [N, C, F, H, W] normalised video latents (mean 0, std 1 per channel); of several
             shapes: N of [C, F, H, W]. References, `face` and `boxes` are then lists, too.
         text: [M, L, D] text embeddings of the captions: after the connectors, or before them
             (packed text-encoder states, with `text_mask`) when the connectors are trained.
@@ -165,8 +165,8 @@ class TrainingData:
             )
         if self.text_mask is not None and len(self.text_mask) != len(self.text) + 1:
             raise STDRCError(
-                f"text_mask has {len(self.text_mask)} rows; it needs {len(self.text) + 1}, one a "
-                "caption and a last one for the negative prompt."
+                f"text_mask has {len(self.text_mask)} rows; it needs {len(self.text) + 1}, one "
+                "per caption and a last one for the negative prompt."
             )
         rows = (("face", self.face), ("boxes", self.boxes), ("identities", self.identities))
         for name, found in rows:

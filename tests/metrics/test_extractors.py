@@ -300,7 +300,7 @@ def test_lpips_of_another_network_is_refused(tmp_path):
         (lambda f: OpenCLIP("ViT-B-32", "laion2b_s34b_b79k"), "hf download laion/"),
         (lambda f: OpenCLIP("ViT-B-32", f / "x.pt"), "no tag of it is named"),
         (lambda f: OpenCLIP(f"local-dir:{f}"), "no weights in"),
-        (lambda f: OpenCLIP("hf-hub:nobody/x"), "no open_clip architecture"),
+        (lambda f: OpenCLIP("hf-hub:nobody/x"), "not an open_clip architecture"),
     ],
 )
 def test_missing_weights_are_named(load, words, tmp_path, monkeypatch):

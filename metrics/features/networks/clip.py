@@ -49,8 +49,8 @@ def _find_open_clip_weights(model: str, pretrained: str) -> dict[str, Any]:
         return {}
     if ":" in model:
         raise MetricsError(
-            f"{model} is no open_clip architecture; use one of open_clip.list_models() with a tag "
-            "or a file, or local-dir:FOLDER."
+            f"{model} is not an open_clip architecture; use one of open_clip.list_models() with a "
+            "tag or a file, or local-dir:FOLDER."
         )
     entry = get_pretrained_cfg(model, pretrained)
     if not entry:

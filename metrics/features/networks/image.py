@@ -69,7 +69,7 @@ class ScriptedInception(Encoder):
         batch_size, device: see :class:`Encoder`.
 
     Raises:
-        MetricsError: the file is absent or no TorchScript.
+        MetricsError: the file is absent or is not TorchScript.
     """
 
     name = "inception"

@@ -141,8 +141,8 @@ class ViCLIP:
         """Cosine of each video, uint8 ``[B, T, H, W, 3]``, and its prompt, -1 to 1."""
         if len(videos) != len(prompts):
             raise MetricsError(
-                f"there are {len(videos)} videos and {len(prompts)} prompts; pass one prompt a "
-                "video."
+                f"there are {len(videos)} videos and {len(prompts)} prompts; pass one prompt "
+                "per video."
             )
         texts = self._text(self._tokenizer(prompts).to(self._device))
         return F.cosine_similarity(self.encode(videos), texts, dim=-1).tolist()

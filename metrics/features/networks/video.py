@@ -50,7 +50,7 @@ class I3D(Encoder):
         batch_size, device: see :class:`Encoder`.
 
     Raises:
-        MetricsError: the file is absent or no TorchScript.
+        MetricsError: the file is absent or is not TorchScript.
     """
 
     name = "i3d"
