@@ -32,6 +32,7 @@ def _load(
     name: str,
     run: Path | None = None,
     strict: bool = False,
+    low_memory: bool = False,
     overrides: Sequence[str] = (),
     **engine: Any,
 ) -> Any:
@@ -40,29 +41,25 @@ def _load(
 
     config = load_config(*find_config(name, "bench"), overrides)
     changes: dict[str, Any] = {} if run is None else {"run": run}
-    if strict:
-        if "strict" not in type(config.generator).model_fields:
-            raise BenchError(
-                f"--strict: generators of kind {config.generator.kind!r} don't say what their "
-                "model can't read; leave it out."
-            )
-        changes["generator"] = config.generator.model_copy(update={"strict": True})
+    kind, fields = config.generator.kind, type(config.generator).model_fields
+    if strict and "strict" not in fields:
+        raise BenchError(
+            f"--strict: generators of kind {kind!r} don't say what their model can't read; leave "
+            "it out."
+        )
+    if low_memory and "memory" not in fields:
+        raise BenchError(f"--low-memory does nothing in a generator of kind {kind}; leave it out.")
+    asked: dict[str, Any] = {"strict": True} if strict else {}
+    if low_memory:
+        from stdrc.memory import Memory
+
+        asked["memory"] = Memory.low()
+    if asked:
+        changes["generator"] = config.generator.model_copy(update=asked)
     given = {name: value for name, value in engine.items() if value is not None}
     if given:
         changes["engine"] = EngineConfig(**{**config.engine.model_dump(), **given})
     return config.model_copy(update=changes) if changes else config
-
-
-def _with_low_memory(config: Any) -> Any:
-    from stdrc.memory import Memory
-
-    if not hasattr(config.generator, "memory"):
-        raise BenchError(
-            f"--low-memory does nothing in a generator of kind {config.generator.kind}; "
-            "leave it out."
-        )
-    generator = config.generator.model_copy(update={"memory": Memory.low()})
-    return config.model_copy(update={"generator": generator})
 
 
 def _shard(text: str | None) -> tuple[int, int]:
@@ -158,6 +155,7 @@ def run(
         config,
         run_folder,
         strict,
+        low_memory,
         set_ or (),
         kind=engine,
         address=address,
@@ -165,8 +163,6 @@ def run(
         batch_size=batch_size,
         max_failures=max_failures,
     )
-    if low_memory:
-        loaded = _with_low_memory(loaded)
     runner = Runner(
         loaded,
         limit=limit,

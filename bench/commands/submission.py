@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,22 +30,17 @@ Eval = Annotated[
 ]
 
 
-class _Scorer:
-    """Scores videos with metrics that need nothing but the video; loaded when first called."""
+def _score(metrics: Sequence[str], paths: Sequence[Path]) -> Sequence[Mapping[str, float]]:
+    """Scores of videos by metrics that need nothing but the video."""
+    from metrics.suite import MetricSuite, VideoItem
 
-    def __init__(self, metrics: Sequence[str]) -> None:
-        self.metrics = list(metrics)
-
-    def __call__(self, paths: Sequence[Path]) -> Sequence[Mapping[str, float]]:
-        from metrics.suite import MetricSuite, VideoItem
-
-        items = [VideoItem(path, key=str(n)) for n, path in enumerate(paths)]
-        out: list[dict[str, float]] = [{} for _ in paths]
-        for score in MetricSuite(self.metrics).stream(items):
-            key, value = getattr(score, "key", None), score.value
-            if key is not None and value is not None and score.status == "ok":
-                out[int(key)][score.metric] = float(value)
-        return out
+    items = [VideoItem(path, key=str(n)) for n, path in enumerate(paths)]
+    out: list[dict[str, float]] = [{} for _ in paths]
+    for score in MetricSuite(list(metrics)).stream(items):
+        key, value = getattr(score, "key", None), score.value
+        if key is not None and value is not None and score.status == "ok":
+            out[int(key)][score.metric] = float(value)
+    return out
 
 
 @app.command()
@@ -89,7 +85,7 @@ def pack(
         "out": output,
         "eval": eval,
         "seed": seed,
-        "scorer": _Scorer(metric or ["temporal.flicker"]),
+        "scorer": partial(_score, metric or ["temporal.flicker"]),
         "tolerance": tolerance,
     }
     if len(entry) == 1 and primary in (None, *entry):

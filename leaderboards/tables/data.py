@@ -41,6 +41,10 @@ def number(value: float) -> float | None:
     return significant(float(value)) if math.isfinite(value) else None
 
 
+#: Of a column, what the export says beside its key and label.
+MEANINGS = ("backend", "version", "higher_is_better", "low", "high", "level")
+
+
 def board_data(board: Leaderboard) -> dict[str, Any]:
     """The leaderboard as plain data; what `to_json` and the page are made of."""
     front = board.pareto() if board.axis_columns() else [False] * len(board.entries)
@@ -53,12 +57,7 @@ def board_data(board: Leaderboard) -> dict[str, Any]:
             {
                 "key": column.key,
                 "label": column.title,
-                "backend": column.backend,
-                "version": column.version,
-                "higher_is_better": column.higher_is_better,
-                "low": column.low,
-                "high": column.high,
-                "level": column.level,
+                **{name: getattr(column, name) for name in MEANINGS},
             }
             for column in board.columns
         ],
@@ -82,9 +81,7 @@ def board_data(board: Leaderboard) -> dict[str, Any]:
                 **board.counts[i],
                 "cells": [
                     {
-                        "mean": number(cell.mean),
-                        "low": number(cell.low),
-                        "high": number(cell.high),
+                        **{name: number(getattr(cell, name)) for name in ("mean", "low", "high")},
                         "n": cell.n,
                         "failed": cell.failed,
                         "rank": int(board.ranks[i, c]),

@@ -118,6 +118,7 @@ def make_optimizer(
         STDRCError: 8 bits without bitsandbytes or a card.
     """
     parameters = [parameter for _, parameter in named]
+    adam: dict[str, Any] = config.model_dump(include={"lr", "betas", "eps", "weight_decay"})
     if config.name == "adafactor":
         return torch.optim.Adafactor(parameters, lr=config.lr, weight_decay=config.weight_decay)
     if config.name == "adamw8bit":
@@ -128,13 +129,7 @@ def make_optimizer(
             )
         import bitsandbytes
 
-        return bitsandbytes.optim.AdamW8bit(
-            parameters,
-            lr=config.lr,
-            betas=config.betas,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-        )
+        return bitsandbytes.optim.AdamW8bit(parameters, **adam)
     if config.name == "muon":
         hidden = [_HIDDEN_MATRIX.search(name) is not None and p.ndim == 2 for name, p in named]
         return MuonWithAdamW(
@@ -142,11 +137,4 @@ def make_optimizer(
             [p for p, is_hidden in zip(parameters, hidden, strict=True) if not is_hidden],
             config,
         )
-    return torch.optim.AdamW(
-        parameters,
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        foreach=True,
-    )
+    return torch.optim.AdamW(parameters, **adam, foreach=True)

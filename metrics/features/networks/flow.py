@@ -74,8 +74,7 @@ class RAFTFlow:
 
     Args:
         weights: a state dict as torchvision publishes it, for example
-            ``raft_large_C_T_SKHT_V2-ff5fadd5.pth``, or the same as safetensors. Without one,
-            torchvision's published file is looked for in the torch hub cache.
+            ``raft_large_C_T_SKHT_V2-ff5fadd5.pth``, or the same as safetensors.
         architecture: ``raft_large`` or ``raft_small``.
         updates: refinement steps; VBench runs 20.
         device: where to run.
@@ -88,7 +87,7 @@ class RAFTFlow:
 
     def __init__(
         self,
-        weights: str | Path | None = None,
+        weights: str | Path,
         *,
         architecture: Literal["raft_large", "raft_small"] = "raft_large",
         updates: int = 20,
@@ -98,8 +97,6 @@ class RAFTFlow:
             "raft_large": "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
             "raft_small": "raft_small_C_T_V2-01064c6d.pth",
         }
-        if weights is None:
-            weights = Path(torch.hub.get_dir()) / "checkpoints" / published[architecture]
         path = require_file(weights, f"RAFT's weights ({published[architecture]} of torchvision)")
         model = {"raft_large": raft_large, "raft_small": raft_small}[architecture](weights=None)
         load_tensors(model, path)

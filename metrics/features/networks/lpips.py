@@ -29,8 +29,7 @@ class LPIPS:
     On AlexNet, the authors' advice for a metric.
 
     Args:
-        weights: state dict of torchvision's AlexNet. Without one, its published file is looked for
-            in the torch hub cache.
+        weights: state dict of torchvision's AlexNet.
         batch_size: pairs per forward pass.
         device: where to run.
 
@@ -41,14 +40,8 @@ class LPIPS:
     name = "lpips_alex"
 
     def __init__(
-        self,
-        weights: str | Path | None = None,
-        *,
-        batch_size: int = 32,
-        device: str | torch.device = "cpu",
+        self, weights: str | Path, *, batch_size: int = 32, device: str | torch.device = "cpu"
     ) -> None:
-        if weights is None:
-            weights = Path(torch.hub.get_dir()) / "checkpoints" / _PUBLISHED
         path = require_file(weights, f"LPIPS's backbone ({_PUBLISHED} of torchvision)")
         model = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
         stored = read_tensors(path)
