@@ -222,35 +222,18 @@ class Store(RunFolder):
             if not add:
                 self.db.execute("DELETE FROM planned WHERE config IN (?, '')", (config,))
             self._refuse_clashes(config, samples, listed)
-            insert(
-                self.db,
-                "cells",
-                (
-                    {
-                        "cell": c.id,
-                        "label": c.label,
-                        "axes": canonical(c.axes),
-                        "mismatch": int(c.mismatch),
-                    }
-                    for c in cells
-                ),
+            named = (
+                {"cell": c.id, "label": c.label, "axes": canonical(c.axes), "mismatch": c.mismatch}
+                for c in cells
             )
+            insert(self.db, "cells", named)
             insert(self.db, "samples", map(self._sample, samples))
-            insert(
-                self.db,
-                "videos",
-                (
-                    {
-                        "video": t.key,
-                        "cell": t.cell,
-                        "sample": t.sample.id,
-                        "seed": t.settings.seed,
-                        "status": "pending",
-                    }
-                    for t in listed
-                ),
-                known="IGNORE",
+            made = (
+                {"video": t.key, "cell": t.cell, "sample": t.sample.id, "seed": t.settings.seed}
+                | {"status": "pending"}
+                for t in listed
             )
+            insert(self.db, "videos", made, known="IGNORE")
             insert(self.db, "planned", ({"video": t.key, "config": config} for t in listed))
 
     def _refuse_clashes(self, config: str, samples: Sequence[Sample], tasks: list[Task]) -> None:
@@ -298,29 +281,16 @@ class Store(RunFolder):
 
     def register_metrics(self, metrics: Iterable[MetricRow]) -> None:
         """Say what each column means."""
+        same = ("metric", "backend", "label", "higher_is_better", "low", "high", "family")
+        rows = (
+            {name: getattr(m, name) for name in same}
+            | {"level": "video" if m.per_video else "set", "diagnostic": m.diagnostic}
+            | {"needs": json.dumps(m.needs)}
+            | {"anchors": json.dumps(m.anchors) if m.anchors else None}
+            for m in metrics
+        )
         with self.db:
-            insert(
-                self.db,
-                "metrics",
-                (
-                    {
-                        "metric": m.metric,
-                        "backend": m.backend,
-                        "label": m.label,
-                        "higher_is_better": None
-                        if m.higher_is_better is None
-                        else int(m.higher_is_better),
-                        "low": m.low,
-                        "high": m.high,
-                        "family": m.family,
-                        "level": "video" if m.per_video else "set",
-                        "diagnostic": int(m.diagnostic),
-                        "needs": json.dumps(m.needs),
-                        "anchors": json.dumps(m.anchors) if m.anchors else None,
-                    }
-                    for m in metrics
-                ),
-            )
+            insert(self.db, "metrics", rows)
 
     def clean(self) -> tuple[int, int]:
         """Remove what is retired, files and rows; (videos, bytes)."""

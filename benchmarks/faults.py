@@ -549,24 +549,9 @@ def miniature_kills(folder: Path) -> Count:
 
 
 FAULTS: tuple[Callable[[Path], Count], ...] = (
-    first_50_ms,
-    kills,
-    hang,
-    crash,
-    gpu_fault,
-    memory,
-    wrong_values,
-    fatal,
-    lost_worker,
-    full_disk,
-    quota,
-    read_only,
-    flipped_bits,
-    two_writers,
-    polling,
-    old_schema,
-    shared_run,
-)
+    first_50_ms, kills, hang, crash, gpu_fault, memory, wrong_values, fatal, lost_worker,
+    full_disk, quota, read_only, flipped_bits, two_writers, polling, old_schema, shared_run,
+)  # fmt: skip
 SLOW = {
     "ray": (ray_unplaced, ray_lost_worker, ray_lost_node, ray_lost_head),
     "miniature": (miniature_kills,),

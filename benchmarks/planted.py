@@ -23,8 +23,8 @@ PLANTED: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "failed scores are scored again",
         "bench/store.py",
-        "AND status IN ('ok', 'failed')\",\n            (metric",
-        "AND status IN ('ok')\",\n            (metric",
+        "AND status IN ('ok', 'failed', 'inapplicable')\",\n            (metric",
+        "AND status IN ('ok', 'inapplicable')\",\n            (metric",
         f"{KEPT}failed_scores_are_not_scored_again",
     ),
     (

@@ -87,18 +87,9 @@ class STDRCPipeline(Stages):
         default_size=None,
     ):
         super().__init__(
-            scheduler,
-            vae,
-            audio_vae,
-            text_encoder,
-            tokenizer,
-            connectors,
-            transformer,
-            vocoder,
-            processor,
-            prompt_enhancer,
-            duration_head,
-        )
+            scheduler, vae, audio_vae, text_encoder, tokenizer, connectors, transformer, vocoder,
+            processor, prompt_enhancer, duration_head,
+        )  # fmt: skip
         self.register_to_config(
             placement=dict(placement) if placement else None,
             crop=crop,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.options import Json, Run, group, print_table, say
+from bench.commands.options import Json, Run, group, plain_table, print_table, say
 from leaderboards.errors import LeaderboardError
 from media.wording import warnings_said
 
@@ -353,15 +353,12 @@ def compare(
     \b
     stdrc leaderboard compare runs/quick --pool placement --column text.clip
     """
-    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
-    from rich.table import Table
 
     board = _board(sources, pool=pool)
     frame = board.compare(column, entries=entry)
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("A", "B", "A - B", "interval", "N", "p", "p (adjusted)", ""):
-        shown.add_column(name, justify="left" if name in ("A", "B") else "right")
+    heads = ("A", "B", "A - B", "interval", "N", "p", "p (adjusted)", "")
+    shown = plain_table(*heads, left=("A", "B"))
     for row in frame.to_dict("records"):
         shown.add_row(
             escape(row["a"]),
@@ -458,9 +455,6 @@ def vote(
 
 
 def _print_plan(width: float, entries: int, samples: int, questions: int, file: Path) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from leaderboards.votes import plan_votes, rater_spread, read_votes
     from leaderboards.votes.plan import RATER_SPREAD
 
@@ -471,9 +465,7 @@ def _print_plan(width: float, entries: int, samples: int, questions: int, file: 
         if several and pilot["rater"].nunique() > 1:
             spread, source = rater_spread(pilot), f"from the {len(pilot)} votes of {file}"
     plans = plan_votes(entries, width, spread=spread, samples=samples, questions=questions)
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("Raters", "Votes per question", "Per rater", "Hours each", ""):
-        shown.add_column(head, justify="right")
+    shown = plain_table("Raters", "Votes per question", "Per rater", "Hours each", "", left=())
     for one in plans:
         if one.votes is None:
             shown.add_row(
@@ -523,9 +515,7 @@ def votes(
 
 def _print_votes(console: Any, read: Any, prior: float) -> None:
     """Points, strengths and agreement of the votes on one question."""
-    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
-    from rich.table import Table
 
     from leaderboards.votes import agreement, bradley_terry, left_share, vote_points
 
@@ -534,10 +524,8 @@ def _print_votes(console: Any, read: Any, prior: float) -> None:
         strengths = bradley_terry(read, prior=prior)
     except LeaderboardError as error:
         strengths, reason = None, str(error)
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     heads = ("Entry", "Points", "Wins", "Draws", "Losses", "Both bad", "Strength", "95 % interval")
-    for name in heads:
-        shown.add_column(name, justify="left" if name == "Entry" else "right")
+    shown = plain_table(*heads, left=("Entry",))
     for row in vote_points(read).reset_index().to_dict("records"):
         fitted = ["–", "–"]
         if strengths is not None:

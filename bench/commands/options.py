@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +63,17 @@ def plain_console(**options: Any) -> Any:
     from rich.console import Console
 
     return Console(highlight=False, **options)
+
+
+def plain_table(*heads: str, left: Sequence[str], title: str | None = None, **column: Any) -> Any:
+    """A `rich` table with a line below its heads; numbers are right-aligned, `left` is text."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, justify="left" if head in left else "right", **column)
+    return table
 
 
 def print_table(console: Any, table: Any) -> None:

@@ -17,6 +17,7 @@ from bench.commands.options import (
     NumFrames,
     Plugins,
     Quiet,
+    plain_table,
     say,
 )
 from media.wording import some
@@ -406,17 +407,13 @@ def _arrow(metric: str) -> str:
 def _means(scores: list[Score], sets: list[SetScore], items: list[VideoItem]) -> Any:
     """A row per metric: its mean over videos, or its value of the set, with a 95 % interval."""
     import numpy as np
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
     from leaderboards.statistics import cluster_means, few_values
     from metrics.catalogue import metric_info
 
     title = f"{len(items)} video{'s' if len(items) != 1 else ''}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("metric", no_wrap=True)
-    for name in ("mean", "95 % interval", "n", "failed"):
-        table.add_column(name, justify="right", no_wrap=True)
+    heads = ("metric", "mean", "95 % interval", "n", "failed")
+    table = plain_table(*heads, left=("metric",), title=title, no_wrap=True)
     place = {item.key: i for i, item in enumerate(items)}
     people = {item.identity or item.key: i for i, item in enumerate(items)}
     clusters = np.array([people[item.identity or item.key] for item in items])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.options import group
+from bench.commands.options import group, plain_table
 
 if TYPE_CHECKING:
     from metrics.weights import Weights
@@ -28,19 +28,15 @@ def list_weights(
     import json
     import textwrap
 
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     rows = survey()
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("here", "weights", "MB", "metrics", "licence"):
-        side: Literal["left", "right"] = "right" if head in ("MB", "metrics") else "left"
-        table.add_column(head, justify=side, no_wrap=True)
+    heads, text = ("here", "weights", "MB", "metrics", "licence"), ("here", "weights", "licence")
+    table = plain_table(*heads, left=text, no_wrap=True)
     for row in rows:
         here = "[green]yes[/]" if row["path"] else "[red]no[/]"
         size = f"{row['megabytes']:.0f}" if row["megabytes"] else "?"

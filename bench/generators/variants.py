@@ -116,14 +116,8 @@ class Variants:
         if not found:
             index = model_index(self.base)
             about = json.loads(index.read_text()) if index else {}
-            stated = about.get("placement")
-            found["base"] = Variant(
-                "base",
-                None,
-                placement_key(stated) if stated else None,
-                None,
-                crop=about.get("crop"),
-            )
+            trained = placement_key(about["placement"]) if about.get("placement") else None
+            found["base"] = Variant("base", None, trained, None, crop=about.get("crop"))
         return found
 
     @cached_property
