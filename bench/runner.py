@@ -284,7 +284,8 @@ class Runner:
             manifest = {**store.manifest(), "environments": store.environments()}
             store.write_manifest(manifest)
         board = None
-        if fresh or store.meta("reported") != complete or not self._has_report():
+        reported = store.meta("reported") == complete and (self.folder / "leaderboard").is_dir()
+        if fresh or not reported:
             board = self._report(self.folder)
             store.set_meta("reported", complete)
         store.set_meta("complete", "" if store.to_retry() else complete)
@@ -295,9 +296,6 @@ class Runner:
             scored=work.scored,
             board=board,
         )
-
-    def _has_report(self) -> bool:
-        return (self.folder / "leaderboard").is_dir()
 
     def _summary(self, store: Store, started: float) -> Summary:
         """The state of the folder, nothing having been done."""

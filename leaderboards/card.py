@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def results_card(board: Leaderboard, entry: str | None = None, dataset: str | No
             EvalResult(
                 task_type=TASK[0],
                 task_name=TASK[1],
-                dataset_type=_slug(name),
+                dataset_type="-".join(re.findall(r"[^\W_]+", name.lower())) or "unnamed",
                 dataset_name=name,
                 metric_type=column.metric,
                 metric_name=column.title,
@@ -81,7 +82,3 @@ def _dataset(root: Path | None) -> str:
         about = folder.manifest()["config"].get("evalset", {}) if folder.has_manifest else {}
     where = about.get("path") or about.get("prefix")
     return " ".join(filter(None, (about.get("kind"), Path(where).name if where else "")))
-
-
-def _slug(name: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split()) or "unnamed"

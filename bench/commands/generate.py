@@ -93,7 +93,9 @@ def _options() -> list[inspect.Parameter]:
         flags = _FLAGS.get(name, (f"--{name.replace('_', '-')}",))
         about = Settings.model_fields[name].description or ""
         if name in GUIDANCE:
-            about += f" [default: {_shown(GUIDANCE[name].default)}]"
+            default = GUIDANCE[name].default
+            told = " ".join(map(str, default)) if isinstance(default, tuple) else default
+            about += f" [default: {told}]"
         kind = _typed(Settings.model_fields[name].annotation)
         about = about[:1].upper() + about[1:] if about[1:2].isalpha() else about
         option = typer.Option(*flags, help=f"{about}.")
@@ -106,10 +108,6 @@ def _options() -> list[inspect.Parameter]:
             )
         )
     return options
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _typed(annotation: Any) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
+from natsort import natsort_keygen, ns
 
 from leaderboards import families, ranking
 from leaderboards.errors import LeaderboardError
@@ -113,7 +114,8 @@ def _sorted(board: Leaderboard, sort: str | None) -> list[int]:
         return order
     backwards, name = sort.startswith("-"), sort.lstrip("-")
     if name == "name":
-        order.sort(key=lambda i: _natural(board.entries[i].label))
+        natural = natsort_keygen(lambda i: board.entries[i].label, ns.FLOAT | ns.NOEXP)
+        order.sort(key=natural)
     elif name != "place":
         (c, *_) = _named(board, [name])
         sign = board.columns[c].sign or 1.0
@@ -122,11 +124,6 @@ def _sorted(board: Leaderboard, sort: str | None) -> list[int]:
         order.sort(key=lambda i: -worth[i] if backwards else worth[i])
         return [i for i in order if not missing[i]] + [i for i in order if missing[i]]
     return order[::-1] if backwards else order
-
-
-def _natural(text: str) -> list[tuple[bool, float, str]]:
-    parts = re.split(r"(\d+(?:\.\d+)?)", text)
-    return [(False, float(p), "") if n % 2 else (True, 0.0, p) for n, p in enumerate(parts)]
 
 
 def short_names(board: Leaderboard, columns: Sequence[int]) -> list[str]:
