@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from metrics.errors import MetricsError
-from metrics.features.base import ClipFeature, Indices
+from metrics.features.base import ClipFeature, Indices, exact_float32
 from metrics.features.models import Models, Picture, sampled
 from metrics.frames import Frames, as_images, as_videos, per_video
 
@@ -235,6 +235,7 @@ class VideoMetric(Metric):
         """A video whose features are computed when they are first asked for."""
         held: dict[tuple[str, bytes], list[Any]] = {}
 
+        @exact_float32()
         def get(name: str, indices: Indices) -> list[Any]:
             feature = self.models.feature(name)
             if isinstance(feature, ClipFeature):

@@ -19,7 +19,7 @@ import torch
 from media.errors import UserError
 from media.video import CHUNK_BYTES, VideoInfo, VideoReader, video_sha256
 from metrics.errors import MetricsError
-from metrics.features.base import ClipFeature, Feature, Indices
+from metrics.features.base import ClipFeature, Feature, Indices, exact_float32
 from metrics.features.models import Models
 from metrics.frames import Frames
 from metrics.metric import Result, StreamedMetric
@@ -236,7 +236,8 @@ class Pass:
         for feature in job.clips_wanted:
             try:
                 frames = np.stack(job.get("pixels", feature.indices(job.info.count)))
-                job.clips[feature.name] = feature.encode(frames)
+                with exact_float32():
+                    job.clips[feature.name] = feature.encode(frames)
             except Exception as error:
                 job.feature_errors[feature.name] = words(error, f"{feature.name} of {job.item.key}")
         self._store(job)
@@ -317,6 +318,7 @@ def _blocked(job: Job, feature: Feature) -> bool:
     return False
 
 
+@exact_float32()
 def _compute(feature: Feature, parts: list[Piece]) -> None:
     frames = parts[0][2] if len(parts) == 1 else np.concatenate([p[2] for p in parts])
     given = {

@@ -19,7 +19,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from metrics.clusters import Influence, Interval
 from metrics.errors import MetricsError
-from metrics.features.base import ClipFeature, Indices
+from metrics.features.base import ClipFeature, Indices, exact_float32
 from metrics.features.models import Models, sampled
 from metrics.frames import as_videos, dimensions
 from metrics.frechet import HALF, check_features
@@ -200,6 +200,7 @@ class SetMetric(Metric):
         """Keep checked features ``[n, D]``, their labels ``[n, 3]``: video, person, target."""
         raise MetricsError(f"{type(self).__name__} keeps nothing.")
 
+    @exact_float32()
     def _encode(self, frames: Any) -> tuple[Tensor, list[int] | None]:
         """Features ``[N, D]`` and how many are of each video; None where each is one's own."""
         if self._own is not None and dimensions(frames) > 2:

@@ -8,11 +8,13 @@ itself under a name or a pattern such as ``embeddings.{backend}``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -87,6 +89,22 @@ def feature(pattern: str) -> Callable[[Builder], Builder]:
         return builder
 
     return decorate
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Run networks on a card in float32 as written: torch's default for convolutions there is TF32
+    (10 bits of mantissa), which moves scores in the third digit and which no version names."""
+    backends = torch.backends
+    switches = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+    were = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        yield
+    finally:
+        for switch, was in zip(switches, were, strict=True):
+            switch.fp32_precision = was
 
 
 class Networks:
@@ -191,6 +209,7 @@ class Networks:
             visit(name)
         return list(order.values())
 
+    @exact_float32()
     def compute(
         self, names: Iterable[str], frames: Frames, given: Mapping[str, list[Any]] | None = None
     ) -> dict[str, list[Any]]:

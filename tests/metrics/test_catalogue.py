@@ -10,7 +10,7 @@ from bench import config as cfg
 from bench.cli import main
 from bench.suite_judge import SuiteJudge
 from media.errors import UnknownNameError, UserError, WeightsMissingError
-from metrics import MetricSuite, VideoMetric, metric_info, metric_names, register
+from metrics import MetricSuite, VideoMetric, facts, metric_info, metric_names, register
 from metrics.catalogue import choose, load_plugins
 from metrics.errors import MetricsError
 from metrics.facts import FAMILIES, Backend, MetricInfo, unregister
@@ -223,3 +223,14 @@ def test_a_presets_missing_columns_are_said(own, capsys):
     assert "opens2v GmeScore: has no metric here; take it from" in said
     assert "Columns that no metric fills (3): opens2v MotionSmoothness" in said
     assert "opens2v.motion_amplitude" in said
+
+
+def test_metrics_come_in_one_order_whatever_was_imported_first(monkeypatch):
+    expected = metric_names()
+    by_module: dict[str, list] = {}
+    for name, statement in facts._REGISTERED.items():
+        by_module.setdefault(statement.cls.__module__, []).append((name, statement))
+    turned = {k: v for module in reversed(by_module) for k, v in by_module[module]}
+    assert list(turned) != list(facts._REGISTERED)
+    monkeypatch.setattr(facts, "_REGISTERED", turned)
+    assert metric_names() == expected

@@ -444,3 +444,35 @@ def test_a_metric_of_all_frames_is_asked_for_no_number_of_them():
     video = next(VideoMetric(num_frames=16).videos_of(np.zeros((3, 8, 8, 3), np.uint8)))
     assert "3 frames, fewer than the 16 asked" in VideoMetric(num_frames=16).short(video)
     assert Every(num_frames=16).short(video) == ""
+
+
+class Precision(MeanColour):
+    """Writes down in what precision a card would run it."""
+
+    def __init__(self):
+        self.seen = []
+
+    def encode(self, frames):
+        backends = torch.backends
+        self.seen += [backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision]
+        return super().encode(frames)
+
+
+def test_networks_run_in_float32_as_written_whatever_a_card_or_its_owner_prefers(
+    tmp_path, own_metrics
+):
+    model, black = Precision(), np.zeros((4, 16, 16, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", black)
+    torch.set_float32_matmul_precision("high")  # as many trainings do
+    try:
+        suite = MetricSuite(["bright_set"])
+        feature = suite.models.feature("colour")
+        feature.model = model
+        suite.score([VideoItem(tmp_path / "a.mp4", "1", target=tmp_path / "a.mp4")])
+        FrechetDistance(model).update(black, real=True)
+        assert len(model.seen) >= 6
+        assert set(model.seen) == {"ieee"}
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"  # the owner's again
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        torch.set_float32_matmul_precision("highest")
