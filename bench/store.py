@@ -95,7 +95,7 @@ class Store(RunFolder):
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         try:
-            # Somebody who asks `held` has the lock for a moment; that is no other writer.
+            # Somebody who asks `held` has the lock for a moment; that is not another writer.
             self._lock.acquire(timeout=-1 if wait is None else max(wait, 1.0), poll_interval=0.02)
             (self.folder / "lock.json").write_text(json.dumps(holder))
         except Timeout:

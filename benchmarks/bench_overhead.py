@@ -7,7 +7,7 @@
 
 Beside the time on the clock stands the time spent computing, which a busy machine does not stretch.
 The runner is timed with a generator that takes a fixed time per video (a CPU's miniature: 0.3 s; an
-hour-long sweep of a large model has the same overhead a video), so that the difference is the
+hour-long sweep of a large model has the same overhead per video), so that the difference is the
 runner's own: planning, keys, the worker's process, encoding, files and SQLite.
 """
 

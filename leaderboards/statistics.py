@@ -237,7 +237,7 @@ def _robust_error(
     if g == 1:
         return mean, np.full_like(mean, np.nan), residual
     se = np.sqrt(g / (g - 1) * (residual**2).sum(axis=0)) / total
-    # Equal values leave only rounding noise in the residuals; that is no spread at all.
+    # Equal values leave only rounding noise in the residuals; that is not spread.
     se[se <= 1e-13 * np.abs(mean)] = 0.0
     return mean, se, residual
 

@@ -102,7 +102,7 @@ def best_faces(frames: Sequence[Tensor], reference: Tensor | None) -> list[int |
     """The face of each frame that is most like the reference; the largest where there is none.
 
     Args:
-        frames: embeddings ``[n, D]`` a frame, largest face first.
+        frames: embeddings ``[n, D]`` per frame, largest face first.
         reference: ``[D]``, or None.
 
     Returns:
@@ -206,7 +206,7 @@ class FaceMetric(VideoMetric):
 
     settings: ClassVar[tuple[str, ...]] = ("backend",)
     kinds: ClassVar[tuple[str, ...]] = ("embeddings",)
-    """The backend's features that `measure` takes; "pixels" are no backend's."""
+    """The backend's features that `measure` takes; "pixels" are not a backend's."""
 
     def __init__(self, backend: str | FaceBackend | None = None, **kwargs: Any) -> None:
         self.backend: Any = backend

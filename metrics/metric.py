@@ -135,7 +135,7 @@ class VideoMetric(Metric):
             self.models.feature(name)
         # torchmetrics takes metrics with equal states for one computation; the name tells which.
         said = {name: getattr(self, name) for name in self.settings}
-        self._sums = f"{type(self).__qualname__}({said}, {self.num_frames})"
+        self._sums = f"{type(self).__qualname__}({said}, {self.num_frames}) {self.version}"
         empty = torch.zeros(3, dtype=torch.float64)  # sum of values, videos with one, without
         self.add_state(self._sums, empty, dist_reduce_fx="sum")
 

@@ -53,7 +53,7 @@ def read_votes(
     source: a CSV of votes, several of them, or a frame. question: keep the votes on this one.
     least_checks: share of the attention checks that a rater has to pass for the votes to count.
     What is left out is said in `votes.attrs["notes"]`: a last line that a crash cut short, raters
-    who failed their checks. The checks themselves are no votes.
+    who failed their checks. The checks themselves are not votes.
 
     Raises LeaderboardError naming the line of the first broken vote, or where none is left.
     """

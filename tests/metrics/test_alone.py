@@ -222,6 +222,32 @@ def test_in_a_collection_each_gives_what_it_gives_alone():
     assert {n: float(v) for n, v in together.compute().items()} == pytest.approx(values)
 
 
+def test_networks_of_one_name_share_no_state_in_a_collection():
+    class Greener(ColourFaces):
+        version = "2"
+
+        def embed(self, crops):
+            rows = super().embed(crops) + torch.tensor([0.0, 1.0, 0.0])
+            return rows / rows.norm(dim=1, keepdim=True)
+
+    together = MetricCollection(
+        {
+            "as it is": IdentitySimilarity(backend=ColourFaces()),
+            "greener": IdentitySimilarity(backend=Greener()),
+        }
+    )
+    for video in (np.zeros_like(TWO), TWO):  # both give 0 where nobody is to be seen
+        together.update(frames=video, reference=PERSON)
+    alone = {name: metric.clone() for name, metric in together.items(copy_state=False)}
+    for metric in alone.values():
+        metric.reset()
+        metric.update(np.zeros_like(TWO), PERSON)
+        metric.update(TWO, PERSON)
+    found = {name: float(metric.compute()) for name, metric in alone.items()}
+    assert found["as it is"] != pytest.approx(found["greener"])
+    assert {n: float(v) for n, v in together.compute().items()} == pytest.approx(found)
+
+
 def test_metrics_of_other_kinds_share_no_state_either():
     still = np.zeros((3, 8, 8, 3), np.uint8)
     clip = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), np.uint8)
