@@ -38,12 +38,16 @@ class Preset:
         columns: by their published names.
         total: how the columns make one number; empty where they don't.
         beside: metrics that its reader should see as well.
+        score: published name of the weighted mean of its columns; empty where there is none.
+        percent: it is published in percent.
     """
 
     source: str
     columns: Mapping[str, Column]
     total: str = ""
     beside: tuple[str, ...] = field(default=())
+    score: str = ""
+    percent: bool = False
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -55,6 +59,29 @@ class Preset:
     def lacking(self) -> dict[str, str]:
         """Columns that no metric fills, and where they come from."""
         return {name: c.elsewhere for name, c in self.columns.items() if not c.metric}
+
+    def weighted(self, values: Mapping[str, float]) -> float | None:
+        """The mean on the columns' anchors with their weights.
+
+        Args:
+            values: by the columns' published names.
+
+        Returns:
+            None where a column that has a weight has no value, or no column has a weight.
+
+        Example:
+            >>> two = Preset("me", {"a": Column("m", 3, (1.0, 5.0)), "b": Column("n", 1)})
+            >>> two.weighted({"a": 3.0, "b": 0.9}), two.weighted({"a": 3.0})
+            (0.6, None)
+        """
+        counted = {name: column for name, column in self.columns.items() if column.weight}
+        if not counted or not counted.keys() <= values.keys():
+            return None
+        on_anchors = (
+            c.weight * (values[name] - c.anchors[0]) / (c.anchors[1] - c.anchors[0])
+            for name, c in counted.items()
+        )
+        return sum(on_anchors) / sum(column.weight for column in counted.values())
 
 
 _CONSISID = {
@@ -106,6 +133,8 @@ PRESETS: dict[str, Preset] = {
         "weighted sum on the anchors; `stdrc leaderboard --by opens2v` with the lacking columns "
         "from a table of scores",
         beside=("identity.people.curricularface",),  # of its samples with several faces
+        score="TotalScore",
+        percent=True,
     ),
     "vbench": Preset(
         "VBench, arXiv 2311.17982",
@@ -129,6 +158,8 @@ PRESETS: dict[str, Preset] = {
         },
         "quality score: weighted mean on the anchors of the first seven; the total adds a semantic "
         "score of all nine others, 4 : 1",
+        score="quality score",
+        percent=True,
     ),
 }
 """Presets by name; in `--metrics` and `metrics.names` each stands for its metrics."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -135,9 +135,7 @@ def command(
     if json:
         typer.echo(as_json.dumps(_records(rows, items), indent=2))
     else:
-        from metrics.catalogue import lacking
-
-        _show(rows, items, suite.absent, lacking(named), skipped, out)
+        _show(rows, items, suite.absent, named, skipped, out)
     _end(rows, named, strict)
 
 
@@ -318,28 +316,33 @@ def _show(
     rows: list[Score | SetScore],
     items: list[VideoItem],
     absent: dict[str, str],
-    columns: dict[str, str],
+    named: Sequence[str],
     skipped: list[str],
     out: Path | None,
 ) -> None:
-    """Print the videos, the means, what failed and what could not be scored."""
+    """Print the videos, the means, published tables, what failed and what could not be scored."""
     from rich.console import Console
 
     from bench.default_metrics import cautions
+    from metrics.catalogue import lacking
+    from metrics.presets import PRESETS
     from metrics.scores import Score
 
     console = Console(width=None if Console().is_terminal else 80, highlight=False)
     none = unfit(rows)
     scores = [r for r in rows if isinstance(r, Score) and r.metric not in {**absent, **none}]
     sets = [r for r in rows if not isinstance(r, Score) and r.metric not in {**absent, **none}]
-    for table in (_videos(scores, items, out), _means(scores, sets, items)):
+    means = _estimates(scores, items)
+    presets = [name for name in dict.fromkeys(named) if name in PRESETS]
+    published = (_published(name, means) for name in presets)
+    for table in (_videos(scores, items, out), _means(means, sets, items), *published):
         if table is not None and table.row_count:
             console.print(table)
     say(console, *cautions(dict.fromkeys(row.metric for row in scores)), *skipped)
     _show_remarks(console, scores, sets, out)
     _list(console, "Not applicable", none)
     _list(console, "Metrics that can't run here", absent)
-    _list(console, "Columns that no metric fills", columns)
+    _list(console, "Columns that no metric fills", lacking(named))
     if out is not None:
         console.print(f"Written: {out}/scores.csv, scores.json, scores.parquet", markup=False)
 
@@ -404,16 +407,23 @@ def _arrow(metric: str) -> str:
     return "↑" if metric_info(metric).higher_is_better else "↓"
 
 
-def _means(scores: list[Score], sets: list[SetScore], items: list[VideoItem]) -> Any:
-    """A row per metric: its mean over videos, or its value of the set, with a 95 % interval."""
+class _Estimate(NamedTuple):
+    """Mean of a metric over videos, its 95 % interval, how many have a value, how many failed."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    failed: int
+
+
+def _estimates(scores: list[Score], items: list[VideoItem]) -> dict[str, _Estimate]:
+    """What is known of each metric."""
     import numpy as np
 
     from leaderboards.statistics import cluster_means, few_values
     from metrics.catalogue import metric_info
 
-    title = f"{len(items)} video{'s' if len(items) != 1 else ''}"
-    heads = ("metric", "mean", "95 % interval", "n", "failed")
-    table = plain_table(*heads, left=("metric",), title=title, no_wrap=True)
     place = {item.key: i for i, item in enumerate(items)}
     people = {item.identity or item.key: i for i, item in enumerate(items)}
     clusters = np.array([people[item.identity or item.key] for item in items])
@@ -425,19 +435,56 @@ def _means(scores: list[Score], sets: list[SetScore], items: list[VideoItem]) ->
     ranges = [metric_info(name).range for name in names]
     ends = [few_values(values[:, j], *ranges[j]) or (np.nan,) * 2 for j in range(len(names))]
     found = cluster_means(values, clusters, ends=np.array(ends).reshape(-1, 2))
-    for j, name in enumerate(names):
-        n = int(np.isfinite(values[:, j]).sum())
-        lost = sum(row.metric == name and row.status == "failed" for row in scores)
-        least, most = ranges[j]
+    estimates = {}
+    for j, (name, (least, most)) in enumerate(zip(names, ranges, strict=True)):
         low = max(found.low[j], -np.inf if least is None else least)
         high = min(found.high[j], np.inf if most is None else most)
-        mean, interval = _number(found.mean[j]), _interval(low, high)
-        table.add_row(f"{name} {_arrow(name)}", mean, interval, str(n), str(lost or ""))
+        lost = sum(row.metric == name and row.status == "failed" for row in scores)
+        n = int(np.isfinite(values[:, j]).sum())
+        estimates[name] = _Estimate(float(found.mean[j]), low, high, n, lost)
+    return estimates
+
+
+def _means(means: dict[str, _Estimate], sets: list[SetScore], items: list[VideoItem]) -> Any:
+    """A row per metric: its mean over videos, or its value of the set, with a 95 % interval."""
+    title = f"{len(items)} video{'s' if len(items) != 1 else ''}"
+    heads = ("metric", "mean", "95 % interval", "n", "failed")
+    table = plain_table(*heads, left=("metric",), title=title, no_wrap=True)
+    for name, (mean, low, high, n, lost) in means.items():
+        interval = _interval(low, high)
+        table.add_row(f"{name} {_arrow(name)}", _number(mean), interval, str(n), str(lost or ""))
     for one in sets:
         failed = "1" if one.status == "failed" else ""
         interval = _interval(one.low, one.high)
         name = f"{one.metric} {_arrow(one.metric)}"
         table.add_row(name, _number(one.value), interval, str(one.n), failed)
+    return table
+
+
+def _published(name: str, means: dict[str, _Estimate]) -> Any:
+    """The table of a preset: its columns by their published names, and what they make together."""
+    from metrics.presets import PRESETS
+
+    preset = PRESETS[name]
+    unit = ", %" if preset.percent else ""
+    values = {
+        column: means[of.metric].mean
+        for column, of in preset.columns.items()
+        if of.metric in means and means[of.metric].n
+    }
+    shown = values
+    if preset.score and (together := preset.weighted(values)) is not None:
+        shown = {**values, preset.score: together}
+    table = plain_table(
+        f"column{unit}", "value", "metric", left=(f"column{unit}", "metric"),
+        title=f"{name}: {preset.source}", no_wrap=True,
+    )  # fmt: skip
+    for column in (*preset.columns, *([preset.score] if preset.score else ())):
+        value = shown.get(column)
+        said = f"{100 * value:.2f}" if preset.percent and value is not None else _number(value)
+        of = preset.columns.get(column)
+        source = "weighted mean on the anchors" if of is None else of.metric or "not here"
+        table.add_row(column, said, source)
     return table
 
 

@@ -1,6 +1,7 @@
 """A preset fills a paper's table from a folder of videos by one command, on stand-in networks."""
 
 import csv
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -106,3 +107,40 @@ def test_a_preset_fills_its_columns_for_every_video(folder, name, capsys):
         assert f"{name} {column}" in " ".join(said.out.split())
     assert ("has no metric here" in said.out) == bool(PRESETS[name].lacking)
     assert ended.value.code == 0, said.err
+    shown = dict(published(said.out, name))
+    for column, of in PRESETS[name].columns.items():
+        values = [float(r["value"]) for r in rows if r["metric"] == of.metric]
+        if of.metric:
+            mean = sum(values) / 2 * (100 if name in ("opens2v", "vbench") else 1)
+            assert float(shown.pop(column)) == pytest.approx(mean, rel=1e-3, abs=5e-3)
+        else:
+            assert shown.pop(column) == "-"
+    assert list(shown) == {"opens2v": ["TotalScore"], "vbench": ["quality score"]}.get(name, [])
+    if name == "vbench":
+        at = {r["metric"]: 0.0 for r in rows}
+        for row in rows:
+            at[row["metric"]] += float(row["value"]) / 2
+        quality = (  # VBench's scripts/cal_final_score.py
+            (at["temporal.subject_consistency"] - 0.1462) / (1 - 0.1462)
+            + (at["temporal.background_consistency"] - 0.2615) / (1 - 0.2615)
+            + (at["temporal.flicker"] - 0.6293) / (1 - 0.6293)
+            + (at["motion.smoothness"] - 0.706) / (0.9975 - 0.706)
+            + at["vbench.dynamic_degree"] * 0.5
+            + at["vbench.aesthetic_quality"]
+            + at["vbench.imaging_quality"]
+        ) / 6.5
+        assert float(shown["quality score"]) == pytest.approx(100 * quality, abs=0.01)
+    elif name == "opens2v":
+        assert shown["TotalScore"] == "-"  # three of its columns come from elsewhere
+
+
+def published(said: str, name: str):
+    """Columns and values of a preset's table, by the names of its paper."""
+    table = said[said.index(f"{name}: {PRESETS[name].source.split(',')[0]}") :]
+    lines = table.splitlines()
+    start = next(i for i, line in enumerate(lines) if "───" in line)
+    for line in lines[start + 1 :]:
+        if not line.strip():
+            return
+        column, value, *_ = re.split(r" {2,}", line.strip())
+        yield column, value
