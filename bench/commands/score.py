@@ -479,6 +479,7 @@ def _published(name: str, means: dict[str, _Estimate]) -> Any:
         f"column{unit}", "value", "metric", left=(f"column{unit}", "metric"),
         title=f"{name}: {preset.source}", no_wrap=True,
     )  # fmt: skip
+    table.caption, table.caption_justify = preset.total.replace("`", "'"), "left"
     for column in (*preset.columns, *([preset.score] if preset.score else ())):
         value = shown.get(column)
         said = f"{100 * value:.2f}" if preset.percent and value is not None else _number(value)
