@@ -14,11 +14,12 @@ from typing import IO, Any
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 
 from media.damage import second_decoder
-from media.errors import UnreadableVideoError
+from media.errors import UnreadableVideoError, UserError
 
 MAX_PIXELS = 8192 * 4608
 """Largest frame of a video that is read: 8K with room to spare; more is a decompression bomb."""
@@ -50,7 +51,7 @@ class Packets:
 
 @contextmanager
 def open_stream(
-    source: Path | IO[bytes], name: str | Path, format: str | None = None
+    source: Path | IO[bytes], name: str | Path, format: str | None = None, card: bool = False
 ) -> Iterator[tuple[Any, Any]]:
     """The container and the stream that a player would show (PyAV).
 
@@ -58,8 +59,10 @@ def open_stream(
         source: a file's path, or its bytes as a seekable file.
         name: what messages call it.
         format: FFmpeg's name of the container; found by its content by default.
+        card: decode on an NVIDIA card; frames come as nv12.
 
     Raises:
+        UserError: there is no such card, or it doesn't decode the stream.
         UnreadableVideoError: it is not a video, has none but a cover picture, names other files,
             uses an unknown codec, or its frames are over :data:`MAX_PIXELS`.
     """
@@ -73,8 +76,13 @@ def open_stream(
             format=format,
             options={"protocol_whitelist": "file"},
             metadata_errors="replace",
+            hwaccel=HWAccel("cuda", allow_software_fallback=False) if card else None,
         )
-    except (av.FFmpegError, ValueError, OSError) as error:
+    except (av.FFmpegError, ValueError, OSError, RuntimeError, NotImplementedError) as error:
+        if card:
+            raise UserError(
+                f"{name} can't be decoded on a card ({reason(error)}); unset STDRC_DECODER."
+            ) from error
         raise UnreadableVideoError(
             f"{name} can't be opened as a video ({reason(error)}): it is truncated or not a video."
         ) from error

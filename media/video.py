@@ -10,6 +10,7 @@ frames at a time, so memory doesn't grow with a video's length.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +44,17 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".gif")
 CHUNK_BYTES = 32 << 20
 """Size of the chunks of frames in which a video is streamed."""
 
+CARD = os.environ.get("STDRC_DECODER", "")
+"""What decodes H.264 and the like: FFmpeg, or "nvdec", an NVIDIA card. A card's frames of an intact
+video are the same to the bit; of a damaged one it patches frames without a word."""
+
 _LIBRARIES = ("libavformat", "libavcodec", "libswscale")
 DECODER = " ".join(
     [
         "reader 2",
         *(f"{name} {'.'.join(map(str, av.library_versions[name]))}" for name in _LIBRARIES),
         f"Pillow {PIL.__version__}",
+        *([CARD] if CARD else []),
     ]
 )
 """How frames are decoded, for the keys of what is computed from them."""
@@ -220,7 +226,7 @@ class _Stream:
     def __init__(self, path: Path, format: str | None = None) -> None:
         self.path = path
         self._format = format
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._planes = VideoReformatter(), VideoReformatter()
         with self._open() as (container, stream):
             packets = packets_of(container, stream, path)
         with self._open() as (container, stream):
@@ -255,8 +261,8 @@ class _Stream:
                 _remarks(container, stream, first),
             )
 
-    def _open(self) -> Any:
-        return open_stream(self.path, self.path, self._format)
+    def _open(self, card: bool = False) -> Any:
+        return open_stream(self.path, self.path, self._format, card)
 
     def _rate(self, stream: Any, packets: Packets) -> float:
         known = [time for time in self.times if time is not None]
@@ -271,8 +277,10 @@ class _Stream:
         target = next(asked, None)
         if target is None:
             return
+        if CARD not in ("", "nvdec"):
+            raise UserError(f"STDRC_DECODER is {CARD!r}; set it to nvdec, or unset it.")
         index = -1
-        with self._open() as (container, stream):
+        with self._open(card=bool(CARD)) as (container, stream):
             for index, frame in enumerate(decoded(container, stream, self.path, len(self.times))):
                 if index >= len(self.times) or frame.pts != self.times[index]:
                     raise UnreadableVideoError(
@@ -302,6 +310,13 @@ class _Stream:
 
     def _pixels(self, frame: Any) -> Pixels:
         """A decoded frame as RGB, exactly as the ffmpeg program converts it; alpha on white."""
+        if CARD and frame.format.name == "nv12":  # FFmpeg turns it into RGB by another way
+            frame = self._planes.reformat(frame, format="yuv420p")
+        elif CARD:
+            raise UserError(
+                f"{self.path} decodes to {frame.format.name} on a card, and nv12 is read; unset "
+                "STDRC_DECODER."
+            )
         parts = frame.format.components
         alpha = frame.format.has_palette or any(part.is_alpha for part in parts)
         pixels: Any = self._reformatter.reformat(

@@ -1,6 +1,9 @@
 """Reading: every container gives the frames that were written, and what can't be read is named."""
 
 import io
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -9,6 +12,7 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
+import media.streams
 from media.errors import UnreadableFileError, UnreadableImageError, UnreadableVideoError, UserError
 from media.images import read_image
 from media.streams import MAX_PIXELS
@@ -489,3 +493,63 @@ def test_images_are_turned_by_exif_and_damage_is_named(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(UnreadableImageError, match="can't be read as an image"):
         read_image(tmp_path / "text.png")
+
+
+# --- a card's decoder ------------------------------------------------------------------------
+
+
+def test_what_a_card_decodes_is_the_same_to_the_bit(tmp_path, monkeypatch):
+    """A card hands on 4:2:0 pictures as nv12; without one, FFmpeg's own are put that way."""
+    path = write_video(tmp_path / "a.mp4", steps())
+    by_ffmpeg = read_clip(path).frames
+    asked = []
+
+    def opened(source, name, format=None, card=False):
+        asked.append(card)
+        return media.streams.open_stream(source, name, format)
+
+    def as_nv12(container, stream, name, promised=None):
+        for frame in media.streams.decoded(container, stream, name, promised):
+            turned = frame.reformat(format="nv12") if promised else frame
+            turned.pts = frame.pts
+            yield turned
+
+    monkeypatch.setattr("media.video.CARD", "nvdec")
+    monkeypatch.setattr("media.video.open_stream", opened)
+    monkeypatch.setattr("media.video.decoded", as_nv12)
+    np.testing.assert_array_equal(read_clip(path).frames, by_ffmpeg)
+    assert asked == [False, False, True]  # what the file says of itself is FFmpeg's to read
+
+
+def test_without_a_card_it_says_so(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", steps())
+    expected = read_clip(path).frames
+    monkeypatch.setattr("media.video.CARD", "nvdec")
+    said: UserError | None = None
+    try:
+        found = read_clip(path).frames
+    except UserError as error:
+        said = error
+    if said is None:  # there is one
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert "unset STDRC_DECODER" in str(said)
+        assert not isinstance(said, UnreadableVideoError)  # nothing is wrong with the file
+    monkeypatch.setattr("media.video.CARD", "vaapi")
+    with pytest.raises(UserError, match="STDRC_DECODER is 'vaapi'"):
+        read_clip(path)
+
+
+def test_the_decoder_is_part_of_keys():
+    program = "from media.video import DECODER; print(DECODER)"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "STDRC_DECODER": card},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for card in ("", "nvdec")
+    ]
+    assert said[1] == f"{said[0]} nvdec"
