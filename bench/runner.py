@@ -66,7 +66,7 @@ class Runner:
 
     Args:
         config: what to run.
-        limit: only the first so many samples.
+        limit: how many of the first samples to use.
         shard: (which, of how many), from 1.
         share: do what no other process does that shares the run, in a folder of this one's part.
         wait: seconds to wait for another process that holds the folder; None without end.

@@ -223,7 +223,7 @@ def plan(
         config: the run.
         samples: its evaluation set.
         generator: fills in defaults, picks checkpoints and hashes them.
-        limit: use only the first so many samples.
+        limit: how many of the first samples to use.
         shard: (which, of how many), from 1: a contiguous part of the ordered jobs.
 
     Raises:

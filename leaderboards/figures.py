@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 KINDS = ("svg", "pdf", "png")
 GUIDANCE = ("text", "reference")
 
-#: Above so many entries, bars are left out of the plot, which they would fill.
+#: Above that many entries, bars are left out of the plot, which they would fill.
 CROWD = 1000
 
 #: So many guidance maps are drawn at most: those of the entries placed first.

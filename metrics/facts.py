@@ -172,7 +172,7 @@ def register(
         name: ``family.rest``, or a pattern with one word in braces that ``backends`` fill and that
             the class takes as an argument.
         label, formula, source, family: see :class:`MetricInfo`.
-        backends: of a pattern; a function is asked anew whenever metrics are looked up.
+        backends: of a pattern; a function is called again whenever metrics are looked up.
         backend_quirks: what is to be known of single backends in this metric alone.
         facts: any other field of :class:`MetricInfo`; what is none of them is an argument for the
             class, as in ``register("text.{model}_score_video", ..., of="video")``.

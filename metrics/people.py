@@ -332,7 +332,7 @@ _TRACKED = "tracks are joined over the sampled frames alone, by place first"
 class IdentityPeople(_PeopleMetric):
     """:func:`people_scores` of videos with several people, and their mean over videos.
 
-    People with times are looked for then, and matched anew wherever the cast changes.
+    People with times are looked for then, and matched again wherever the cast changes.
 
     Args:
         of: "mean" over people, "least", "swaps", "confusion" or "absence".
@@ -439,7 +439,9 @@ class IdentityTimeline(_PeopleMetric):
         cast = self.cast(video, times)
         timed = [p for p, shown in enumerate(times.values()) if all(one.timed for one in shown)]
         if not timed:
-            raise MetricsError("needs a reference with a time, and everybody is to be seen always")
+            raise MetricsError(
+                "needs a reference with a time, and everybody is expected throughout"
+            )
         own, others = timeline_scores(video[self.embeddings], people, cast)
         names = list(times)
         detail: dict[str, Any] = {

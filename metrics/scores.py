@@ -61,7 +61,7 @@ class VideoItem:
 def whom(
     shown: Sequence[tuple[str, float | None, float | None]], references: int
 ) -> tuple[tuple[str, float | None, float | None], ...]:
-    """(person, start, end) of each of so many references; each is somebody, whoever has no name.
+    """(person, start, end) of each of the references; each is somebody, whoever has no name.
 
     Raises:
         MetricsError: ``shown`` says it of more or fewer.

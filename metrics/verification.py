@@ -81,7 +81,7 @@ class Calibration:
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise MetricsError(f"{path} is not a calibration ({error}); measure it anew.") from (
+            raise MetricsError(f"{path} is not a calibration ({error}); measure it again.") from (
                 error
             )
 

@@ -365,7 +365,7 @@ def memory_table(checkpoint: str | Path, video: VideoShape) -> dict[str, Any]:
 
 
 def recommendation(table: Mapping[str, Any], card: float | None) -> str:
-    """The first settings of a table that fit a card of so many bytes, in one sentence."""
+    """The first settings of a table that fit a card of that many bytes, in one sentence."""
     if card is None:
         return "There is no CUDA card here; --card names one's GiB."
     for row in table["settings"]:

@@ -125,7 +125,7 @@ def joined_prompt(prompt: str, events: Iterable[Event], sentence: str = EVENT_SE
 def segments(
     seconds: float, events: Sequence[Event] = (), times: Sequence[tuple[float, float] | None] = ()
 ) -> list[Segment]:
-    """A video of so many seconds, cut where an event or a reference's time begins or ends.
+    """A video of that many seconds, cut where an event or a reference's time begins or ends.
 
     Args:
         events: in any order; where several overlap there is a segment for each.
@@ -326,7 +326,7 @@ def warn_of_people(reference: Any, placement: ReferencePlacement) -> None:
 
 
 def at_one_place(people: int, placement: ReferencePlacement) -> str:
-    """What is to be said of so many people's references under a placement; empty if nothing."""
+    """What is to be said of that many people's references under a placement; empty if nothing."""
     if people < 2 or placement.when != "start" or placement.phase:
         return ""
     return (

@@ -148,7 +148,7 @@ def _end(rows: list[Score | SetScore], named: Sequence[str], strict: bool) -> No
     if failed or none or nothing or (strict and absent):
         said = f"{failed} of {len(rows)} scores failed"
         said += f", {absent} are absent" if absent else ""
-        said += f"; {' and '.join(none)} can't be told of any of the videos" if none else ""
+        said += f"; {' and '.join(none)} can be computed for none of the videos" if none else ""
         typer.echo(said + ("; nothing could be scored" if nothing else ""), err=True)
         raise typer.Exit(1)
 

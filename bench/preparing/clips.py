@@ -22,7 +22,7 @@ class Rules(Model):
     """What a clip must be, and how it is looked at."""
 
     every: int = Field(
-        default=4, ge=1, description="Faces are sought in every so many frames; boxes in between "
+        default=4, ge=1, description="Faces are sought in every Nth frame; boxes in between "
         "are interpolated."
     )  # fmt: skip
     min_seconds: float = Field(default=1.0, ge=0, description="Shorter videos are left out.")

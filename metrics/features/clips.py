@@ -29,7 +29,7 @@ class Window:
 
     Attributes:
         frames: how many, the first at the video's start; fewer where the video has fewer.
-        stride: of the video's frames every so manyth; 1 takes consecutive ones.
+        stride: takes every stride-th frame of the video; 1 takes consecutive ones.
         short_side: frames are resized to this short side and cropped to the square in the middle,
             as cd-fvd and common_metrics do; 0 leaves them to the network, which squeezes them
             into a square whole.

@@ -250,11 +250,11 @@ class SampleConfig(Section):
 
 
 class ValidationConfig(SampleConfig):
-    """Clips that are not trained on, drawn and scored every so many steps."""
+    """Clips that are not trained on, drawn and scored every `every` steps."""
 
     data: Folders = Field(min_length=1, description="folders, laid out as the training's")
     every: int = Field(default=500, ge=1, description="steps; the last step is scored, too")
-    count: int = Field(default=8, ge=1, description="the first so many clips")
+    count: int = Field(default=8, ge=1, description="how many of the first clips")
     metrics: list[str] = Field(
         default=["identity.*", "copy_paste.*", "text.*"],
         description="the suite's, by names, patterns, families or presets",

@@ -78,7 +78,7 @@ class FileRows:
         return torch.stack([load_file(self.files[i])[self.key] for i in index.tolist()])
 
     def loaded(self, most: float) -> Rows:
-        """In memory if they take at most so many GiB, else these."""
+        """In memory if they take at most that many GiB, else these."""
         if sum(path.stat().st_size for path in self.files) > most * 2**30:
             return self
         return _rows([load_file(path)[self.key] for path in self.files], self)
@@ -189,7 +189,7 @@ class TrainingData:
         return self._with_rows(lambda rows: getattr(rows, "source", None) or rows)
 
     def loaded(self, most: float) -> TrainingData:
-        """The same with each kind of rows in memory that takes at most so many GiB."""
+        """The same with each kind of rows in memory that takes at most that many GiB."""
         return self._with_rows(lambda r: r.loaded(most) if isinstance(r, FileRows) else r)
 
     def _with_rows(self, change: Callable[[Any], Any]) -> TrainingData:

@@ -69,7 +69,7 @@ Job = tuple[Path, Source, int, Size]  # the file of an encoding, of what, which 
 
 
 def groups(items: Sequence[Any], most: int, shape: Callable[[Any], Any]) -> Iterator[Sequence[Any]]:
-    """At most so many items at a time, all of one shape, in the shapes' first order."""
+    """At most that many items at a time, all of one shape, in the shapes' first order."""
     by_shape: dict[Any, list[Any]] = defaultdict(list)
     for item in items:
         by_shape[shape(item)].append(item)

@@ -152,7 +152,7 @@ def test_what_has_no_answer_says_why():
         people("mean", "aabb", HALVES)
     with pytest.raises(MetricsError, match=r"time of b, and the video lasts 0\.50 s"):
         people("mean", "aa", HALVES, fps=4.0)
-    with pytest.raises(MetricsError, match="everybody is to be seen always"):
+    with pytest.raises(MetricsError, match="everybody is expected throughout"):
         taking_turns("own", ["ab"], ())
     with pytest.raises(MetricsError, match="use one of mean"):
         IdentityPeople("median")

@@ -84,7 +84,7 @@ def test_what_does_not_apply_fails_only_where_it_was_named(folder, run):
     assert "needs a timeline" in out
     code, out, err = run(video, "-m", "identity.dlib,temporal.flicker")
     assert code == 1
-    said = "0 of 2 scores failed; identity.dlib can't be told of any of the videos"
+    said = "0 of 2 scores failed; identity.dlib can be computed for none of the videos"
     assert err.splitlines()[-1] == said
     assert re.search(r"temporal\.flicker .* 1 ", out)
 
