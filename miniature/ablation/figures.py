@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from miniature.ablation.results import Frontiers, read_errors, read_frontiers, s
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
 
 COLOURS = {
     "overlap": "#c0392b",
@@ -41,35 +43,51 @@ def _finish(axis: Any, x: str, y: str, title: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def _style(cell: tuple[str, str]) -> dict[str, Any]:
+    return {"color": COLOURS[cell[0]], "ls": STYLES[cell[1]], "lw": 1.3}
+
+
+def _save(figure: Any, cells: Iterable[tuple[str, str]], path: Path) -> None:
+    """With one legend beside all panels: placements by colour, references by the line's style."""
+    places, arms = (dict.fromkeys(names) for names in zip(*cells))
+    lines = [Line2D([], [], color=COLOURS[place], lw=3, label=place) for place in places]
+    lines += [Line2D([], [], color="black", ls=STYLES[arm], label=arm) for arm in arms]
+    figure.legend(handles=lines, loc="outside right center", frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def draw_frontiers(found: Frontiers, path: Path) -> None:
-    """Leakage over identity and identity over text alignment, by budget; one mark per weight."""
+    """Leakage over identity, without augmentation and with it or from other scenes, and identity
+    over text alignment, by budget; one mark per weight, means over seeds."""
     budgets = [budget for budget in BUDGETS if any(at == budget for _, at in found)]
     if not budgets:
         return
     figure, axes = plt.subplots(
-        len(budgets), 2, figsize=(9.6, 3.7 * len(budgets)), layout="constrained",
-        sharey="col", squeeze=False,
+        len(budgets), 3, figsize=(12.6, 3.7 * len(budgets)), layout="constrained", squeeze=False,
     )  # fmt: skip
+    drawn: dict[tuple[str, str], None] = {}
     for row, budget in zip(axes, budgets, strict=True):
+        row[1].sharex(row[0])
+        row[1].sharey(row[0])
         for cell, seeds in _cells(found, budget):
+            drawn[cell] = None
             rows = [found[Point(*cell, seed).name, budget].rows for seed in seeds]
             mean = {
                 name: np.mean([np.nanmean(r[name], axis=1) for r in rows], axis=0)
                 for name in ("identity", "leak_any", "text")
             }
-            style = {"color": COLOURS[cell[0]], "ls": STYLES[cell[1]], "marker": "o", "ms": 3.5}
-            label = f"{', '.join(cell)} ({len(seeds)})"
-            row[0].plot(mean["identity"], mean["leak_any"], label=label, **style)
-            row[1].plot(mean["text"], mean["identity"], **style)
-        title = f"{budget}: {BUDGETS[budget]} steps"
-        _finish(row[0], "normalised identity", "attribute leakage", title)
-        _finish(row[1], "text alignment (100 cos)", "normalised identity", title)
-        row[0].legend(frameon=False, fontsize=7)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+            leaks = row[0] if cell[1] == "off" else row[1]
+            leaks.plot(mean["identity"], mean["leak_any"], marker="o", ms=3.5, **_style(cell))
+            row[2].plot(mean["text"], mean["identity"], marker="o", ms=3.5, **_style(cell))
+        steps = f"{budget} ({BUDGETS[budget]} steps)"
+        _finish(row[0], "normalised identity", "attribute leakage", f"{steps}: off")
+        _finish(row[1], "normalised identity", "attribute leakage", f"{steps}: on, cross")
+        _finish(row[2], "text alignment (100 cos)", "normalised identity", f"{steps}: all")
+    _save(figure, drawn, path)
 
 
-def read_curve(work: Path, point: Point, window: int = 20) -> np.ndarray | None:
+def read_curve(work: Path, point: Point, window: int = 40) -> np.ndarray | None:
     """[steps, 2] step and running mean of a training's flow loss; None where there is none."""
     file = curve_file(work, point)
     if not file.is_file():
@@ -80,28 +98,38 @@ def read_curve(work: Path, point: Point, window: int = 20) -> np.ndarray | None:
 
 
 def draw_reading(work: Path, path: Path) -> None:
-    """Training loss against overlap's, and what is read of person and copied, over training."""
-    figure, axes = plt.subplots(1, 3, figsize=(12.6, 3.7), layout="constrained")
+    """Training loss against overlap's (the same clips and noise in the same order), and what is
+    read of the person and copied, over training; means over seeds."""
+    figure, axes = plt.subplots(1, 3, figsize=(12.6, 3.9), layout="constrained")
+    cells: dict[tuple[str, str], list[Point]] = {}
     for point in POINTS:
-        style = {"color": COLOURS[point.placement], "ls": STYLES[point.arm]}
-        label = f"{point.placement}, {point.arm}" if point.seed == 0 else None
-        curve = read_curve(work, point)
-        if curve is not None:
-            axes[0].plot(*curve.T, lw=0.9, label=label, **style)
-        errors = [read_errors(work / "results", point, step) for step in SNAPSHOTS]
-        whole = [error["0.9"] for error in errors if error is not None]
-        if len(whole) < len(SNAPSHOTS):
-            continue
-        for axis, worse, better in ((axes[1], "stranger", "own"), (axes[2], "own", "same")):
-            gained = [np.mean(error[worse] - error[better]) for error in whole]
-            axis.plot(SNAPSHOTS, gained, marker="o", ms=3.5, **style)
-    _finish(axes[0], "step", "flow loss, mean of 20 steps", "training")
+        cells.setdefault((point.placement, point.arm), []).append(point)
+    drawn: dict[tuple[str, str], None] = {}
+    for cell, points in cells.items():
+        behind: list[np.ndarray] = []
+        gained: list[list[list[float]]] = []
+        for point in points:
+            curve = read_curve(work, point)
+            known = read_curve(work, Point("overlap", point.arm, point.seed))
+            if curve is not None and known is not None and len(curve) == len(known):
+                behind.append(np.stack([curve[:, 0], curve[:, 1] - known[:, 1]]))
+            errors = [read_errors(work / "results", point, step) for step in SNAPSHOTS]
+            whole = [error["0.9"] for error in errors if error is not None]
+            if len(whole) == len(SNAPSHOTS):
+                pairs = (("stranger", "own"), ("own", "same"))
+                gained.append([[float(np.mean(e[a] - e[b])) for e in whole] for a, b in pairs])
+        if behind and cell[0] != "overlap":
+            axes[0].plot(*np.mean(behind, axis=0), **_style(cell))
+        if gained:
+            drawn[cell] = None
+            for axis, values in zip(axes[1:], np.mean(gained, axis=0), strict=True):
+                axis.plot(SNAPSHOTS, values, marker="o", ms=3.5, **_style(cell))
+    axes[0].axhline(0, color="black", lw=0.6)
+    _finish(axes[0], "step", "flow loss minus overlap's", "training, mean of 40 steps")
     _finish(axes[1], "step", "squared error", "a stranger's reference minus the own")
     _finish(axes[2], "step", "squared error", "the own reference minus a frame of the clip")
-    if axes[0].lines:
-        axes[0].legend(frameon=False, fontsize=7)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    if drawn:
+        _save(figure, drawn, path)
 
 
 def draw_attention(folder: Path, path: Path) -> None:
@@ -111,25 +139,34 @@ def draw_attention(folder: Path, path: Path) -> None:
     if not there:
         return
     blocks = len(next(iter(there.values()))["offset"])
+    rows = -(-len(there) // 2)  # two points beside one another
     figure, axes = plt.subplots(
-        len(there), blocks, figsize=(2.1 * blocks + 1, 2.2 * len(there)), layout="constrained",
+        rows, 2 * blocks, figsize=(2.9 * blocks + 1, 1.65 * rows), layout="constrained",
         squeeze=False,
     )  # fmt: skip
-    for row, (point, seen) in zip(axes, there.items(), strict=True):
-        for block, axis in enumerate(row):
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for place, (point, seen) in enumerate(sorted(there.items(), key=lambda item: _order(item[0]))):
+        row, half = place // 2, place % 2 * blocks
+        for block, axis in enumerate(axes[row, half : half + blocks]):
             share = np.array(seen["offset"][block])
             reach = (share.shape[0] - 1) // 2
             axis.imshow(share, extent=(-reach, reach, reach, -reach), cmap="magma", vmin=0)
-            mass = np.mean(seen["to_reference"][block])
-            axis.set_title(f"block {block + 1}: {100 * mass:.0f} % on it", fontsize=8)
-            axis.tick_params(labelsize=6)
-        row[0].set_ylabel(f"{point.placement}, {point.arm}", fontsize=9)
+            mass = 100 * np.mean(seen["to_reference"][block])
+            name = f"{point.placement}, {point.arm}\n" if block == 0 else "\n"
+            axis.set_title(f"{name}block {block + 1}: {mass:.0f} %", fontsize=8, loc="left")
     figure.suptitle(
-        "where video tokens look in the reference: rows and columns from their own place",
+        "where video tokens look in the reference, from their own place (the middle), and the "
+        "share of their attention that goes there",
         fontsize=9,
     )
     figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def _order(point: Point) -> tuple[bool, int, str]:
+    """Arms of a placement beside one another; references of other scenes last."""
+    return point.arm == "cross", list(COLOURS).index(point.placement), point.arm
 
 
 def draw(work: Path, images: Path) -> None:
