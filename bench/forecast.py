@@ -11,7 +11,7 @@ from typing import Any
 from bench.generators.stdrc import STDRCConfig
 from bench.sweep import Plan
 from media.errors import UserError
-from media.wording import duration
+from media.wording import counted, duration
 
 #: Bits per pixel at x264's crf 12; two natural clips took 0.16 and 0.54. Six steps of crf halve it.
 BITS_PER_PIXEL = 0.3
@@ -52,7 +52,9 @@ def disk_line(
         why = "estimated from pixels; noise or a still picture change it several times over"
     home = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(home).free
-    line = f"disk: {_size(each * left)} for {left} videos, {_size(each)} per video ({why})"
+    line = (
+        f"disk: {_size(each * left)} for {counted(left, 'video')}, {_size(each)} per video ({why})"
+    )
     return f"{line}; {_size(free)} are free" + (", too little" * (each * left > free))
 
 

@@ -35,7 +35,7 @@ from bench.sweep import Job, Plan, Task, plan, repeated
 from bench.trackers import Trackers
 from bench.work import Shown, Work
 from leaderboards.runfolder import MetricRow
-from media.wording import warnings_said
+from media.wording import counted, warnings_said
 
 
 @dataclass(frozen=True)
@@ -440,8 +440,8 @@ class Runner:
         planned = self.plan
         mismatched = sum(c.mismatch for c in planned.cells)
         lines = [
-            f"{len(planned.cells)} cells x {len(planned.samples)} samples x "
-            f"{len(planned.seeds)} seeds = {planned.videos} videos, "
+            f"{counted(len(planned.cells), 'cell')} x {counted(len(planned.samples), 'sample')} x "
+            f"{counted(len(planned.seeds), 'seed')} = {counted(planned.videos, 'video')}, "
             f"{planned.passes} model passes"
             + (f", shard {self.shard[0]} of {self.shard[1]}" if self.shard[1] > 1 else ""),
         ]
@@ -451,8 +451,8 @@ class Runner:
             lines.append(f"named twice, and run once: {', '.join(twice)}")
         if mismatched:
             lines.append(
-                f"{mismatched} cells run a placement on a checkpoint trained with another; "
-                "they are marked in every table"
+                ("1 cell runs" if mismatched == 1 else f"{mismatched} cells run")
+                + " a placement on a checkpoint trained with another, marked in every table"
             )
         status = store.statuses() if store is not None else {}
         keys = [t.key for job in planned.jobs() for t in job.tasks]

@@ -350,7 +350,8 @@ def _sample_sets(
             example = keys["sample"].iloc[int(differ[0])]
             problems.append(
                 f"column {column.key!r} would mix sample sets: "
-                f"{_some([rows.entries[e].key for e in out], labels)} differ(s) from the "
+                f"{_some([rows.entries[e].key for e in out], labels)} "
+                f"{'differs' if len(out) == 1 else 'differ'} from the "
                 f"{len(sets) - len(out)} other entries in {len(differ)} samples, such as "
                 f"{example!r}: score all entries on the same samples."
             )

@@ -226,7 +226,8 @@ class Leaderboard:
         if len(scores.videos):
             pending = int((scores.videos["status"] == "pending").sum())
             if pending:
-                notes.append(f"{pending} videos are still to be generated; the table is not final.")
+                left = "1 video is" if pending == 1 else f"{pending} videos are"
+                notes.append(f"{left} still to be generated; the table is not final.")
         return notes
 
     # ----------------------------------------------------------------- building

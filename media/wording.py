@@ -29,6 +29,15 @@ def some(words: Sequence[str], most: int, between: str = ", ") -> str:
     return between.join(words[:most]) + more
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, of which one has no s.
+
+    >>> counted(1, "video"), counted(0, "video"), counted(12_000, "cell")
+    ('1 video', '0 videos', '12000 cells')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as `m:ss`, from an hour on as `h:mm:ss`.
 

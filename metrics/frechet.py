@@ -17,6 +17,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from media.wording import counted
 from metrics.clusters import Clusters, Interval, labels
 from metrics.errors import MetricsError
 
@@ -60,8 +61,8 @@ def check_features(features: Tensor, name: str, least: int = 2) -> Tensor:
         )
     if len(features) < least:
         raise MetricsError(
-            f"{name} has {len(features)} sample(s) and this distance needs at least {least}; "
-            "add videos."
+            f"{name} has {counted(len(features), 'sample')} and this distance needs at "
+            f"least {least}; add videos."
         )
     if features.dtype in HALF:
         warnings.warn(
@@ -106,7 +107,8 @@ def check_ddof(ddof: int, samples: int, name: str) -> None:
         )
     if samples < 2:
         raise MetricsError(
-            f"{name} has {samples} sample(s) and a covariance needs at least 2; add videos."
+            f"{name} has {counted(samples, 'sample')} and a covariance needs at least 2; "
+            "add videos."
         )
 
 

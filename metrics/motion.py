@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from media.wording import counted
 from metrics.errors import MetricsError, UnknownNameError
 from metrics.facts import Backend, register
 from metrics.features.models import Models
@@ -212,8 +213,8 @@ def motion_magnitudes(
     taken = check_frames(frames)[:: _check_fps(fps)]
     if len(taken) < 2:
         raise MetricsError(
-            f"a video of {len(frames)} frame(s) at {fps} fps has no two frames an eighth of a "
-            "second apart; give it more frames."
+            f"a video of {counted(len(frames), 'frame')} at {fps} fps has no two frames an "
+            "eighth of a second apart; give it more frames."
         )
     taken = _shrink(taken, short_side)
     threshold = _motion_threshold(taken, fps)

@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from media.wording import counted
 from metrics.clusters import Influence, Interval
 from metrics.errors import MetricsError
 from metrics.features.base import ClipFeature, Indices, exact_float32
@@ -331,7 +332,9 @@ class KeptFeatures(SetMetric):
             self._frames(),
             f"{_counted(x, x_videos, x_people)} against {_counted(y, y_videos, y_people)}",
             "" if low is not None else "no interval from fewer than 3 videos or people",
-            f"{shorter} video(s) have fewer frames, and gave all of them" if shorter else "",
+            f"fewer frames in {counted(shorter, 'video')}, which gave all of them"
+            if shorter
+            else "",
             f"{half} samples are of half precision, whose rounding stays in the value"
             if half
             else "",

@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from media.video import DECODER
+from media.wording import counted
 from metrics.catalogue import (
     availability,
     choose,
@@ -263,8 +264,8 @@ class MetricSuite:
         row = (label, name, self._infos[name].backend, self.version(name))
         if group is None:
             return SetScore(*row, None, None, None, 0, "absent", self.absent[name])
-        said = [f"{group.failed} video(s) couldn't be used"] if group.failed else []
-        said += [f"{n} video(s) left out: {reason}" for reason, n in group.unfit.items()]
+        said = [f"{counted(group.failed, 'video')} couldn't be used"] if group.failed else []
+        said += [f"{counted(n, 'video')} left out: {reason}" for reason, n in group.unfit.items()]
         lost = "; ".join(said)
         if not group.videos:
             status = "inapplicable" if group.unfit and not group.failed else "failed"

@@ -18,6 +18,7 @@ from diffusers.pipelines.ltx2.pipeline_ltx2 import calculate_shift, retrieve_tim
 from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
 from torch import Tensor
 
+from media.wording import counted
 from stdrc.conditions import EncodedText
 from stdrc.defaults import STEPS
 from stdrc.errors import STDRCError
@@ -162,7 +163,7 @@ def noise_levels(
         # The stretch to `shift_terminal` divides by the distance between first and last level,
         # which is 0 too where a shift for very many tokens moves all levels to 1.
         raise STDRCError(
-            f"This checkpoint's noise schedule is not defined for {len(given)} step(s)"
+            f"This checkpoint's noise schedule is not defined for {counted(len(given), 'step')}"
             + (
                 f" of a video of {tokens} tokens, whose shift leaves no noise level below 1; "
                 "choose a smaller size, fewer frames or the distilled schedule."
@@ -338,7 +339,9 @@ def seeded_generators(
         raise STDRCError("Give seeds or a generator, not both.")
     each: list[Any] = [seeds] * count if np.ndim(seeds) == 0 else list(seeds)  # type: ignore[arg-type]
     if len(each) != count:
-        raise STDRCError(f"{count} samples need {count} seeds, not {len(each)}.")
+        raise STDRCError(
+            f"There are {counted(len(each), 'seed')} for {counted(count, 'sample')}; give one each."
+        )
     if wrong := [seed for seed in each if int(seed) != seed]:
         raise STDRCError(f"A seed is a whole number, not {wrong[0]!r}.")
     # On the CPU, so that a seed means the same video on every device.

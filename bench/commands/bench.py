@@ -11,6 +11,7 @@ import typer
 
 from bench.commands.options import Json, Limit, Run, group, plain_console, print_table, say
 from bench.errors import BenchError
+from media.wording import counted
 
 app = group(
     "Run a sweep: plan, generate, score, report. The same command resumes a stopped run.\n\n"
@@ -248,7 +249,8 @@ def _summarise(console: Any, summary: Any) -> None:
     if not (summary.generated or summary.scored or summary.failed):
         made = "nothing was left to do"
     console.print(
-        f"{summary.cells} cells, {summary.videos} videos: {made}, in {duration(summary.seconds)}",
+        f"{counted(summary.cells, 'cell')}, {counted(summary.videos, 'video')}: {made}, in "
+        f"{duration(summary.seconds)}",
         soft_wrap=True,
     )
     page = summary.folder / "leaderboard" / "index.html"
@@ -265,7 +267,8 @@ def _summarise(console: Any, summary: Any) -> None:
     if summary.failed or summary.unscorable:
         say(
             console,
-            f"{summary.failed} of {summary.videos} videos and {summary.unscorable} scores failed; "
+            f"{summary.failed} of {counted(summary.videos, 'video')} and "
+            f"{counted(summary.unscorable, 'score')} failed; "
             f"'stdrc bench status {summary.folder}' says why, 'stdrc bench retry "
             f"{summary.folder}' retries them",
         )
@@ -356,7 +359,7 @@ def verify(
             if repair
             else f"; 'stdrc bench verify {folder} --repair' makes room for new ones"
         )
-    typer.echo(f"{folder}: {found.files} videos, {end}")
+    typer.echo(f"{folder}: {counted(found.files, 'video')}, {end}")
     if found.damaged or found.problems:
         raise typer.Exit(1)
 

@@ -90,7 +90,7 @@ def command(
     if failed:
         say(
             console,
-            f"{failed} videos or scores failed and count as the worst value; "
+            f"videos or scores that failed, and count as the worst value: {failed}; "
             f"'stdrc bench status {out}' says why",
         )
     if vote:

@@ -20,7 +20,7 @@ from bench.commands.options import (
     plain_table,
     say,
 )
-from media.wording import some
+from media.wording import counted, some
 
 if TYPE_CHECKING:
     from metrics.scores import Score, SetScore, VideoItem
@@ -447,7 +447,7 @@ def _estimates(scores: list[Score], items: list[VideoItem]) -> dict[str, _Estima
 
 def _means(means: dict[str, _Estimate], sets: list[SetScore], items: list[VideoItem]) -> Any:
     """A row per metric: its mean over videos, or its value of the set, with a 95 % interval."""
-    title = f"{len(items)} video{'s' if len(items) != 1 else ''}"
+    title = counted(len(items), "video")
     heads = ("metric", "mean", "95 % interval", "n", "failed")
     table = plain_table(*heads, left=("metric",), title=title, no_wrap=True)
     for name, (mean, low, high, n, lost) in means.items():
@@ -506,7 +506,10 @@ def _show_remarks(
     for title, found in (("Failed", failures), ("Remarks", notes)):
         if found:
             videos = len({key for key, _ in found})
-            console.print(f"{title} ({sum(found.values())} scores, {videos} videos):", style="bold")
+            console.print(
+                f"{title} ({counted(sum(found.values()), 'score')}, {counted(videos, 'video')}):",
+                style="bold",
+            )
             shown = found.most_common(_SHOWN)
             say(console, *(f"  {key}: {reason} ({count})" for (key, reason), count in shown))
             if len(found) > _SHOWN:

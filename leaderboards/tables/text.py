@@ -16,6 +16,7 @@ from leaderboards import families, ranking
 from leaderboards.errors import LeaderboardError
 from leaderboards.leaderboard import Cell, Leaderboard
 from leaderboards.scores import axis_text
+from media.wording import counted
 
 #: Names short enough for a table's head, by family, for labels that are not.
 _SHORT = {
@@ -357,7 +358,7 @@ def caption_notes(
         notes.append(note)
     done = {board.counts[i]["done"] for i in chosen.entries}
     if len(done) == 1 and done != {0}:
-        notes.append(f"N = {done.pop()} videos per entry.")
+        notes.append(f"N = {counted(done.pop(), 'video')} per entry.")
     elif len(done) > 1:
         notes.append(f"N, videos per entry, from {min(done)} to {max(done)}.")
     if baseline is not None:

@@ -40,7 +40,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_path_is_run(typed: Any) -> None:
     out = typed("small.yaml")
-    assert "4 cells x 4 samples x 1 seeds = 16 videos, 64 model passes" in out
+    assert "4 cells x 4 samples x 1 seed = 16 videos, 64 model passes" in out
     assert "varied: placement, text" in out
     assert "2 cells run a placement on a checkpoint trained with another" in out
     assert "ms per model pass here: about 0:0" in out

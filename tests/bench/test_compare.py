@@ -84,7 +84,7 @@ def test_a_replaced_and_a_missing_video(study, run):
     code, out, _ = run(*compare())
     assert code == 1
     assert "without: p1; each counts as the worst value" in out
-    assert "1 videos or scores failed" in out
+    assert "count as the worst value: 1;" in out
 
 
 @pytest.mark.parametrize(

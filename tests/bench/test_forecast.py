@@ -43,7 +43,7 @@ def test_disk_of_sizes_seen_of_a_trial_and_of_pixels(
     assert said.startswith("disk: 4.0 MiB for 4 videos, 1.0 MiB per video (as a trial of two steps")
     assert said.endswith("; 3.0 MiB are free, too little")
     said = line(plan, 1, folder, 12, None, None)  # 512 * 768 * 121 * 0.3 / 8 bytes
-    assert said.startswith("disk: 1.7 MiB for 1 videos, 1.7 MiB per video (estimated from pixels")
+    assert said.startswith("disk: 1.7 MiB for 1 video, 1.7 MiB per video (estimated from pixels")
     assert "871.2 KiB per video" in line(plan, 1, folder, 18, None, None)
     assert line(plan_of(), 1, folder, 12, None, None).startswith("disk: not known before")
 

@@ -140,4 +140,4 @@ def test_what_is_not_odd_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert yaml.safe_load(GOOD)["name"] == "odd"
     (tmp_path / "good.yaml").write_text(GOOD)
     lines, left = Runner(load_config(tmp_path / "good.yaml")).describe_plan()
-    assert (lines[0][:7], left) == ("1 cells", 2)
+    assert (lines[0][:6], left) == ("1 cell", 2)

@@ -44,7 +44,7 @@ def test_the_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if output.output_type == "stream" and output.name == "stdout"
     )
     assert "streams a step: {'NONE': -2.0, 'TEXT': 1.5, 'BOTH': 1.5}" in printed
-    assert "4 cells x 2 samples x 1 seeds = 8 videos, 48 model passes" in printed
+    assert "4 cells x 2 samples x 1 seed = 8 videos, 48 model passes" in printed
     assert "8 generated, 8 scored, 0 failed" in printed
     assert re.search(r"generated +temporal\.flicker +0\.\d{3}", printed)
     pictures = [

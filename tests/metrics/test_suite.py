@@ -360,10 +360,10 @@ def test_set_metrics_compare_within_groups_and_count_what_they_used(folder, own_
     assert same.value == pytest.approx(0, abs=1e-9)
     assert dark.n == 2
     assert dark.value > 5
-    assert "1 video(s)" in dark.reason
+    assert "1 video couldn't be used" in dark.reason
     (row,) = MetricSuite(["bright_set"]).score([VideoItem(one, "1")])
     assert row.status == "inapplicable"
-    assert "1 video(s) left out: needs a true video" in row.reason
+    assert "1 video left out: needs a true video" in row.reason
     (row,) = MetricSuite(["bright_set"], real=[one]).score([VideoItem(one, "1")])
     assert row.status == "ok"
     assert row.value == pytest.approx(0, abs=1e-9)

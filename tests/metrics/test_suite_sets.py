@@ -107,7 +107,7 @@ def test_short_videos_are_said(videos, network, tmp_path):
     short = write_video(tmp_path / "short.mp4", steps(9, 32, 32))
     items = [*videos, VideoItem(short, "short", target=videos[0].target, group="g")]
     found = sets(MetricSuite(["fvd.mean"]).score(items))["fvd.mean"]
-    assert "1 video(s) have fewer frames" in found.reason
+    assert "fewer frames in 1 video" in found.reason
     assert network.seen[-1][1] == 9 or any(shape[1] == 9 for shape in network.seen)
 
 

@@ -440,7 +440,7 @@ def test_a_checkpoint_brings_its_placement_and_size(random_checkpoint, tmp_path)
         ({"guidance": {"text": float("nan")}}, "finite"),
         ({"reference": "nowhere.png"}, "nowhere.png can't be read as an image: No such file"),
         ({"reference": []}, "empty"),
-        ({"seeds": [1, 2]}, "1 samples need 1 seeds"),
+        ({"seeds": [1, 2]}, "2 seeds for 1 sample"),
         ({"seeds": 1, "generator": torch.Generator()}, "not both"),
         ({"prompt": None}, "Give a prompt"),
         ({"seeds": 1.5}, "whole number"),

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from media.files import file_sha256
+from media.wording import counted
 from metrics.errors import MetricsError, WeightsMissingError
 
 
@@ -137,7 +138,7 @@ def load_pretrained(model_class: Any, source: str | Path, **options: Any) -> Any
     lacking = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if lacking:
         raise MetricsError(
-            f"{source} lacks {len(lacking)} tensor(s) of {model_class.__name__}, first "
+            f"{source} lacks {counted(len(lacking), 'tensor')} of {model_class.__name__}, first "
             f"{lacking[0]}; pass a checkpoint of that model."
         )
     return model
