@@ -45,8 +45,9 @@ CHUNK_BYTES = 32 << 20
 """Size of the chunks of frames in which a video is streamed."""
 
 CARD = os.environ.get("STDRC_DECODER", "")
-"""What decodes H.264 and the like: FFmpeg, or "nvdec", an NVIDIA card. A card's frames of an intact
-video are the same to the bit; of a damaged one it patches frames without a word."""
+"""What decodes H.264 and the like: FFmpeg, or "nvdec", an NVIDIA card. These formats fix every
+frame of an intact video to the bit, so a card's should be FFmpeg's (not seen on one); damage it
+patches without a word."""
 
 _LIBRARIES = ("libavformat", "libavcodec", "libswscale")
 DECODER = " ".join(
