@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup bench test test-slow mutants lint format miniature leaderboard ablations submission clean help
+.PHONY: setup bench test test-slow mutants lint format miniature miniature-decoder \
+        miniature-encodings miniature-off miniature-on leaderboard ablations submission clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -36,16 +37,28 @@ ablations: $(STAMP)  ## write a run's ablation tables as CSV and LaTeX
 submission: $(STAMP)  ## pack a challenge archive: make submission RUN=... ENTRY=... FORMAT=... EVAL=...
 	$(BIN)/stdrc submission pack $(RUN) --entry "$(ENTRY)" --format $(FORMAT) --eval $(EVAL)
 
-MINIATURE := -m miniature.make
-miniature: $(STAMP)  ## train the miniature from nothing: five hours on two cores
-	$(BIN)/python $(MINIATURE) --stage world --stage encoder --stage decoder --stage text
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage base
-	$(BIN)/python $(MINIATURE) --stage deepen
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage identity
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage likeness
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 $(MINIATURE) --stage rollout
-	$(BIN)/python $(MINIATURE) --stage average --stage variants --stage ship
+# One process a stage, or two that share a training's batch; what does not wait for one another side
+# by side.
+MAKER := $(BIN)/python -m miniature.make
+PAIR := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m miniature.make
+miniature: $(STAMP)  ## train the miniature from nothing: five hours on two cores, resumable
+	$(MAKER) --stage world --stage encoder --stage text
+	$(MAKE) -j 2 miniature-decoder miniature-encodings
+	$(PAIR) --stage base
+	$(MAKER) --stage deepen
+	$(PAIR) --stage identity
+	$(PAIR) --stage likeness
+	$(PAIR) --stage rollout
+	$(MAKER) --stage average --stage own
+	$(MAKE) -j 2 miniature-off miniature-on
+	$(MAKER) --stage ship
 	$(BIN)/python -m miniature.measure
+
+miniature-decoder miniature-encodings:
+	$(MAKER) --stage $(@:miniature-%=%)
+
+miniature-off miniature-on:
+	$(MAKER) --stage variants --variant "*$(@:miniature%=%)*"
 
 test: $(STAMP)  ## run the fast, offline tests
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"

@@ -12,6 +12,7 @@ trainings resume from their last checkpoint. `ship` copies what belongs in the p
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import os
 import shutil
@@ -72,6 +73,7 @@ POINTS: dict[str, list[str]] = {
         "augmentation.variants=1",
         "augmentation.plain=true",
         "face_weight=3.0",
+        "pixels.weight=0.5",
         "identity.weight=0.5",
         "identity.alignment=0.3",
         "identity.rollout=4",
@@ -223,6 +225,14 @@ def train_on(name: str, plan: Plan) -> None:
     train(config, resume=any(output.glob("checkpoints/*")))
 
 
+def make_encodings(plan: Plan) -> None:
+    """What the first training reads, encoded beforehand: one process does that, beside another."""
+    output = plan.work / "base"
+    if not (output / "checkpoint" / "model_index.json").is_file():
+        config = read_config(plan, "miniature-base.yaml", output, plan.work / "start")
+        train(config, dry_run=True)
+
+
 def make_deeper(plan: Plan) -> None:
     """The base in six blocks instead of four: the same function, with room to read a face."""
     folder = plan.work / "deeper"
@@ -275,20 +285,24 @@ def make_average(plan: Plan) -> None:
         write_json(part / "stdrc.json", about)
 
 
-def make_variants(plan: Plan) -> None:
-    base = plan.work / "averaged"
-    own = plan.work / "own"
-    if not (own / "metadata.jsonl").is_file():
-        with whole_folder(own) as part:
+def make_own(plan: Plan) -> None:
+    """The points' training folder, whose references are frames of the clips."""
+    folder = plan.work / "own"
+    if not (folder / "metadata.jsonl").is_file():
+        with whole_folder(folder) as part:
             clips = World(split="train", size=min(plan.clips, OWN_CLIPS))
             write_layout(clips, part, own_frames=True)
+
+
+def make_variants(plan: Plan) -> None:
+    base = plan.work / "averaged"
     # Points differ in two sets of references, and in what they ask about the face.
     encoded: dict[tuple[str, str, bool, str], TrainingData] = {}
     for name in plan.variants:
         output = plan.work / "variants" / name
         if not (output / "pytorch_lora_weights.safetensors").is_file():
             print(f"variant {name}", flush=True)
-            source = [] if name == "tass-on-identity" else [f"data=[{own}]"]
+            source = [] if name == "tass-on-identity" else [f"data=[{plan.work / 'own'}]"]
             overrides = [*source, *POINTS[name]]
             config = read_config(plan, "miniature-variant.yaml", output, base, overrides)
             key = (
@@ -331,12 +345,14 @@ MAKERS: dict[str, Callable[[Plan], Any]] = {
     "encoder": make_encoder,
     "decoder": make_decoder,
     "text": make_start,
+    "encodings": make_encodings,
     "base": partial(train_on, "base"),
     "deepen": make_deeper,
     "identity": partial(train_on, "identity"),
     "likeness": partial(train_on, "likeness"),
     "rollout": partial(train_on, "rollout"),
     "average": make_average,
+    "own": make_own,
     "variants": make_variants,
     "ship": ship,
 }
@@ -355,9 +371,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--threads", type=int, default=1, help="of PyTorch; one is best on two cores"
     )
     parser.add_argument("--set", action="append", default=[], help="key=value for both trainings")
-    parser.add_argument(
-        "--variant", action="append", choices=tuple(POINTS), help="only these points; repeat"
-    )
+    parser.add_argument("--variant", default="*", help="only points that this pattern matches")
     given = parser.parse_args(arguments)
     if given.clips < 20:
         parser.error(f"--clips must be at least 20, not {given.clips}")
@@ -369,8 +383,10 @@ def main(arguments: list[str] | None = None) -> None:
         given.decoder_steps,
         given.text_steps,
         overrides=tuple(given.set),
-        variants=tuple(given.variant or POINTS),
+        variants=tuple(fnmatch.filter(POINTS, given.variant)),
     )
+    if not plan.variants:
+        parser.error(f"--variant {given.variant} matches none of {', '.join(POINTS)}")
     plan.work.mkdir(parents=True, exist_ok=True)
     for name in given.stage or MAKERS:
         print(f"== {name}", flush=True)

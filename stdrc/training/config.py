@@ -233,6 +233,21 @@ class IdentityConfig(Section):
         return self
 
 
+class PixelsConfig(Section):
+    """The velocity's error as the decoder would draw it, for autoencoders that are nearly linear.
+
+    A latent's channels differ in how much they draw, and an error of one channel shows most at the
+    borders of the pixels that a latent draws. The least error by any such measure is at the same
+    velocity; it says which errors a small model makes sooner."""
+
+    weight: float = Field(
+        default=0.0, ge=0, le=1, description="share in the flow-matching loss; the rest is channels"
+    )
+    edges: float = Field(
+        default=1.0, ge=0, description="weight of the differences between neighbouring pixels"
+    )
+
+
 class EmaConfig(Section):
     """An exponential moving average of the trained weights; it is what the result holds."""
 
@@ -309,6 +324,7 @@ class TrainConfig(Section):
     dropout: DropoutConfig = DropoutConfig()
     noise: NoiseConfig = NoiseConfig()
     face_weight: float = Field(default=1.0, ge=1)
+    pixels: PixelsConfig = PixelsConfig()
     identity: IdentityConfig = IdentityConfig()
     ema: EmaConfig | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -55,7 +55,8 @@ class LinearDecoder(nn.Module):
         """
         if len(latents) < 2:
             raise STDRCError(
-                "A linear decoder is fitted to two clips or more; set identity.decoder: vae."
+                "A linear decoder is fitted to two clips or more; set identity.decoder: vae and "
+                "pixels.weight: 0."
             )
         held_out = max(1, len(latents) // 4)
         gram = target = torch.zeros((), dtype=torch.float64, device=latents.device)
@@ -72,9 +73,14 @@ class LinearDecoder(nn.Module):
         if fitted.share < LEAST_SHARE:
             raise STDRCError(
                 f"A linear decoder holds {100 * max(0.0, fitted.share):.0f} % of what this VAE "
-                f"draws, and {100 * LEAST_SHARE:.0f} % are needed; set identity.decoder: vae."
+                f"draws, and {100 * LEAST_SHARE:.0f} % are needed; set identity.decoder: vae and "
+                "pixels.weight: 0."
             )
         return fitted
+
+    def difference(self, latents: Tensor) -> Tensor:
+        """What a difference of latents [B, C, F, H, W] draws: `forward` without its constant."""
+        return self(latents) - self(torch.zeros_like(latents[:1]))
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents [B, C, F, H, W] as pixels [B, T, 3, H * spatial, W * spatial]."""

@@ -18,6 +18,7 @@ from stdrc.training.data import Batch
 from stdrc.training.denoiser import pack, unpack
 from stdrc.training.objectives import (
     IdentityLoss,
+    PixelError,
     add_noise,
     flow_matching_loss,
     identity_alignment_loss,
@@ -32,6 +33,7 @@ class BatchLoss:
         transformer: the one inside it.
         fps: of the clips.
         identity: of decoded frames, where it is asked for.
+        pixels: measures the velocity's error as it would be drawn, where that is asked for.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class BatchLoss:
         fps: float,
         identity: IdentityLoss | None,
         device: torch.device,
+        pixels: PixelError | None = None,
     ) -> None:
         self.config, self.model, self.transformer = config, model, transformer
+        self.pixels = pixels
         self.identity, self.fps, self.device = identity, fps, device
         self._sequences: dict[tuple[int, ...], list[TokenSequence]] = {}
 
@@ -64,6 +68,13 @@ class BatchLoss:
         frames, height, width = batch.latents.shape[2:]
         return unpack(tokens, frames, height, width, self.transformer)
 
+    def _face_weight(self, batch: Batch) -> Tensor | None:
+        """[B, F, H, W] of each latent, or none where the face counts as everything else."""
+        if self.config.face_weight <= 1:
+            return None
+        assert batch.face is not None
+        return 1 + (self.config.face_weight - 1) * batch.face
+
     def __call__(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The loss of a micro-batch and its parts.
 
@@ -75,15 +86,17 @@ class BatchLoss:
         target = pack(batch.noise - batch.latents, self.transformer)
         video = pack(noisy, self.transformer)
         velocity, alignment = self.velocity(batch, video)
-        weight = None
-        if self.config.face_weight > 1:
-            assert batch.face is not None
-            weight = 1 + (self.config.face_weight - 1) * pack(
-                batch.face[:, None], self.transformer
-            ).mean(dim=2)
+        face, weight = self._face_weight(batch), None
+        if face is not None:
+            weight = pack(face[:, None], self.transformer).mean(dim=2)
         per_sample = flow_matching_loss(velocity, target, weight)
         loss = per_sample.mean()
         parts = {"flow": float(loss.detach())}
+        if self.pixels is not None:
+            error = self._unpack(velocity.float() - target, batch)
+            drawn = self.pixels(error, face).mean()
+            parts["pixels"] = float(drawn.detach())
+            loss = torch.lerp(loss, drawn, self.config.pixels.weight)
         if alignment is not None:
             parts["alignment"] = float(alignment.detach())
             loss = loss + self.config.identity.alignment * alignment

@@ -52,6 +52,50 @@ def flow_matching_loss(velocity: Tensor, target: Tensor, weight: Tensor | None =
     return (error * weight).sum(dim=1) / weight.sum(dim=1)
 
 
+class PixelError:
+    """Squared errors of velocities in the pixels that a linear decoder draws.
+
+    The mean square of the pixels and `edges` times that of the differences between neighbours, in
+    units of what noise of variance 1 in every channel has, so that it is as large as
+    `flow_matching_loss` where the channels' errors are independent and equal.
+
+    Args:
+        linear: the decoder's matrix.
+        edges: weight of the differences, >= 0.
+    """
+
+    def __init__(self, linear: LinearDecoder, edges: float) -> None:
+        self.linear, self.edges, self.unit = linear, edges, 1.0
+        shape = (1, len(linear.weight) - 1, 2, 16, 16)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        self.unit = float(self(noise.to(linear.weight)).mean())
+
+    def __call__(self, error: Tensor, weight: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            error: [B, C, F, H, W], of the velocity.
+            weight: [B, F, H, W] of each latent, > 0; normalised to mean 1 in each sample.
+
+        Returns:
+            [B].
+        """
+        pixels = self.linear.difference(error.float())  # [B, T, 3, H * s, W * s]
+        right, below = pixels.diff(dim=4), pixels.diff(dim=3)
+        if weight is None:
+            weight = error.new_ones(len(error), *error.shape[2:])
+        temporal, spatial = self.linear.temporal, self.linear.spatial
+        weight = weight.repeat_interleave(temporal, 1)[:, temporal - 1 :]
+        weight = weight.repeat_interleave(spatial, 2).repeat_interleave(spatial, 3)
+        weight = (weight / weight.mean(dim=(1, 2, 3), keepdim=True))[:, :, None]
+        total = (weight * pixels.square()).mean(dim=(1, 2, 3, 4))
+        if self.edges:
+            total = total + self.edges * (
+                (weight[..., 1:] * right.square()).mean(dim=(1, 2, 3, 4))
+                + (weight[..., 1:, :] * below.square()).mean(dim=(1, 2, 3, 4))
+            )
+        return total / self.unit
+
+
 class IdentityHead(nn.Module):
     """Reads a face embedding from a block's features, token by token; used in training only.
 
@@ -303,9 +347,13 @@ class IdentityLoss:
         """Normalised latents [B, C, F, H, W] as pixels [B, T, 3, H, W] in -1..1."""
         if self.linear is not None:
             return self.linear(latents.to(self.linear.weight.dtype))
-        vae = self.vae
-        latents = LTX2Pipeline._denormalize_latents(
-            latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
-        )
-        timestep = latents.new_zeros(len(latents)) if vae.config.timestep_conditioning else None
-        return vae.decode(latents.to(vae.dtype), timestep, return_dict=False)[0].transpose(1, 2)
+        return decode_video(self.vae, latents)
+
+
+def decode_video(vae: Any, latents: Tensor) -> Tensor:
+    """Normalised latents [B, C, F, H, W] as pixels [B, T, 3, H, W] in -1..1, by a VAE's decoder."""
+    latents = LTX2Pipeline._denormalize_latents(
+        latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+    )
+    timestep = latents.new_zeros(len(latents)) if vae.config.timestep_conditioning else None
+    return vae.decode(latents.to(vae.dtype), timestep, return_dict=False)[0].transpose(1, 2)

@@ -60,7 +60,8 @@ def train(
     validation = _validation(config, accelerator, judge)
     # Full training keeps its weights in float32; a frozen base is loaded as it is used.
     dtype = half if config.mode == "lora" else torch.float32
-    wants_vae = bool(config.identity.weight or config.sample_every or config.validation)
+    objectives = bool(config.identity.weight or config.pixels.weight)
+    wants_vae = bool(objectives or config.sample_every or config.validation)
     wants_connectors = config.train_connectors
     unused = {"text_encoder": None, "audio_vae": None, "vocoder": None}
     if not wants_vae:
@@ -80,7 +81,7 @@ def train(
         data,
         transformer=pipe.transformer,
         connectors=pipe.connectors if wants_connectors else None,
-        vae=pipe.vae if config.identity.weight else None,
+        vae=pipe.vae if objectives else None,
         identity_encoder=encoder,
         padding_side=pipe.tokenizer.padding_side,
         base_hash=weights_fingerprint(pipe.transformer),

@@ -30,7 +30,13 @@ from stdrc.training.denoiser import Denoiser, is_video_parameter
 from stdrc.training.ema import WeightAverage
 from stdrc.training.linear_decoder import LinearDecoder
 from stdrc.training.loss import BatchLoss
-from stdrc.training.objectives import IdentityEncoder, IdentityHead, IdentityLoss
+from stdrc.training.objectives import (
+    IdentityEncoder,
+    IdentityHead,
+    IdentityLoss,
+    PixelError,
+    decode_video,
+)
 from stdrc.training.optimizer import make_optimizer
 from stdrc.training.progress import RunLog
 from stdrc.training.result import (
@@ -91,7 +97,7 @@ class Trainer(Resumable):
         transformer: diffusers' LTX-2.x transformer. It is trained in place: with `mode: full` its
             own weights, with `mode: lora` adapters put on it.
         connectors: only with `train_connectors`; `data.text` then comes from before them.
-        vae: only for the identity loss.
+        vae: only for the identity loss and for `pixels`.
         identity_encoder: only for the identity loss; see `objectives.IdentityEncoder`.
         padding_side: the tokenizer's, for LTX-2.0 connectors that are trained.
         base_hash: hash of the base's weights, for the result's metadata.
@@ -137,8 +143,13 @@ class Trainer(Resumable):
             self.identity = IdentityLoss(
                 vae.to(self.device).eval(), identity_encoder, config.identity
             )
-            if config.identity.decoder == "linear":
-                self.identity.linear = self._linear_decoder(transformer)
+        pixels = None
+        if config.pixels.weight or (self.identity and config.identity.decoder == "linear"):
+            linear = self._linear_decoder(transformer, vae.to(self.device).eval())
+            if self.identity and config.identity.decoder == "linear":
+                self.identity.linear = linear
+            if config.pixels.weight:
+                pixels = PixelError(linear, config.pixels.edges)
 
         torch.manual_seed(config.seed)
         denoiser = self._prepare_modules(transformer, connectors, padding_side)
@@ -157,7 +168,9 @@ class Trainer(Resumable):
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
         )
-        self.loss = BatchLoss(config, self.model, transformer, data.fps, self.identity, self.device)
+        self.loss = BatchLoss(
+            config, self.model, transformer, data.fps, self.identity, self.device, pixels
+        )
         self.step = 0
         self.skipped = 0
         self._losses: list[float] = []
@@ -195,6 +208,8 @@ class Trainer(Resumable):
                 )
             if data.boxes is None:
                 raise STDRCError("identity.weight > 0 needs face boxes, and the data has none.")
+        if config.pixels.weight and vae is None:
+            raise STDRCError("pixels.weight > 0 needs a VAE, whose decoder draws the pixels.")
         if config.identity.alignment and (data.identities is None or data.face is None):
             raise STDRCError(
                 "identity.alignment > 0 needs face boxes and embeddings, and the data has none."
@@ -252,15 +267,16 @@ class Trainer(Resumable):
         width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
         return IdentityHead(width, self.data.identities.shape[1]), layer
 
-    def _linear_decoder(self, transformer: LTX2VideoTransformer3DModel) -> LinearDecoder:
+    def _linear_decoder(self, transformer: LTX2VideoTransformer3DModel, vae: Any) -> LinearDecoder:
         """Fitted to the VAE on clips of the data, the same whichever process fits it."""
-        assert self.identity is not None
         rows = max(self.data.buckets or (), key=len)
         clips = torch.linspace(0, len(rows) - 1, min(LINEAR_CLIPS, len(rows))).long()
         latents = self.data.rows("latents").gather(torch.tensor(rows)[clips])
         latents = latents.to(self.device, torch.float32)
         temporal, spatial, _ = transformer.config.vae_scale_factors
-        return LinearDecoder.fit(self.identity.decode, latents, temporal, spatial)
+        return LinearDecoder.fit(
+            lambda latent: decode_video(vae, latent), latents, temporal, spatial
+        )
 
     # One step -----------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from stdrc.training.linear_decoder import LinearDecoder
 from stdrc.training.noise import draw_sigmas, shift_for_tokens
 from stdrc.training.objectives import (
     IdentityLoss,
+    PixelError,
     add_noise,
     face_coverage,
     face_crops,
@@ -225,6 +226,43 @@ def test_linear_decoder_follows_the_shipped_autoencoder() -> None:
         apart = loss(latents, latents, *everything)
     assert apart is not None
     assert float(apart) < 0.02
+
+
+def pixel_error(edges: float = 0.0) -> PixelError:
+    latents = torch.randn(8, 4, 3, 2, 5, generator=torch.Generator().manual_seed(0))
+    fitted = LinearDecoder.fit(lambda z: plain_decoder(z) + 0.3, latents, temporal=2, spatial=4)
+    return PixelError(fitted, edges)
+
+
+def test_pixel_error_is_that_of_the_drawn_difference() -> None:
+    measure = pixel_error()
+    a, b = torch.randn(2, 3, 4, 3, 2, 5, generator=torch.Generator().manual_seed(1))
+    drawn = (plain_decoder(a) - plain_decoder(b)).square().mean(dim=(1, 2, 3, 4))
+    torch.testing.assert_close(measure(a - b) * measure.unit, drawn, rtol=1e-3, atol=1e-4)
+    assert measure(a - a).tolist() == [0, 0, 0]
+    # Weighted, each latent's pixels count by its own weight.
+    weight = torch.ones(3, 3, 2, 5)
+    weight[:, 2] = 1e6
+    last = (plain_decoder(a) - plain_decoder(b))[:, -2:].square().mean(dim=(1, 2, 3, 4))
+    found = measure(a - b, weight) * measure.unit
+    torch.testing.assert_close(found, last, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("edges", [0.0, 2.0])
+def test_noise_has_as_much_pixel_error_as_flow_loss(edges: float) -> None:
+    noise = torch.randn(9, 4, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    assert float(pixel_error(edges)(noise).mean()) == pytest.approx(1, abs=0.05)
+
+
+def test_edges_blame_neighbours_that_disagree() -> None:
+    """Errors of one size: in all latents alike, or with the sign turned in every other one."""
+    alike = torch.zeros(1, 4, 1, 4, 4)
+    alike[:, 0] = 1
+    rows, columns = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+    turned = alike * torch.where((rows + columns) % 2 == 0, 1.0, -1.0)
+    flat, edged = pixel_error(0.0), pixel_error(2.0)
+    torch.testing.assert_close(flat(alike), flat(turned))
+    assert float(edged(turned)) > 1.3 * float(edged(alike))
 
 
 def test_average_is_a_mean_and_comes_and_goes() -> None:

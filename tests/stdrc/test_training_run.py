@@ -347,7 +347,9 @@ def test_identity_loss_through_a_matrix_needs_an_autoencoder_that_is_one(
     with pytest.raises(STDRCError, match=r"set identity\.decoder: vae"):
         train(config(base, folder, identity=asked))
     lines: list[dict[str, float]] = []
-    run = config(checkpoint(), folder, identity=asked, log_every=1)
+    with pytest.raises(STDRCError, match=r"and pixels\.weight: 0"):
+        train(config(base, folder, pixels={"weight": 0.5}))
+    run = config(checkpoint(), folder, identity=asked, pixels={"weight": 0.5}, log_every=1)
     pipe = STDRCPipeline.from_pretrained(run.base, dtype=torch.float32)
     data = prepare(run, pipe)
     trainer = Trainer(
@@ -359,7 +361,7 @@ def test_identity_loss_through_a_matrix_needs_an_autoencoder_that_is_one(
     assert trainer.identity is not None
     assert trainer.identity.linear is not None
     assert all(0 < line["identity"] < 2 for line in lines if "identity" in line)
-    for name in ("identity", "rollout"):
+    for name in ("identity", "rollout", "pixels"):
         assert any(name in line for line in lines), name
 
 
