@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: setup bench test test-slow mutants lint format miniature miniature-decoder \
-        miniature-encodings miniature-off miniature-on leaderboard ablations submission clean help
+        miniature-encodings miniature-points miniature-identity leaderboard ablations submission clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -50,15 +50,18 @@ miniature: $(STAMP)  ## train the miniature from nothing: five hours on two core
 	$(PAIR) --stage likeness
 	$(PAIR) --stage rollout
 	$(MAKER) --stage average --stage own
-	$(MAKE) -j 2 miniature-off miniature-on
+	$(MAKE) -j 2 miniature-points miniature-identity
 	$(MAKER) --stage ship
 	$(BIN)/python -m miniature.measure
 
 miniature-decoder miniature-encodings:
 	$(MAKER) --stage $(@:miniature-%=%)
 
-miniature-off miniature-on:
-	$(MAKER) --stage variants --variant "*$(@:miniature%=%)*"
+miniature-points:
+	$(MAKER) --stage variants --variant "*[nf]"
+
+miniature-identity:
+	$(MAKER) --stage variants --variant "*-identity"
 
 test: $(STAMP)  ## run the fast, offline tests
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"

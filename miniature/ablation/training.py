@@ -11,7 +11,7 @@ from diffusers import LTX2VideoTransformer3DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from miniature import checkpoint
+from miniature import CHECKPOINTS, checkpoint
 from miniature.ablation.data import training_data
 from miniature.ablation.plan import HERE, SNAPSHOTS, Point
 from miniature.build import MiniatureConfig, build_transformer
@@ -21,14 +21,26 @@ from stdrc.training.checkpoint import save_tensors, whole_file
 from stdrc.training.trainer import Trainer
 
 _TRANSFORMER = "transformer."
+#: Text encoder and connectors of the base and of every point.
+TEXT_SIDE = CHECKPOINTS / "ablation" / "weights" / "text.safetensors"
 
 
 @lru_cache(maxsize=1)
 def frozen_parts() -> STDRCPipeline:
-    """The shipped text side and autoencoder; the transformer in it is the caller's to replace."""
+    """The shipped autoencoder and the experiment's text side; the transformer is the caller's to
+    replace.
+
+    The text side is kept with the experiment: another training of it would mean something else to
+    every transformer trained here. The autoencoder's latents are in closed form, the same whenever
+    it is made.
+    """
     hide_loading_bars()
     pipe = STDRCPipeline.from_pretrained(checkpoint(), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
+    weights = load_file(TEXT_SIDE)
+    for name in ("text_encoder", "connectors"):
+        own = {k[len(name) + 1 :]: v for k, v in weights.items() if k.startswith(f"{name}.")}
+        getattr(pipe, name).load_state_dict(own)
     return pipe
 
 

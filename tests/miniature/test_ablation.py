@@ -296,6 +296,18 @@ def test_what_is_kept_lets_another_machine_go_on(tmp_path: Path) -> None:
     assert base_file(other).read_bytes() == b"newer"
 
 
+def test_points_read_text_as_their_base_learned_it(tmp_path: Path, monkeypatch) -> None:
+    """By the experiment's own text side, whatever the shipped one has become."""
+    weights = load_file(training.TEXT_SIDE)
+    save_tensors(tmp_path / "other.safetensors", {k: v + 1 for k, v in weights.items()})
+    monkeypatch.setattr(training, "TEXT_SIDE", tmp_path / "other.safetensors")
+    pipe = training.frozen_parts.__wrapped__()
+    for name in ("text_encoder", "connectors"):
+        for key, value in getattr(pipe, name).state_dict().items():
+            other = weights[f"{name}.{key}"].float() + 1
+            torch.testing.assert_close(value, other, atol=2e-2, rtol=0)
+
+
 @pytest.mark.slow
 def test_a_tiny_ablation_runs_is_killed_and_goes_on(tmp_path: Path, monkeypatch) -> None:
     """Base, a point and its measures on four clips, two steps each; a second run adds nothing."""
