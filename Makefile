@@ -37,10 +37,11 @@ ablations: $(STAMP)  ## write a run's ablation tables as CSV and LaTeX
 submission: $(STAMP)  ## pack a challenge archive: make submission RUN=... ENTRY=... FORMAT=... EVAL=...
 	$(BIN)/stdrc submission pack $(RUN) --entry "$(ENTRY)" --format $(FORMAT) --eval $(EVAL)
 
-# One process a stage, or two that share a training's batch; what does not wait for one another side
-# by side.
+# One process a stage, or without a card two that share a training's batch; what does not wait for
+# one another side by side.
 MAKER := $(BIN)/python -m miniature.make
-PAIR := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m miniature.make
+PAIR := $(if $(shell command -v nvidia-smi),$(MAKER),\
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m miniature.make)
 miniature: $(STAMP)  ## train the miniature from nothing: five hours on two cores, resumable
 	$(MAKER) --stage world --stage encoder --stage text
 	$(MAKE) -j 2 miniature-decoder miniature-encodings
@@ -48,8 +49,9 @@ miniature: $(STAMP)  ## train the miniature from nothing: five hours on two core
 	$(MAKER) --stage deepen
 	$(PAIR) --stage identity
 	$(PAIR) --stage likeness
+	$(MAKER) --stage crowd
 	$(PAIR) --stage rollout
-	$(MAKER) --stage average --stage own
+	$(MAKER) --stage own
 	$(MAKE) -j 2 miniature-points miniature-identity
 	$(MAKER) --stage ship
 	$(BIN)/python -m miniature.measure

@@ -174,9 +174,9 @@ def ltx23_cost(repeats: int) -> dict[str, Any]:
     result = step_cost(transformer, text, 16, 16, 24, repeats)
     result["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
     with FlopCounterMode(display=False) as counter:
-        step_cost(transformer, text, 16, 16, 24, 1)
-    # One warm-up and one measured run of a conditional and a guided step each.
-    flops = counter.get_total_flops() / 2
+        step_cost(transformer, text, 16, 16, 24, 2)
+    # One warm-up and two measured runs of a conditional and a guided step each.
+    flops = counter.get_total_flops() / 3
     rate = flops / (result["conditional_s"] + result["guided_s"])
     result["share_of_matrix_rate"] = round(rate / matrix_rate(device, dtype), 3)
     result["device"] = torch.cuda.get_device_name()

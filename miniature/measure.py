@@ -270,7 +270,6 @@ def describe_base() -> dict[str, Any]:
         "blocks": len(load_base().transformer.transformer_blocks),
         "steps": [t["steps"] for t in trainings],
         "batch_sizes": [t["batch_size"] * t["accumulation"] * t["processes"] for t in trainings],
-        "last_share": trainings[-1]["averaged"]["own_share"],
         "rank": lora["lora"]["rank"],
     }
 
@@ -510,8 +509,6 @@ def card(report: dict[str, Any]) -> str:
             steps=", ".join(sorted({str(v["steps"]) for v in trainings})),
             batch=", ".join(sorted({str(v["batch_size"]) for v in trainings})),
             faces_found=100 * best["faces"][0],
-            last_share=100 * base["last_share"],
-            other_share=100 - 100 * base["last_share"],
             aims=aims,
             rows=rows,
             pairs=pairs,

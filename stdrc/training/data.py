@@ -375,15 +375,16 @@ class BatchSource:
             mask = data.text_mask[torch.where(dropped, last, captions)]
         return text, mask
 
-    def walk(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches start..stop-1 in order, each prepared while the one before is in use."""
+    def walk(self, start: int, stop: int, *, ahead: bool = False) -> Iterator[Batch]:
+        """Batches start..stop-1 in order; what is read from files is prepared while the batch
+        before is in use, and with `ahead`, for a card, also what is in memory."""
         if start >= stop:
             return
-        if not any(
+        if not ahead and not any(
             isinstance(rows, FileRows)
             for rows in (self.data.latents, self.data.text, self.data.references)
         ):
-            # In memory a batch costs less than handing it between threads.
+            # On a CPU a batch in memory costs less than handing it between threads.
             for number in range(start, stop):
                 yield self.batch(number)
             return

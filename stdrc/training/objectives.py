@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -285,25 +286,41 @@ class IdentityLoss:
         Returns:
             The mean over the frames used, or None where no sample qualifies.
         """
-        seen = ~boxes.isnan().any(dim=2)  # [B, T]
-        usable = (sigmas <= self.config.max_sigma).cpu() & seen.any(dim=1).cpu()
-        chosen = usable.nonzero().flatten()[: samples or self.config.samples]
-        if not len(chosen):
+        seen = (~boxes.isnan().any(dim=2)).cpu()  # [B, T]
+        usable = (sigmas <= self.config.max_sigma).cpu() & seen.any(dim=1)
+        chosen = usable.nonzero().flatten()[: samples or self.config.samples].tolist()
+        if not chosen:
             return None
-        crops, truths = [], []
-        for i in chosen.tolist():
-            frames = seen[i].cpu().nonzero().flatten()
-            drawn = frames[torch.randperm(len(frames), generator=generator)]
-            if self._window is not None:  # all of the first one's latent, which is decoded once
-                temporal = self.vae.temporal_compression_ratio
-                at = torch.div(drawn + temporal - 1, temporal, rounding_mode="floor")
-                drawn = drawn[at == at[0]]
-            frames = drawn[: self.config.frames].sort().values.to(boxes.device)
-            truths.append(self._truth(int(clips[i]), clean[i : i + 1], boxes[i], frames))
-            pixels = self._frames(predicted[i : i + 1], frames)  # [n, 3, H, W]
-            crops.append(self.crops(pixels, boxes[i][frames]))
-        found = F.normalize(self.encoder(torch.cat(crops)).float(), dim=1)
-        return (1 - (found * torch.cat(truths)).sum(dim=1)).mean()
+        drawn = [self._draw(seen[i], generator) for i in chosen]
+        here = torch.tensor(chosen, device=boxes.device)
+        predicted, clean, boxes = predicted[here], clean[here], boxes[here]
+        known = clips.tolist()
+        truths = self._truths(clean, boxes, [known[i] for i in chosen], drawn)
+        sample = torch.cat([torch.full_like(frames, n) for n, frames in enumerate(drawn)])
+        at = sample.to(boxes.device), torch.cat(drawn).to(boxes.device)
+        crops = self.crops(self._pixels(predicted, drawn, at), boxes[at])
+        found = F.normalize(self.encoder(crops).float(), dim=1)
+        return (1 - (found * truths).sum(dim=1)).mean()
+
+    def _draw(self, seen: Tensor, generator: torch.Generator) -> Tensor:
+        """Frames of one clip in which a face is seen [T], at random, in order."""
+        frames = seen.nonzero().flatten()
+        drawn = frames[torch.randperm(len(frames), generator=generator)]
+        if self._window is not None:  # all of the first one's latent, which is decoded once
+            temporal = self.vae.temporal_compression_ratio
+            at = torch.div(drawn + temporal - 1, temporal, rounding_mode="floor")
+            drawn = drawn[at == at[0]]
+        return drawn[: self.config.frames].sort().values
+
+    def _pixels(
+        self, latents: Tensor, drawn: Sequence[Tensor], at: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """The drawn frames of each sample, one after another [n, 3, H, W]; `at` says them as
+        numbers of samples and of frames. A matrix draws all samples at once, a decoder one by one.
+        """
+        if self.linear is not None:
+            return self.decode(latents)[at]
+        return torch.cat([self._frames(latents[n : n + 1], each) for n, each in enumerate(drawn)])
 
     @property
     def _window(self) -> int | None:
@@ -328,20 +345,36 @@ class IdentityLoss:
         return pixels[frames - start * temporal]
 
     @torch.no_grad()
-    def _truth(self, clip: int, clean: Tensor, boxes: Tensor, frames: Tensor) -> Tensor:
-        """Embeddings [n, D] of the true faces in some frames."""
-        if self._window is None:
-            if clip not in self._known:
-                # Frames without a face are never drawn; any box keeps the shapes together.
-                crops = self.crops(self.decode(clean)[0], torch.nan_to_num(boxes))
-                self._known[clip] = F.normalize(self.encoder(crops).float(), dim=1).cpu()
-            return self._known[clip].to(clean.device)[frames]
-        keys = [(clip, int(frame)) for frame in frames]
+    def _truths(
+        self, clean: Tensor, boxes: Tensor, clips: Sequence[int], drawn: Sequence[Tensor]
+    ) -> Tensor:
+        """Embeddings [n, D] of the true faces in the drawn frames of each sample."""
+        if self._window is not None:
+            found = [self._truth_of(*each) for each in zip(clean, boxes, clips, drawn, strict=True)]
+        else:
+            missing = [n for n, clip in enumerate(clips) if clip not in self._known]
+            # A matrix draws all at once; a decoder has room for one.
+            together = [missing] if self.linear is not None else [[n] for n in missing]
+            for rows in filter(None, together):
+                self._embed(self.decode(clean[rows]), boxes[rows], [clips[n] for n in rows])
+            found = [self._known[clip][frames] for clip, frames in zip(clips, drawn, strict=True)]
+        return torch.cat(found).to(clean.device)
+
+    def _embed(self, pixels: Tensor, boxes: Tensor, clips: Sequence[int]) -> None:
+        """Keep the embeddings of all frames [B, T, 3, H, W] of some clips."""
+        # Frames without a face are never drawn; any box keeps the shapes together.
+        crops = self.crops(pixels.flatten(0, 1), torch.nan_to_num(boxes.flatten(0, 1)))
+        found = F.normalize(self.encoder(crops).float(), dim=1).cpu()
+        self._known.update(zip(clips, found.unflatten(0, pixels.shape[:2])))
+
+    def _truth_of(self, clean: Tensor, boxes: Tensor, clip: int, frames: Tensor) -> Tensor:
+        """The same for one sample of which only a window is decoded."""
+        keys = [(clip, frame) for frame in frames.tolist()]
         if any(key not in self._known for key in keys):
-            crops = self.crops(self._frames(clean, frames), boxes[frames])
+            crops = self.crops(self._frames(clean[None], frames), boxes[frames])
             found = F.normalize(self.encoder(crops).float(), dim=1).cpu()
             self._known.update(zip(keys, found))
-        return torch.stack([self._known[key] for key in keys]).to(clean.device)
+        return torch.stack([self._known[key] for key in keys])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents [B, C, F, H, W] as pixels [B, T, 3, H, W] in -1..1."""

@@ -30,7 +30,7 @@ CHECKPOINT_NAME = "checkpoint"
 #: Parts of a run's config that its result states as they are.
 STATED = {
     "augmentation", "seed", "mode", "clip", "batch_size", "accumulation", "optimizer", "dropout",
-    "noise", "face_weight", "identity", "ema",
+    "noise", "face_weight", "pixels", "identity", "ema",
 }  # fmt: skip
 
 

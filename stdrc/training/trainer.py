@@ -354,7 +354,9 @@ class Trainer(Resumable):
         with log:
             for remark in self.source.remarks:
                 log.say(remark)
-            batches = self.source.walk(self.step * micro, config.steps * micro)
+            batches = self.source.walk(
+                self.step * micro, config.steps * micro, ahead=self.device.type == "cuda"
+            )
             while self.step < config.steps:
                 numbers = self._optimizer_step([next(batches) for _ in range(micro)])
                 self.step += 1

@@ -228,6 +228,33 @@ def test_linear_decoder_follows_the_shipped_autoencoder() -> None:
     assert float(apart) < 0.02
 
 
+def test_a_matrix_draws_all_samples_as_one_by_one() -> None:
+    latents = torch.randn(8, 4, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    fitted = LinearDecoder.fit(plain_decoder, latents, temporal=2, spatial=4)
+    config = IdentityConfig(weight=1.0, max_sigma=0.5, frames=2, samples=8)
+    torch.manual_seed(1)
+    predicted, sigmas, clips = torch.randn_like(latents), torch.rand(8), torch.arange(8)
+    boxes = torch.tensor([2.0, 1.0, 12.0, 14.0]).repeat(8, 5, 1) + torch.rand(8, 5, 4)
+    boxes[2] = boxes[4, 1:4] = float("nan")
+
+    def loss() -> IdentityLoss:
+        vae = torch.nn.Module()
+        return IdentityLoss(vae, Colour(), config, fitted)
+
+    rows = [slice(i, i + 1) for i in range(8)]
+    together, each = torch.Generator().manual_seed(2), torch.Generator().manual_seed(2)
+    one = loss()
+    alone = [
+        one(predicted[r], latents[r], sigmas[r], boxes[r], clips[r], each)
+        for r in rows  # the same generator: the same frames
+    ]
+    found = [value for value in alone if value is not None]
+    assert 2 <= len(found) < 8
+    value = loss()(predicted, latents, sigmas, boxes, clips, together)
+    assert value is not None
+    torch.testing.assert_close(value, torch.stack(found).mean())
+
+
 def pixel_error(edges: float = 0.0) -> PixelError:
     latents = torch.randn(8, 4, 3, 2, 5, generator=torch.Generator().manual_seed(0))
     fitted = LinearDecoder.fit(lambda z: plain_decoder(z) + 0.3, latents, temporal=2, spatial=4)
