@@ -1,6 +1,7 @@
 """Why the miniature's pictures show blocks, and what does not help: guidance, steps, decoders.
 
     python benchmarks/miniature_blocks.py [--people 32] [--decoder-steps 300]
+    python benchmarks/miniature_blocks.py --checkpoint FOLDER    # a base, such as a training's result
 
 *Blocks* is the mean absolute difference of luma across the borders of the latents' 8 x 8 pixels
 over that inside them, 1 in pictures without blocks; *sharpness* the mean absolute difference of
@@ -14,6 +15,7 @@ of it (8 minutes for the latents, 1.5 s per step).
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ from stdrc.training.denoiser import pack
 
 SIDE = 8  # pixels per latent
 #: Text's weight, reference's, steps, `parallel`; the last is the model card's.
-SETTINGS = ((1, 1, 6, 1), (2, 3, 6, 0), (3, 6, 16, 0), (3, 6, 6, 0))
+SETTINGS = ((1, 1, 6, 1), (2, 3, 6, 0), (4, 6, 6, 0), (3, 6, 16, 0), (3, 6, 6, 0))
 
 
 def frames_of(video: Tensor) -> np.ndarray:
@@ -172,13 +174,18 @@ def train_decoder(pipe: STDRCPipeline, steps: int, pairs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=32)
+    parser.add_argument("--checkpoint", type=Path, help="a base without a LoRA; default: as shipped")
     parser.add_argument("--decoder-steps", type=int, default=0)
     parser.add_argument("--pairs", type=int, default=960, help="clips that the decoder sees")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    pipe, measures = load(DEFAULT_VARIANT), Measures(given.people)
+    if given.checkpoint:
+        pipe = STDRCPipeline.from_pretrained(given.checkpoint, dtype=torch.float32)
+    else:
+        pipe = load(DEFAULT_VARIANT)
+    measures = Measures(given.people)
     clips = measures.judges.truth
 
     @torch.no_grad()

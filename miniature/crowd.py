@@ -158,7 +158,7 @@ def encode_crowd(world: World, encoder: CrowdEncoder, path: Path) -> None:
     for drawn in _drawn(world):
         groups.append(encoder.encode(drawn))
         done = min(len(groups) * GROUP, len(world))
-        if len(groups) % 25 == 0 or done == len(world):
+        if len(groups) % 10 == 0 or done == len(world):
             left = duration((time.monotonic() - began) * (len(world) / done - 1))
             print(f"drawn and encoded {done}/{len(world)} clips, {left} left", flush=True)
     rows = {name: torch.cat([group[name] for group in groups]) for name in groups[0]}
