@@ -42,7 +42,7 @@ submission: $(STAMP)  ## pack a challenge archive: make submission RUN=... ENTRY
 MAKER := $(BIN)/python -m miniature.make
 PAIR := $(if $(shell command -v nvidia-smi),$(MAKER),\
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m miniature.make)
-miniature: $(STAMP)  ## train the miniature from nothing: five hours on two cores, resumable
+miniature: $(STAMP)  ## train the miniature from nothing, resumable: six hours, without a card sixteen
 	$(MAKER) --stage world --stage encoder --stage text
 	$(MAKE) -j 2 miniature-decoder miniature-encodings
 	$(PAIR) --stage base

@@ -1,7 +1,7 @@
 """Why the miniature's pictures show blocks, and what does not help: guidance, steps, decoders.
 
     python benchmarks/miniature_blocks.py [--people 32] [--decoder-steps 300]
-    python benchmarks/miniature_blocks.py --checkpoint FOLDER    # a base, such as a training's result
+    python benchmarks/miniature_blocks.py --checkpoint FOLDER    # a base, as a training leaves it
 
 *Blocks* is the mean absolute difference of luma across the borders of the latents' 8 x 8 pixels
 over that inside them, 1 in pictures without blocks; *sharpness* the mean absolute difference of
@@ -174,7 +174,7 @@ def train_decoder(pipe: STDRCPipeline, steps: int, pairs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=32)
-    parser.add_argument("--checkpoint", type=Path, help="a base without a LoRA; default: as shipped")
+    parser.add_argument("--checkpoint", type=Path, help="a base alone; default: as shipped")
     parser.add_argument("--decoder-steps", type=int, default=0)
     parser.add_argument("--pairs", type=int, default=960, help="clips that the decoder sees")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
