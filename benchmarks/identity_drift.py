@@ -23,7 +23,7 @@ from miniature.measure import Judges
 from stdrc import ThreeStreamGuidance
 from stdrc.pipeline import STDRCPipeline, hide_loading_bars
 from stdrc.training.denoiser import unpack
-from stdrc.training.objectives import face_crops
+from stdrc.training.objectives import decode_video, face_crops
 
 STEPS = 12
 
@@ -64,8 +64,8 @@ def main() -> None:
 
     def draw(tokens: Tensor) -> list[np.ndarray]:
         latents = unpack(tokens, 3, 8, 8, pipe.transformer)
-        frames = [pipe._decode(z[None], None, 0.0, None, "np")[0] for z in latents]
-        return [(np.asarray(f).clip(0, 1) * 255).round().astype(np.uint8) for f in frames]
+        videos = [decode_video(pipe.vae, z[None])[0] for z in latents]
+        return [((v.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, 3).numpy() for v in videos]
 
     print("| w_text, w_ref | noise level | judge | loss's encoder |\n|---|---|---|---|")
     true = similarity([clip.frames for clip in judges.truth])
