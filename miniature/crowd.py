@@ -15,22 +15,22 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from media.files import whole_file
 from media.wording import duration
-from miniature.world import World
+from miniature.world import World, WorldClip
 from stdrc.augmentation import ReferenceAugmentation
 from stdrc.images import image_tensor
 from stdrc.pipeline import STDRCPipeline
+from stdrc.training.config import ClipConfig
 from stdrc.training.data import TrainingData, seeded
-from stdrc.training.encoding import IDENTITY_FRAMES
-from stdrc.training.objectives import crops_for, face_coverage
+from stdrc.training.encoding import embed_faces, encode_pixels
+from stdrc.training.folder import frame_to_clip
+from stdrc.training.objectives import face_coverage
 
 #: Clips that are drawn, and encoded, at once.
 GROUP = 64
@@ -39,7 +39,7 @@ GROUP = 64
 class Drawn(NamedTuple):
     """A group of clips as pixels."""
 
-    clips: Tensor  # uint8 [N, T, S, S, 3]
+    clips: Tensor  # float [N, 3, T, S, S] in -1..1
     references: Tensor  # float [N, 2, 3, 1, S, S] in -1..1: the portrait, plain and perturbed
     boxes: Tensor  # float [N, T, 4], NaN where less than half of the face is in the picture
     captions: list[str]
@@ -49,25 +49,25 @@ def draw_group(world: World, start: int) -> Drawn:
     """Clips start .. start + GROUP - 1 of a world, as far as it goes."""
     perturb = ReferenceAugmentation()
     numbers = range(start, min(start + GROUP, len(world)))
-    clips = [world[i] for i in numbers]
+    clips, side = [world[i] for i in numbers], world.resolution
+    shape = ClipConfig(frames=world.frames, height=side, width=side, fps=world.fps)
     references = []
     for i, clip in zip(numbers, clips, strict=True):
         plain = Image.fromarray(clip.reference)
         perturbed = perturb(plain, seeded("augmentation", "world", i))
         references.append(torch.stack([image_tensor(plain), image_tensor(perturbed)]))
-    whole = np.stack([clip.boxes for clip in clips]).round(2)
-    boxes = whole.clip(0, world.resolution)
-    boxes[_area(boxes) < 0.5 * _area(whole)] = np.nan
+    framed = [frame_to_clip(clip.frames, _boxes(clip), shape) for clip in clips]
     return Drawn(
-        torch.from_numpy(np.stack([clip.frames for clip in clips])),
+        torch.stack([pixels for pixels, _ in framed]),
         torch.stack(references),
-        torch.from_numpy(boxes.astype(np.float32)),
+        torch.stack([boxes for _, boxes in framed if boxes is not None]),
         [clip.caption for clip in clips],
     )
 
 
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+def _boxes(clip: WorldClip) -> list[tuple[float, ...] | None]:
+    """As a training folder says them, to the hundredth of a pixel."""
+    return [tuple(round(float(v), 2) for v in box) for box in clip.boxes]
 
 
 def _drawn(world: World) -> Iterator[Drawn]:
@@ -93,32 +93,9 @@ class CrowdEncoder:
         self.device = pipe.vae.device
 
     @torch.no_grad()
-    def latents(self, pixels: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in -1..1 to normalised latents [B, C, F, h, w], on the CPU."""
-        vae = self.pipe.vae
-        found = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float()
-        return self.pipe._normalize_latents(
-            found, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
-        ).cpu()
-
-    @torch.no_grad()
-    def faces(self, video: Tensor, boxes: Tensor) -> Tensor:
-        """[N, E] unit: the mean of a few frames of each clip [N, 3, T, H, W]."""
-        frames, of = [], []
-        for n, seen in enumerate((~boxes.isnan().any(dim=2)).cpu()):
-            at = seen.nonzero().flatten()
-            at = at[torch.linspace(0, len(at) - 1, min(IDENTITY_FRAMES, len(at))).long()]
-            frames += at.tolist()
-            of += [n] * len(at)
-        shown = video[of, :, frames].to(self.device)
-        crops = crops_for(self.encoder, shown, boxes[of, frames].to(self.device), self.margin)
-        found = F.normalize(self.encoder(crops).float(), dim=1).cpu()
-        total = found.new_zeros(len(video), found.shape[1]).index_add_(0, torch.tensor(of), found)
-        return F.normalize(total, dim=1)
-
-    @torch.no_grad()
     def texts(self, captions: list[str]) -> Tensor:
-        """[N, L, D]: what the transformer reads of captions."""
+        """[N, L, D]: what the transformer reads of captions, all in one pass, where `encode_text`
+        takes them one by one."""
         pipe = self.pipe
         embeds, mask, _, _ = pipe.encode_prompt(
             captions,
@@ -131,8 +108,8 @@ class CrowdEncoder:
 
     def encode(self, drawn: Drawn) -> dict[str, Tensor]:
         """The rows of `TrainingData` that a group fills; references [N, 2, C, 1, h, w]."""
-        video = drawn.clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-        latents = self.latents(video)
+        latents = encode_pixels(self.pipe, drawn.clips)
+        references = encode_pixels(self.pipe, drawn.references.flatten(0, 1))
         _, _, frames, height, width = latents.shape
         temporal, spatial, _ = self.pipe.transformer.config.vae_scale_factors
         face = [
@@ -144,10 +121,10 @@ class CrowdEncoder:
         ]  # fmt: skip
         return {
             "latents": latents,
-            "references": self.latents(drawn.references.flatten(0, 1)).unflatten(0, (-1, 2)),
+            "references": references.unflatten(0, (-1, 2)),
             "boxes": drawn.boxes,
             "face": torch.stack(face),
-            "identities": self.faces(video, drawn.boxes),
+            "identities": embed_faces(self.encoder, drawn.clips, drawn.boxes, self.margin),
             "text": self.texts(drawn.captions),
         }
 

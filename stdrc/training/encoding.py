@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ class _Preparation:
                 self.config,
                 self.crop,
                 self.cache,
-                encode=self._vae,
+                encode=partial(encode_pixels, self.pipe),
                 vae=self.vae_hash,
                 dtype=self.dtype,
                 say=self.say,
@@ -303,7 +304,7 @@ class _Preparation:
                 paths.append(window.latent)
             if not pixels:
                 continue
-            encoded = self._vae(torch.stack(pixels))
+            encoded = encode_pixels(self.pipe, torch.stack(pixels))
             for path, latent, box in zip(paths, encoded, box_rows, strict=True):
                 tensors = {"latents": latent.to(self.dtype)}
                 if box is not None:
@@ -317,18 +318,6 @@ class _Preparation:
             latents.append(window.latent)
             kept.append(window)
         return latents, boxes, kept
-
-    @torch.no_grad()
-    def _vae(self, pixels: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in -1..1 to normalised latents [B, C, F, h, w], on the CPU."""
-        vae = self.pipe.vae
-        encoded = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float()
-        normalised = self.pipe._normalize_latents(
-            encoded, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
-        ).cpu()
-        if not bool(torch.isfinite(normalised).all()):
-            raise STDRCError("The autoencoder's latents are not finite; use another cache.dtype.")
-        return normalised
 
     def _faces(
         self, boxes: Sequence[Tensor | None], latents: Sequence[Path]
@@ -384,17 +373,11 @@ class _Preparation:
         for i in missing:
             window, box = windows[i], boxes[i]
             assert box is not None
-            seen = (~box.isnan().any(dim=1)).nonzero().flatten()
-            at = seen[torch.linspace(0, len(seen) - 1, min(IDENTITY_FRAMES, len(seen))).long()]
             entry = entries[window.entry]
             frames = VideoReader(entry.video).read(window.frames)
             clip, _ = frame_to_clip(frames, _boxes_at(entry, window, self.aligned), window.shape)
-            with torch.no_grad():
-                shown = clip[:, at].transpose(0, 1)
-                crops = crops_for(encoder, shown, box[at], config.identity.margin)
-                found = encoder(crops.to(self.pipe.vae.device)).float()
-            mean = F.normalize(F.normalize(found, dim=1).sum(dim=0), dim=0)
-            self.cache.put(paths[i], {"identity": mean.cpu()})
+            mean = embed_faces(encoder, clip[None], box[None], config.identity.margin)
+            self.cache.put(paths[i], {"identity": mean[0]})
         return torch.stack([load_file(path)["identity"] for path in paths])
 
     # Text ---------------------------------------------------------------------------------------
@@ -446,6 +429,48 @@ class _Preparation:
     def _rows(self, files: Sequence[Path], key: str) -> Rows:
         """In memory if the whole kind fits the limit, else on disk."""
         return FileRows(files, key).loaded(self.config.cache.in_memory_gb)
+
+
+@torch.no_grad()
+def encode_pixels(pipe: STDRCPipeline, pixels: Tensor) -> Tensor:
+    """[B, 3, T, H, W] in -1..1 to normalised latents [B, C, F, h, w], on the CPU.
+
+    Raises:
+        STDRCError: they are not finite.
+    """
+    vae = pipe.vae
+    encoded = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float()
+    normalised = pipe._normalize_latents(
+        encoded, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+    ).cpu()
+    if not bool(torch.isfinite(normalised).all()):
+        raise STDRCError("The autoencoder's latents are not finite; use another cache.dtype.")
+    return normalised
+
+
+@torch.no_grad()
+def embed_faces(encoder: nn.Module, video: Tensor, boxes: Tensor, margin: float) -> Tensor:
+    """The true faces of clips: unit means over a few frames of each, spread over it.
+
+    Args:
+        encoder: see `objectives.IdentityEncoder`; it computes where its weights are.
+        video: [N, 3, T, H, W] in -1..1.
+        boxes: [N, T, 4 or 14] pixels, NaN where there is no face.
+        margin: of the crops, see `objectives.face_crops`.
+
+    Returns:
+        [N, E] on the CPU, zero where a clip has no face.
+    """
+    of, frames = [], []
+    for n, seen in enumerate(~boxes.isnan().any(dim=2)):
+        shown = seen.nonzero().flatten()
+        at = torch.linspace(0, len(shown) - 1, min(IDENTITY_FRAMES, len(shown))).long()
+        of += [n] * len(at)
+        frames += shown[at].tolist()
+    crops = crops_for(encoder, video[of, :, frames], boxes[of, frames], margin)
+    found = encoder(crops.to(next(encoder.parameters()).device)).float().cpu()
+    total = found.new_zeros(len(video), found.shape[1])
+    return F.normalize(total.index_add_(0, torch.tensor(of), F.normalize(found, dim=1)), dim=1)
 
 
 def _at(boxes: Sequence[Any] | None, number: int) -> Any:
